@@ -1,0 +1,42 @@
+//! The nouns of the orchestrator, in their one form: the wire form of the compatible public API.
+//!
+//! * A pointer field of the reference is an `Option` here; after [`canonicalize`] every one that has a
+//!   default is `Some`.
+//! * Empty slices and maps are `null` on the wire ([`nil`]).
+//! * No clock, no randomness, no I/O: what a row needs of those comes in from outside.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod alloc;
+pub mod bytes;
+pub mod connect;
+pub mod deployment;
+pub mod diff;
+pub mod eval;
+pub mod group;
+pub mod ids;
+pub mod job;
+pub mod metric;
+pub mod namespace;
+pub mod nil;
+pub mod node;
+pub mod resources;
+pub mod scheduler_config;
+pub mod service;
+pub mod status;
+pub mod summary;
+pub mod task;
+pub mod time;
+
+pub use alloc::Allocation;
+pub use deployment::Deployment;
+pub use eval::Evaluation;
+pub use group::TaskGroup;
+pub use ids::{AllocId, DeploymentId, EvalId, Index, JobId, NamespaceName, NodeFence, NodeId, Term};
+pub use job::Job;
+pub use node::Node;
+pub use status::{
+    ClientStatus, DeploymentStatus, DesiredStatus, Eligibility, EvalStatus, JobKind, JobStatus, NodeStatus, Role,
+    TaskStateKind,
+};
+pub use task::Task;
+pub use time::{Nanos, Timestamp};

@@ -1,0 +1,87 @@
+//! Why an allocation was placed where it is, or nowhere.
+//!
+//! Source: the wire form of the compatible interface (`types.json`).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::alloc::AllocStub;
+use crate::ids::NodeId;
+use crate::nil;
+use crate::resources::Resources;
+use crate::time::Nanos;
+
+/// `AllocationMetric` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, rename_all = "PascalCase")]
+pub struct AllocMetric {
+    pub nodes_evaluated: i64,
+    pub nodes_filtered: i64,
+    pub nodes_in_pool: i64,
+    pub node_pool: String,
+    #[serde(with = "nil")]
+    pub nodes_available: BTreeMap<String, i64>,
+    #[serde(with = "nil")]
+    pub class_filtered: BTreeMap<String, i64>,
+    #[serde(with = "nil")]
+    pub constraint_filtered: BTreeMap<String, i64>,
+    pub nodes_exhausted: i64,
+    #[serde(with = "nil")]
+    pub class_exhausted: BTreeMap<String, i64>,
+    #[serde(with = "nil")]
+    pub dimension_exhausted: BTreeMap<String, i64>,
+    #[serde(with = "nil")]
+    pub quota_exhausted: Vec<String>,
+    #[serde(with = "nil")]
+    pub resources_exhausted: BTreeMap<String, Resources>,
+    #[serde(with = "nil")]
+    pub scores: BTreeMap<String, f64>,
+    pub allocation_time: Nanos,
+    pub coalesced_failures: i64,
+    #[serde(with = "nil")]
+    pub score_meta_data: Vec<NodeScoreMeta>,
+}
+
+/// `NodeScoreMeta` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, rename_all = "PascalCase")]
+pub struct NodeScoreMeta {
+    #[serde(rename = "NodeID")]
+    pub node_id: NodeId,
+    #[serde(with = "nil")]
+    pub scores: BTreeMap<String, f64>,
+    pub norm_score: f64,
+}
+
+/// `PlanAnnotations` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, rename_all = "PascalCase")]
+pub struct PlanAnnotations {
+    #[serde(rename = "DesiredTGUpdates", with = "nil")]
+    pub desired_tg_updates: BTreeMap<String, DesiredUpdates>,
+    #[serde(with = "nil")]
+    pub preempted_allocs: Vec<AllocStub>,
+}
+
+/// `DesiredUpdates` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, rename_all = "PascalCase")]
+pub struct DesiredUpdates {
+    pub ignore: u64,
+    pub place: u64,
+    pub migrate: u64,
+    pub stop: u64,
+    pub in_place_update: u64,
+    pub destructive_update: u64,
+    pub canary: u64,
+    pub preemptions: u64,
+    pub disconnect: u64,
+    pub reconnect: u64,
+    pub reschedule_now: u64,
+    pub reschedule_later: u64,
+}

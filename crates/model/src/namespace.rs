@@ -1,0 +1,112 @@
+//! Namespaces and node pools.
+//!
+//! Source: the wire form of the compatible interface (`types.json`).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::bytes::Bytes;
+use crate::ids::Index;
+use crate::nil;
+use crate::time::Nanos;
+
+/// `Namespace` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Namespace {
+    pub name: String,
+    pub description: String,
+    pub quota: String,
+    pub capabilities: Option<NamespaceCapabilities>,
+    pub node_pool_configuration: Option<NamespaceNodePoolConfiguration>,
+    pub vault_configuration: Option<NamespaceVaultConfiguration>,
+    pub consul_configuration: Option<NamespaceConsulConfiguration>,
+    #[serde(with = "nil")]
+    pub meta: BTreeMap<String, String>,
+    pub create_index: Index,
+    pub modify_index: Index,
+    #[serde(with = "nil")]
+    pub required_extra_claims: BTreeMap<String, String>,
+    #[serde(with = "nil")]
+    pub optional_extra_claims: BTreeMap<String, String>,
+    pub hash: Bytes,
+}
+
+/// `NamespaceCapabilities` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, rename_all = "PascalCase")]
+pub struct NamespaceCapabilities {
+    #[serde(with = "nil")]
+    pub enabled_task_drivers: Vec<String>,
+    #[serde(with = "nil")]
+    pub disabled_task_drivers: Vec<String>,
+    #[serde(with = "nil")]
+    pub enabled_network_modes: Vec<String>,
+    #[serde(with = "nil")]
+    pub disabled_network_modes: Vec<String>,
+}
+
+/// `NamespaceNodePoolConfiguration` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, rename_all = "PascalCase")]
+pub struct NamespaceNodePoolConfiguration {
+    pub default: String,
+    #[serde(with = "nil")]
+    pub allowed: Vec<String>,
+    #[serde(with = "nil")]
+    pub denied: Vec<String>,
+}
+
+/// `NamespaceVaultConfiguration` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, rename_all = "PascalCase")]
+pub struct NamespaceVaultConfiguration {
+    pub default: String,
+    #[serde(with = "nil")]
+    pub allowed: Vec<String>,
+    #[serde(with = "nil")]
+    pub denied: Vec<String>,
+}
+
+/// `NamespaceConsulConfiguration` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, rename_all = "PascalCase")]
+pub struct NamespaceConsulConfiguration {
+    pub default: String,
+    #[serde(with = "nil")]
+    pub allowed: Vec<String>,
+    #[serde(with = "nil")]
+    pub denied: Vec<String>,
+}
+
+/// `NodePool` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, rename_all = "PascalCase")]
+pub struct NodePool {
+    pub name: String,
+    pub description: String,
+    #[serde(with = "nil")]
+    pub meta: BTreeMap<String, String>,
+    #[serde(rename = "NodeIdentityTTL")]
+    pub node_identity_ttl: Nanos,
+    pub scheduler_configuration: Option<NodePoolSchedulerConfiguration>,
+    pub create_index: Index,
+    pub modify_index: Index,
+    pub hash: Bytes,
+}
+
+/// `NodePoolSchedulerConfiguration` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default, rename_all = "PascalCase")]
+pub struct NodePoolSchedulerConfiguration {
+    pub scheduler_algorithm: String,
+    pub memory_oversubscription_enabled: Option<bool>,
+}
