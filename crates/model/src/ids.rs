@@ -196,3 +196,6 @@ number!(
     /// How often capacity was taken away from a node.
     NodeFence
 );
+
+/// Where pure code gets new UUIDs from: a shell's random source, or a seeded one in tests.
+pub type NewId<'a> = &'a mut dyn FnMut() -> String;

@@ -1,0 +1,268 @@
+//! What may be asked of the state machine. Each variant's doc ends with who proposes it; the state
+//! service refuses it from another role.
+//!
+//! Ids, moments and seeds are made by the proposer and travel inside: applying reads no clock and draws
+//! no random number, so the same log gives the same state everywhere.
+
+use std::collections::BTreeMap;
+
+use model::alloc::{AllocDeploymentStatus, AllocNetworkStatus, DesiredTransition, TaskState};
+use model::job::JobSubmission;
+use model::namespace::{Namespace, NodePool};
+use model::node::{DrainStrategy, NodeEvent};
+use model::scheduler_config::SchedulerConfiguration;
+use model::{
+    AllocId, ClientStatus, DeploymentId, DeploymentStatus, Eligibility, EvalId, EvalStatus, Evaluation, Index, Job,
+    JobId, NamespaceName, Node, NodeId, NodeStatus, Role, Term, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::plan::{Plan, PlanResult};
+
+/// One entry of the log: a command with who asks, under which lease, and when.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// Makes a retry harmless: the second of two envelopes with one id gets the first one's reply.
+    /// `None` for callers that sent none: at least once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<RequestId>,
+    pub proposer: Role,
+    /// The lease under which the proposer acts; a stale term is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseFence>,
+    /// The proposer's clock, Unix nanoseconds. Never compared with another machine's.
+    pub now: i64,
+    pub command: Command,
+}
+
+/// Name of a request: when it was made (Unix milliseconds) and 64 random bits, so that one that is
+/// older than the window of remembered requests can be refused and not run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RequestId {
+    pub at_ms: u64,
+    pub random: u64,
+}
+
+/// A lease and the term at which its holder got it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseFence {
+    pub lease: LeaseName,
+    pub term: Term,
+}
+
+/// The work that has one owner at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LeaseName {
+    Broker,
+    Applier,
+    Controller,
+}
+
+/// A change somebody asks for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// First command of a new cluster. Proposed by: state.
+    ClusterInit { region: String, epoch: String },
+    /// Every state server can do this feature level. Proposed by: state.
+    FeatureLevel { level: u32 },
+
+    /// Proposed by: the role the lease is for.
+    LeaseAcquire { lease: LeaseName, holder: String, addr: String },
+    /// Proposed by: the lease's holder.
+    LeaseRenew { lease: LeaseName, holder: String, term: Term },
+    /// Proposed by: the lease's holder.
+    LeaseRelease { lease: LeaseName, holder: String, term: Term },
+    /// The holder has not renewed for the time to live. Proposed by: state (the raft leader).
+    LeaseExpire { lease: LeaseName, term: Term },
+
+    /// A new job or a new version of one. The same specification again is no new version.
+    /// Proposed by: gateway.
+    JobRegister(Box<JobRegister>),
+    /// Stop a job, or purge it. Proposed by: gateway.
+    JobDeregister(JobDeregister),
+    /// Proposed by: controller.
+    JobStability { namespace: NamespaceName, job_id: JobId, version: u64, stable: bool },
+
+    /// New evaluations. Proposed by: gateway, controller.
+    EvalCreate { evals: Vec<Evaluation> },
+    /// New states of evaluations, with the ones that follow from them. Proposed by: scheduler.
+    EvalUpdate { evals: Vec<EvalUpdate>, create: Vec<Evaluation> },
+    /// Blocked evaluations that may fit now become pending. Proposed by: broker.
+    EvalUnblock { evals: Vec<EvalId>, reason: String },
+    /// Evaluations given up: duplicates of a blocked one, or past the delivery limit. Proposed by: broker.
+    EvalFinish { evals: Vec<EvalUpdate>, create: Vec<Evaluation> },
+
+    /// Several plans in one commit, applied in order, each refused or trimmed on its own.
+    /// Proposed by: applier.
+    PlanApply { plans: Vec<Plan> },
+
+    /// A node comes up, or tells of new capacity, attributes or drivers. Proposed by: gateway.
+    NodeRegister { node: Box<Node>, evals: Vec<Evaluation> },
+    /// Proposed by: controller.
+    NodeStatusUpdate { updates: Vec<NodeStatusChange>, evals: Vec<Evaluation> },
+    /// Proposed by: gateway.
+    NodeEligibility { node_id: NodeId, eligibility: Eligibility, event: Option<NodeEvent>, evals: Vec<Evaluation> },
+    /// Proposed by: gateway (start, cancel), controller (done).
+    NodeDrain {
+        node_id: NodeId,
+        drain: Option<DrainStrategy>,
+        mark_eligible: bool,
+        event: Option<NodeEvent>,
+        evals: Vec<Evaluation>,
+    },
+    /// Forget nodes. Proposed by: gateway, controller.
+    NodeDeregister { nodes: Vec<NodeId>, evals: Vec<Evaluation> },
+
+    /// What nodes say of their allocations. Proposed by: controller.
+    AllocClientUpdate { updates: Vec<AllocClientUpdate>, evals: Vec<Evaluation> },
+    /// Ask the scheduler to move or stop allocations. Proposed by: gateway (stop), controller (drain).
+    AllocDesiredTransition { transitions: BTreeMap<AllocId, DesiredTransition>, evals: Vec<Evaluation> },
+
+    /// A deployment moves on. Proposed by: controller.
+    DeploymentUpdate(Box<DeploymentUpdate>),
+
+    /// Proposed by: gateway.
+    SchedulerConfigSet { config: Box<SchedulerConfiguration>, cas: Option<Index> },
+    /// Proposed by: gateway.
+    NamespaceUpsert { namespaces: Vec<Namespace> },
+    /// Proposed by: gateway.
+    NodePoolUpsert { pools: Vec<NodePool> },
+
+    /// Rows that are old enough are forgotten. Proposed by: controller.
+    Reap { evals: Vec<EvalId>, allocs: Vec<AllocId>, deployments: Vec<DeploymentId>, jobs: Vec<(NamespaceName, JobId)> },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobRegister {
+    /// Canonical and valid.
+    pub job: Job,
+    /// The evaluation to create; `None` for jobs that run on a trigger.
+    pub eval: Option<Evaluation>,
+    /// The text it was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submission: Option<JobSubmission>,
+    /// The job's modify index must be this; 0 = must not exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforce_index: Option<Index>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobDeregister {
+    pub namespace: NamespaceName,
+    pub job_id: JobId,
+    pub purge: bool,
+    pub eval: Option<Evaluation>,
+    pub submit_time: i64,
+}
+
+/// What becomes of an evaluation that a scheduler or the broker is done with.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EvalUpdate {
+    /// The row as it shall stand; create index and time are kept from the old one.
+    pub eval: Evaluation,
+}
+
+impl EvalUpdate {
+    pub fn status(&self) -> EvalStatus {
+        self.eval.status
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeStatusChange {
+    pub node_id: NodeId,
+    pub status: NodeStatus,
+    /// Unix seconds.
+    pub updated_at: i64,
+    pub event: Option<NodeEvent>,
+}
+
+/// One allocation's news from its node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AllocClientUpdate {
+    pub id: AllocId,
+    /// The node that says so; refused when the allocation is another's.
+    pub node_id: NodeId,
+    pub client_status: ClientStatus,
+    pub client_description: String,
+    pub task_states: BTreeMap<String, TaskState>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deployment_status: Option<AllocDeploymentStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_status: Option<AllocNetworkStatus>,
+    /// Unix nanoseconds.
+    pub modify_time: i64,
+}
+
+/// What the deployment watcher decided.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeploymentUpdate {
+    pub id: DeploymentId,
+    pub status: Option<DeploymentStatus>,
+    pub description: String,
+    /// Next batch, or clean-up, for the scheduler.
+    pub eval: Option<Evaluation>,
+    /// Roll back: this job becomes a new version.
+    pub rollback: Option<Box<Job>>,
+    /// The deployed version proved itself.
+    pub mark_stable: bool,
+    /// Groups whose canaries are promoted.
+    pub promote: Vec<String>,
+    /// New "must progress by" per group.
+    pub progress_by: BTreeMap<String, Timestamp>,
+    /// Health set by hand.
+    pub healthy: Vec<AllocId>,
+    pub unhealthy: Vec<AllocId>,
+}
+
+/// What a proposer learns when its command was applied.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Reply {
+    Done,
+    /// The lease is the caller's from this index on.
+    Lease {
+        term: Term,
+    },
+    Job {
+        job_modify_index: Index,
+        version: u64,
+        eval_id: Option<EvalId>,
+        eval_index: Option<Index>,
+    },
+    Node {
+        heartbeat: bool,
+    },
+    Plans {
+        results: Vec<PlanResult>,
+    },
+    /// A compare-and-set's answer.
+    Set {
+        updated: bool,
+    },
+    Refused(Refusal),
+}
+
+/// Why nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    #[error("{lease:?} lease is at term {current}, not {given}")]
+    StaleLease { lease: LeaseName, given: Term, current: Term },
+    #[error("{lease:?} lease is held by {holder}")]
+    LeaseHeld { lease: LeaseName, holder: String, term: Term },
+    #[error("request is older than the window of remembered requests")]
+    RequestTooOld,
+    #[error("request id was used before with another body")]
+    RequestReused,
+    #[error("{role} may not propose {command}")]
+    WrongRole { role: Role, command: String },
+    #[error("{what} not found")]
+    NotFound { what: String },
+    /// The text is the one public clients match on.
+    #[error("{0}")]
+    Conflict(String),
+    #[error("{0}")]
+    Invalid(String),
+}

@@ -1,0 +1,229 @@
+//! The tables, with their indexes. A clone is cheap (shared trees), so a reader takes one and keeps a
+//! consistent view while writers go on.
+
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+use model::job::JobSubmission;
+use model::namespace::{Namespace, NodePool};
+use model::scheduler_config::SchedulerConfiguration;
+use model::summary::JobSummary;
+use model::{
+    AllocId, Allocation, Deployment, DeploymentId, EvalId, Evaluation, Index, Job, JobId, NamespaceName, Node,
+    NodeFence, NodeId,
+};
+
+use crate::change::{ClusterMeta, Lease, Table};
+use crate::command::LeaseName;
+
+pub type JobKey = (NamespaceName, JobId);
+
+/// Everything the cluster knows at one index.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    pub(crate) index: Index,
+    pub(crate) hash: u64,
+    pub(crate) cluster: ClusterMeta,
+    pub(crate) leases: OrdMap<LeaseName, Arc<Lease>>,
+    pub(crate) jobs: OrdMap<JobKey, Arc<Job>>,
+    pub(crate) job_versions: OrdMap<(NamespaceName, JobId, Index, u64), Arc<Job>>,
+    pub(crate) job_submissions: OrdMap<(NamespaceName, JobId, u64), Arc<JobSubmission>>,
+    pub(crate) job_summaries: OrdMap<JobKey, Arc<JobSummary>>,
+    pub(crate) nodes: OrdMap<NodeId, Arc<Node>>,
+    pub(crate) allocs: OrdMap<AllocId, Arc<Allocation>>,
+    pub(crate) evals: OrdMap<EvalId, Arc<Evaluation>>,
+    pub(crate) deployments: OrdMap<DeploymentId, Arc<Deployment>>,
+    pub(crate) namespaces: OrdMap<NamespaceName, Arc<Namespace>>,
+    pub(crate) node_pools: OrdMap<String, Arc<NodePool>>,
+    pub(crate) scheduler_config: Option<Arc<SchedulerConfiguration>>,
+    pub(crate) job_fences: OrdMap<(NamespaceName, JobId, Index), Index>,
+    // derived, never on the wire
+    pub(crate) node_fences: OrdMap<NodeId, NodeFence>,
+    pub(crate) allocs_by_node: OrdSet<(NodeId, AllocId)>,
+    pub(crate) allocs_by_job: OrdSet<(NamespaceName, JobId, AllocId)>,
+    pub(crate) allocs_by_eval: OrdSet<(EvalId, AllocId)>,
+    pub(crate) allocs_by_deployment: OrdSet<(DeploymentId, AllocId)>,
+    pub(crate) evals_by_job: OrdSet<(NamespaceName, JobId, EvalId)>,
+    pub(crate) deployments_by_job: OrdSet<(NamespaceName, JobId, DeploymentId)>,
+    pub(crate) table_index: OrdMap<Table, Index>,
+}
+
+impl State {
+    /// Index of the last command in it.
+    pub fn index(&self) -> Index {
+        self.index
+    }
+
+    pub fn cluster(&self) -> &ClusterMeta {
+        &self.cluster
+    }
+
+    /// Index of the last change in a table; what a blocking query on a list waits for.
+    pub fn table_index(&self, table: Table) -> Index {
+        self.table_index.get(&table).copied().unwrap_or_default()
+    }
+
+    pub fn lease(&self, name: LeaseName) -> Option<&Arc<Lease>> {
+        self.leases.get(&name)
+    }
+
+    pub fn job(&self, namespace: &NamespaceName, id: &JobId) -> Option<&Arc<Job>> {
+        self.jobs.get(&(namespace.clone(), id.clone()))
+    }
+
+    pub fn jobs(&self) -> impl DoubleEndedIterator<Item = &Arc<Job>> {
+        self.jobs.values()
+    }
+
+    /// One version of one incarnation of a job.
+    pub fn job_version(
+        &self,
+        namespace: &NamespaceName,
+        id: &JobId,
+        incarnation: Index,
+        version: u64,
+    ) -> Option<&Arc<Job>> {
+        self.job_versions.get(&(namespace.clone(), id.clone(), incarnation, version))
+    }
+
+    /// The version of the job that an allocation runs.
+    pub fn job_of_alloc(&self, alloc: &Allocation) -> Option<&Arc<Job>> {
+        self.job_version(&alloc.namespace, &alloc.job_id, alloc.job_incarnation?, alloc.job_version?)
+    }
+
+    /// All kept versions of the present incarnation, oldest first.
+    pub fn job_versions(&self, namespace: &NamespaceName, id: &JobId) -> Vec<&Arc<Job>> {
+        let Some(job) = self.job(namespace, id) else { return Vec::new() };
+        let incarnation = job.create_index.unwrap_or_default();
+        let from = (namespace.clone(), id.clone(), incarnation, 0);
+        let to = (namespace.clone(), id.clone(), incarnation, u64::MAX);
+        self.job_versions.range(from..=to).map(|(_, job)| job).collect()
+    }
+
+    pub fn job_submission(&self, namespace: &NamespaceName, id: &JobId, version: u64) -> Option<&Arc<JobSubmission>> {
+        self.job_submissions.get(&(namespace.clone(), id.clone(), version))
+    }
+
+    pub fn job_summary(&self, namespace: &NamespaceName, id: &JobId) -> Option<&Arc<JobSummary>> {
+        self.job_summaries.get(&(namespace.clone(), id.clone()))
+    }
+
+    pub fn node(&self, id: &NodeId) -> Option<&Arc<Node>> {
+        self.nodes.get(id)
+    }
+
+    pub fn nodes(&self) -> impl DoubleEndedIterator<Item = &Arc<Node>> {
+        self.nodes.values()
+    }
+
+    pub fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub fn node_fence(&self, id: &NodeId) -> NodeFence {
+        self.node_fences.get(id).copied().unwrap_or_default()
+    }
+
+    /// Index of the last plan applied for this incarnation of a job; 0 when none was.
+    pub fn job_fence(&self, namespace: &NamespaceName, id: &JobId, incarnation: Index) -> Index {
+        self.job_fences.get(&(namespace.clone(), id.clone(), incarnation)).copied().unwrap_or_default()
+    }
+
+    pub fn alloc(&self, id: &AllocId) -> Option<&Arc<Allocation>> {
+        self.allocs.get(id)
+    }
+
+    pub fn allocs(&self) -> impl DoubleEndedIterator<Item = &Arc<Allocation>> {
+        self.allocs.values()
+    }
+
+    pub fn allocs_of_node<'a>(&'a self, id: &NodeId) -> impl Iterator<Item = &'a Arc<Allocation>> {
+        let (from, to) = ((id.clone(), AllocId::default()), (id.clone(), AllocId::from("~")));
+        self.allocs_by_node.range(from..=to).filter_map(|(_, alloc)| self.allocs.get(alloc))
+    }
+
+    pub fn allocs_of_job<'a>(
+        &'a self,
+        namespace: &NamespaceName,
+        id: &JobId,
+    ) -> impl Iterator<Item = &'a Arc<Allocation>> {
+        let key = |alloc| (namespace.clone(), id.clone(), alloc);
+        self.allocs_by_job
+            .range(key(AllocId::default())..=key(AllocId::from("~")))
+            .filter_map(|(_, _, alloc)| self.allocs.get(alloc))
+    }
+
+    pub fn allocs_of_eval<'a>(&'a self, id: &EvalId) -> impl Iterator<Item = &'a Arc<Allocation>> {
+        let (from, to) = ((id.clone(), AllocId::default()), (id.clone(), AllocId::from("~")));
+        self.allocs_by_eval.range(from..=to).filter_map(|(_, alloc)| self.allocs.get(alloc))
+    }
+
+    pub fn allocs_of_deployment<'a>(&'a self, id: &DeploymentId) -> impl Iterator<Item = &'a Arc<Allocation>> {
+        let (from, to) = ((id.clone(), AllocId::default()), (id.clone(), AllocId::from("~")));
+        self.allocs_by_deployment.range(from..=to).filter_map(|(_, alloc)| self.allocs.get(alloc))
+    }
+
+    pub fn eval(&self, id: &EvalId) -> Option<&Arc<Evaluation>> {
+        self.evals.get(id)
+    }
+
+    pub fn evals(&self) -> impl DoubleEndedIterator<Item = &Arc<Evaluation>> {
+        self.evals.values()
+    }
+
+    pub fn evals_of_job<'a>(
+        &'a self,
+        namespace: &NamespaceName,
+        id: &JobId,
+    ) -> impl Iterator<Item = &'a Arc<Evaluation>> {
+        let key = |eval| (namespace.clone(), id.clone(), eval);
+        self.evals_by_job
+            .range(key(EvalId::default())..=key(EvalId::from("~")))
+            .filter_map(|(_, _, eval)| self.evals.get(eval))
+    }
+
+    pub fn deployment(&self, id: &DeploymentId) -> Option<&Arc<Deployment>> {
+        self.deployments.get(id)
+    }
+
+    pub fn deployments(&self) -> impl DoubleEndedIterator<Item = &Arc<Deployment>> {
+        self.deployments.values()
+    }
+
+    pub fn deployments_of_job<'a>(
+        &'a self,
+        namespace: &NamespaceName,
+        id: &JobId,
+    ) -> impl Iterator<Item = &'a Arc<Deployment>> {
+        let key = |deployment| (namespace.clone(), id.clone(), deployment);
+        self.deployments_by_job
+            .range(key(DeploymentId::default())..=key(DeploymentId::from("~")))
+            .filter_map(|(_, _, deployment)| self.deployments.get(deployment))
+    }
+
+    /// The newest deployment of a job by create index.
+    pub fn latest_deployment(&self, namespace: &NamespaceName, id: &JobId) -> Option<&Arc<Deployment>> {
+        self.deployments_of_job(namespace, id).max_by_key(|d| d.create_index)
+    }
+
+    pub fn namespace(&self, name: &NamespaceName) -> Option<&Arc<Namespace>> {
+        self.namespaces.get(name)
+    }
+
+    pub fn namespaces(&self) -> impl DoubleEndedIterator<Item = &Arc<Namespace>> {
+        self.namespaces.values()
+    }
+
+    pub fn node_pool(&self, name: &str) -> Option<&Arc<NodePool>> {
+        self.node_pools.get(name)
+    }
+
+    pub fn node_pools(&self) -> impl DoubleEndedIterator<Item = &Arc<NodePool>> {
+        self.node_pools.values()
+    }
+
+    /// How the cluster schedules; the defaults until somebody sets it.
+    pub fn scheduler_config(&self) -> Arc<SchedulerConfiguration> {
+        self.scheduler_config.clone().unwrap_or_default()
+    }
+}
