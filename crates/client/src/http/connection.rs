@@ -1,0 +1,99 @@
+//! Making one connection: TCP, TLS with the expected role, HTTP handshake.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::{HttpLimits, Target};
+use crate::error::CallError;
+use crate::tls::{Alpn, Identity};
+
+/// Body of a request on an HTTP/2 connection.
+pub(super) type OutBody = UnsyncBoxBody<Bytes, io::Error>;
+
+/// How often a silent HTTP/2 connection is asked whether it lives, and how long it may think.
+const PING_EVERY: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+const H2_FRAME_BYTES_MAX: u32 = 64 * 1024;
+
+pub(super) struct H1 {
+    pub sender: http1::SendRequest<Full<Bytes>>,
+    pub generation: u64,
+}
+
+#[derive(Clone)]
+pub(super) struct H2 {
+    pub sender: http2::SendRequest<OutBody>,
+    pub generation: u64,
+}
+
+pub(super) async fn h1(identity: &Identity, limits: &HttpLimits, to: &Target) -> Result<H1, CallError> {
+    let generation = identity.generation();
+    let io = within(limits.connect, to.addr, dial(identity, to, Alpn::H1)).await?;
+    let (sender, connection) =
+        http1::handshake(TokioIo::new(io)).await.map_err(|e| not_connected(to.addr, io::Error::other(e)))?;
+    drive(to.addr, connection);
+    Ok(H1 { sender, generation })
+}
+
+pub(super) async fn h2(identity: &Identity, limits: &HttpLimits, to: &Target) -> Result<H2, CallError> {
+    let generation = identity.generation();
+    let io = within(limits.connect, to.addr, dial(identity, to, Alpn::H2)).await?;
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(limits.h2_stream_window_bytes)
+        .initial_connection_window_size(limits.h2_connection_window_bytes)
+        .max_frame_size(H2_FRAME_BYTES_MAX)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .handshake(TokioIo::new(io))
+        .await
+        .map_err(|e| not_connected(to.addr, io::Error::other(e)))?;
+    drive(to.addr, connection);
+    Ok(H2 { sender, generation })
+}
+
+/// The connection's own task; ends when the connection does or when all senders are gone.
+fn drive<C>(addr: SocketAddr, connection: C)
+where
+    C: Future<Output = hyper::Result<()>> + Send + 'static,
+{
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%addr, %error, "connection ended");
+        }
+    });
+}
+
+async fn dial(identity: &Identity, to: &Target, alpn: Alpn) -> io::Result<TlsStream<TcpStream>> {
+    let (config, name) = identity.dial(&to.expect, alpn).map_err(io::Error::other)?;
+    let tcp = TcpStream::connect(to.addr).await?;
+    tcp.set_nodelay(true)?;
+    TlsConnector::from(config).connect(name, tcp).await
+}
+
+async fn within<T>(
+    limit: Duration,
+    addr: SocketAddr,
+    work: impl Future<Output = io::Result<T>>,
+) -> Result<T, CallError> {
+    let result = match tokio::time::timeout(limit, work).await {
+        Ok(result) => result,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    };
+    result.map_err(|source| not_connected(addr, source))
+}
+
+fn not_connected(addr: SocketAddr, source: io::Error) -> CallError {
+    CallError::Connect { addr, source }
+}
