@@ -17,6 +17,7 @@ use crate::command::{AllocClientUpdate, LeaseName};
 
 /// One row change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Change {
     Cluster(ClusterMeta),
     Lease(Lease),
@@ -94,6 +95,7 @@ pub enum Change {
 
 /// Tables, for following some of them only and for the index of blocking queries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Table {
     Cluster,
@@ -181,6 +183,7 @@ impl Change {
 
 /// Facts of the cluster as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct ClusterMeta {
     pub region: String,
@@ -191,6 +194,7 @@ pub struct ClusterMeta {
 
 /// Who owns a piece of work.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Lease {
     pub name: LeaseName,
     /// Name of the process; empty when nobody holds it.
@@ -205,6 +209,7 @@ pub struct Lease {
 
 /// One line of the feed: what was committed at one index.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FeedLine {
     #[serde(rename = "i")]
     pub index: Index,

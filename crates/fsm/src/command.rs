@@ -21,6 +21,7 @@ use crate::plan::{Plan, PlanResult};
 
 /// One entry of the log: a command with who asks, under which lease, and when.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Envelope {
     /// Makes a retry harmless: the second of two envelopes with one id gets the first one's reply.
     /// `None` for callers that sent none: at least once.
@@ -38,6 +39,7 @@ pub struct Envelope {
 /// Name of a request: when it was made (Unix milliseconds) and 64 random bits, so that one that is
 /// older than the window of remembered requests can be refused and not run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RequestId {
     pub at_ms: u64,
     pub random: u64,
@@ -45,6 +47,7 @@ pub struct RequestId {
 
 /// A lease and the term at which its holder got it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LeaseFence {
     pub lease: LeaseName,
     pub term: Term,
@@ -52,6 +55,7 @@ pub struct LeaseFence {
 
 /// The work that has one owner at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum LeaseName {
     Broker,
@@ -61,6 +65,7 @@ pub enum LeaseName {
 
 /// A change somebody asks for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Command {
     /// First command of a new cluster. Proposed by: state.
     ClusterInit { region: String, epoch: String },
@@ -134,6 +139,7 @@ pub enum Command {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobRegister {
     /// Canonical and valid.
     pub job: Job,
@@ -148,6 +154,7 @@ pub struct JobRegister {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobDeregister {
     pub namespace: NamespaceName,
     pub job_id: JobId,
@@ -158,6 +165,7 @@ pub struct JobDeregister {
 
 /// What becomes of an evaluation that a scheduler or the broker is done with.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EvalUpdate {
     /// The row as it shall stand; create index and time are kept from the old one.
     pub eval: Evaluation,
@@ -170,6 +178,7 @@ impl EvalUpdate {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NodeStatusChange {
     pub node_id: NodeId,
     pub status: NodeStatus,
@@ -180,6 +189,7 @@ pub struct NodeStatusChange {
 
 /// One allocation's news from its node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct AllocClientUpdate {
     pub id: AllocId,
@@ -198,6 +208,7 @@ pub struct AllocClientUpdate {
 
 /// What the deployment watcher decided.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct DeploymentUpdate {
     pub id: DeploymentId,
@@ -220,6 +231,7 @@ pub struct DeploymentUpdate {
 
 /// What a proposer learns when its command was applied.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Reply {
     Done,
     /// The lease is the caller's from this index on.
@@ -247,6 +259,7 @@ pub enum Reply {
 
 /// Why nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Refusal {
     #[error("{lease:?} lease is at term {current}, not {given}")]
     StaleLease { lease: LeaseName, given: Term, current: Term },

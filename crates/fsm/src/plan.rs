@@ -14,6 +14,7 @@ use model::{
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Plan {
     pub eval_id: EvalId,
@@ -41,6 +42,7 @@ pub struct Plan {
 
 /// What happens on one node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct PlanPart {
     /// The node's fence when the fit was checked (by the scheduler; the applier puts its own).
@@ -55,6 +57,7 @@ pub struct PlanPart {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct PlanStop {
     pub id: AllocId,
@@ -67,6 +70,7 @@ pub struct PlanStop {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct PlanPreempt {
     pub id: AllocId,
@@ -74,6 +78,7 @@ pub struct PlanPreempt {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct PlanDeploymentUpdate {
     pub id: DeploymentId,
@@ -83,6 +88,7 @@ pub struct PlanDeploymentUpdate {
 
 /// What became of a plan.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct PlanResult {
     /// Where it was committed; 0 when nothing was.
@@ -107,6 +113,7 @@ impl PlanResult {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum PlanRefusal {
     #[error("snapshot is older than the job's last plan")]
     StaleSnapshot,
@@ -125,6 +132,7 @@ pub enum PlanRefusal {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PartDropped {
     NodeGone,
