@@ -1,0 +1,20 @@
+//! The plan applier: a plan in, what became of it out.
+
+use fsm::Plan;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// `POST` [`SubmitPlans`], answered by [`PlansSubmitted`].
+pub const PLANS: &str = "/v1/internal/plans";
+
+/// Plans of one worker, made on one another in this order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SubmitPlans {
+    pub plans: Vec<Plan>,
+}
+
+/// One answer per plan, in order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PlansSubmitted {
+    pub results: Vec<fsm::PlanResult>,
+}

@@ -1,0 +1,253 @@
+//! Requests and answers of the public API, in the compatible wire form.
+//!
+//! Source: the wire form of the compatible interface (`types.json`).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use model::diff::JobDiff;
+use model::eval::Evaluation;
+use model::ids::Index;
+use model::job::Job;
+use model::job::JobSubmission;
+use model::metric::AllocMetric;
+use model::metric::PlanAnnotations;
+use model::nil;
+use model::time::Nanos;
+use model::time::Timestamp;
+
+/// `JobRegisterRequest` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct JobRegisterRequest {
+    pub submission: Option<JobSubmission>,
+    pub job: Option<Job>,
+    pub enforce_index: bool,
+    pub job_modify_index: Index,
+    pub policy_override: bool,
+    pub preserve_counts: bool,
+    pub preserve_resources: bool,
+    pub eval_priority: i64,
+    pub region: String,
+    pub namespace: String,
+    #[serde(rename = "SecretID", skip_serializing_if = "String::is_empty")]
+    pub secret_id: String,
+}
+
+/// `JobRegisterResponse` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct JobRegisterResponse {
+    #[serde(rename = "EvalID")]
+    pub eval_id: String,
+    pub eval_create_index: Index,
+    pub job_modify_index: Index,
+    pub warnings: String,
+    pub last_contact: Nanos,
+    pub known_leader: bool,
+    pub next_token: String,
+    pub index: Index,
+}
+
+/// `JobDeregisterResponse` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct JobDeregisterResponse {
+    #[serde(rename = "EvalID")]
+    pub eval_id: String,
+    pub eval_create_index: Index,
+    pub job_modify_index: Index,
+    #[serde(rename = "VolumeEvalID")]
+    pub volume_eval_id: String,
+    pub volume_eval_index: Index,
+    pub index: Index,
+    pub last_contact: Nanos,
+    pub known_leader: bool,
+    pub next_token: String,
+}
+
+/// `JobPlanRequest` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct JobPlanRequest {
+    pub job: Option<Job>,
+    pub diff: bool,
+    pub policy_override: bool,
+    pub region: String,
+    pub namespace: String,
+    #[serde(rename = "SecretID", skip_serializing_if = "String::is_empty")]
+    pub secret_id: String,
+}
+
+/// `JobPlanResponse` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct JobPlanResponse {
+    pub annotations: Option<PlanAnnotations>,
+    #[serde(rename = "FailedTGAllocs", with = "nil")]
+    pub failed_tg_allocs: BTreeMap<String, AllocMetric>,
+    pub job_modify_index: Index,
+    #[serde(with = "nil")]
+    pub created_evals: Vec<Evaluation>,
+    pub diff: Option<JobDiff>,
+    pub next_periodic_launch: Timestamp,
+    pub warnings: String,
+    pub index: Index,
+}
+
+/// `JobValidateRequest` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct JobValidateRequest {
+    pub job: Option<Job>,
+    pub region: String,
+    pub namespace: String,
+    #[serde(rename = "SecretID", skip_serializing_if = "String::is_empty")]
+    pub secret_id: String,
+}
+
+/// `JobValidateResponse` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct JobValidateResponse {
+    pub driver_config_validated: bool,
+    #[serde(with = "nil")]
+    pub validation_errors: Vec<String>,
+    pub error: String,
+    pub warnings: String,
+}
+
+/// `JobsParseRequest` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct JobsParseRequest {
+    #[serde(rename = "JobHCL")]
+    pub job_hcl: String,
+    pub variables: String,
+    pub canonicalize: bool,
+}
+
+/// `JobVersionsResponse` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct JobVersionsResponse {
+    #[serde(with = "nil")]
+    pub versions: Vec<Job>,
+    #[serde(with = "nil")]
+    pub diffs: Vec<JobDiff>,
+    pub index: Index,
+    pub last_contact: Nanos,
+    pub known_leader: bool,
+    pub next_token: String,
+}
+
+/// `JobEvaluateRequest` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct JobEvaluateRequest {
+    #[serde(rename = "JobID")]
+    pub job_id: String,
+    pub eval_options: EvalOptions,
+    pub region: String,
+    pub namespace: String,
+    #[serde(rename = "SecretID", skip_serializing_if = "String::is_empty")]
+    pub secret_id: String,
+}
+
+/// `EvalOptions` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct EvalOptions {
+    pub force_reschedule: bool,
+}
+
+/// `AllocStopResponse` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct AllocStopResponse {
+    #[serde(rename = "EvalID")]
+    pub eval_id: String,
+    pub index: Index,
+}
+
+/// `ServerMembers` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ServerMembers {
+    pub server_name: String,
+    pub server_region: String,
+    #[serde(rename = "ServerDC")]
+    pub server_dc: String,
+    #[serde(with = "nil")]
+    pub members: Vec<AgentMember>,
+}
+
+/// `AgentMember` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct AgentMember {
+    pub name: String,
+    pub addr: String,
+    pub port: u16,
+    #[serde(with = "nil")]
+    pub tags: BTreeMap<String, String>,
+    pub status: String,
+    pub protocol_min: u8,
+    pub protocol_max: u8,
+    pub protocol_cur: u8,
+    pub delegate_min: u8,
+    pub delegate_max: u8,
+    pub delegate_cur: u8,
+}
+
+/// `AgentSelf` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct AgentSelf {
+    #[serde(with = "nil")]
+    pub config: BTreeMap<String, Value>,
+    pub member: AgentMember,
+    #[serde(with = "nil")]
+    pub stats: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// `AgentHealthResponse` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct AgentHealthResponse {
+    pub client: Option<AgentHealth>,
+    pub server: Option<AgentHealth>,
+}
+
+/// `AgentHealth` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct AgentHealth {
+    pub ok: bool,
+    pub message: String,
+}
+
+/// `RaftConfiguration` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct RaftConfiguration {
+    #[serde(with = "nil")]
+    pub servers: Vec<RaftServer>,
+    pub index: Index,
+}
+
+/// `RaftServer` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct RaftServer {
+    #[serde(rename = "ID")]
+    pub id: String,
+    pub node: String,
+    pub address: String,
+    pub leader: bool,
+    pub voter: bool,
+    pub raft_protocol: String,
+}

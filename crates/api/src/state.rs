@@ -1,0 +1,89 @@
+//! The state service: commands in, feed and snapshots out.
+
+use fsm::Reply;
+use model::{Index, Role, Term};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// `POST`: an `fsm::Envelope`, answered by [`Proposed`].
+pub const PROPOSE: &str = "/v1/internal/propose";
+/// `GET`: [`ReadIndex`].
+pub const READ_INDEX: &str = "/v1/internal/read-index";
+/// `GET ?after=&hash=&epoch=&tables=a,b`: newline-delimited `fsm::FeedLine`, without end.
+pub const FEED: &str = "/v1/internal/feed";
+/// `GET ?tables=a,b`: a snapshot in fsm's codec.
+pub const SNAPSHOT: &str = "/v1/internal/snapshot";
+/// `GET`: [`RaftStatus`].
+pub const RAFT_STATUS: &str = "/v1/internal/raft/status";
+/// `POST` [`ChangePeers`]: change the set of voters.
+pub const RAFT_PEERS: &str = "/v1/internal/raft/peers";
+/// `POST` raft messages between state servers, `…/{verb}`.
+pub const RAFT_RPC: &str = "/v1/internal/raft/rpc";
+/// `POST` [`SignRequest`]: a certificate for a key.
+pub const CERTIFICATES: &str = "/v1/internal/certificates";
+
+/// A command was applied.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Proposed {
+    pub index: Index,
+    pub reply: Reply,
+}
+
+/// A linearizable read may be answered from a replica that has reached `index`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReadIndex {
+    pub index: Index,
+}
+
+/// Raft as one server sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct RaftStatus {
+    pub id: u64,
+    pub name: String,
+    /// `leader`, `follower`, `candidate` or `learner`.
+    pub role: String,
+    pub term: Term,
+    pub leader: Option<RaftPeer>,
+    pub peers: Vec<RaftPeer>,
+    pub last_log: Index,
+    pub committed: Index,
+    pub applied: Index,
+    pub snapshot: Index,
+    /// Milliseconds since this server last heard from the leader; 0 on the leader.
+    pub last_contact_ms: u64,
+    /// Milliseconds since each peer last answered this server, while it leads.
+    pub healthy: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct RaftPeer {
+    pub id: u64,
+    pub name: String,
+    /// `host:port` of its internal listener.
+    pub addr: String,
+    pub voter: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub enum ChangePeers {
+    Add(RaftPeer),
+    Remove { id: u64 },
+    TransferLeadership { to: u64 },
+}
+
+/// Ask for a certificate. The name and role must be the caller's own, or the caller an operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SignRequest {
+    /// Certificate signing request, PEM.
+    pub csr: String,
+    pub role: Role,
+    pub name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Signed {
+    /// Certificate chain, PEM.
+    pub certificate: String,
+}
