@@ -11,6 +11,8 @@ pub const PROPOSE: &str = "/v1/internal/propose";
 pub const READ_INDEX: &str = "/v1/internal/read-index";
 /// `GET ?after=&hash=&epoch=&tables=a,b`: newline-delimited `fsm::FeedLine`, without end.
 pub const FEED: &str = "/v1/internal/feed";
+/// A line of the feed that only says that the source is alive.
+pub const FEED_BEAT: &[u8] = b"{}";
 /// `GET ?tables=a,b`: a snapshot in fsm's codec.
 pub const SNAPSHOT: &str = "/v1/internal/snapshot";
 /// `GET`: [`RaftStatus`].

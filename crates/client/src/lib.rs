@@ -1,6 +1,16 @@
-//! client
+//! Calling other services, and following the state.
+//!
+//! Only this crate (and the raft transport) sends HTTP between services. It opens no listener and knows
+//! no service's inside: it takes typed requests from `api` to an address that `Peers` or a lease's row
+//! names.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+// pub mod active;
+pub mod clock;
 pub mod error;
 pub mod http;
+// pub mod lease;
+pub mod peers;
+// pub mod replica;
+pub mod state;
 pub mod tls;

@@ -1,0 +1,182 @@
+//! Who owns a piece of work that must have one owner: this process, or another?
+//!
+//! ```text
+//!   standby ──(row free)──► LeaseAcquire ──► holder ──renew each second──► holder
+//!      ▲                                        │ refused, or 2 s since the last good renewal was sent
+//!      └────────────────────────────────────────┘
+//! ```
+//!
+//! Invariants
+//! * [`Held::is_valid`] is false 2 s after the last successful renewal was *sent*, measured on a clock
+//!   that counts sleep; the log expires the lease after 3 s at the earliest. So two holders never both
+//!   believe.
+//! * Belief is a courtesy all the same: every command carries the term, and the state machine refuses a
+//!   stale one.
+//!
+//! Driven by one task; services watch [`LeaseKeeper::held`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fsm::command::{Command, LeaseFence, LeaseName};
+use fsm::{Refusal, Reply};
+use model::{Index, Term};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::replica::Replica;
+use crate::state::{ProposeError, StateClient};
+
+const RENEW_EVERY: Duration = Duration::from_secs(1);
+const VALID_FOR: Duration = Duration::from_secs(2);
+const CALL: Duration = Duration::from_millis(900);
+const POLL: Duration = Duration::from_millis(100);
+
+/// The lease as this process holds it.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub name: LeaseName,
+    pub term: Term,
+    /// Where it was acquired: everything earlier must be seen before acting.
+    pub index: Index,
+    valid_until: Arc<std::sync::atomic::AtomicU64>,
+}
+
+impl Held {
+    /// Whether this process may still act.
+    pub fn is_valid(&self) -> bool {
+        let until = self.valid_until.load(std::sync::atomic::Ordering::Acquire);
+        u64::try_from(clock::boot_time().as_millis()).unwrap_or(u64::MAX) < until
+    }
+
+    /// Goes with every command.
+    pub fn fence(&self) -> LeaseFence {
+        LeaseFence { lease: self.name, term: self.term }
+    }
+
+    fn extend(&self, sent: Duration) {
+        let until = u64::try_from((sent + VALID_FOR).as_millis()).unwrap_or(u64::MAX);
+        self.valid_until.store(until, std::sync::atomic::Ordering::Release);
+    }
+}
+
+/// Keeps, or waits for, one lease.
+#[derive(Clone)]
+pub struct LeaseKeeper {
+    held: watch::Receiver<Option<Held>>,
+}
+
+impl LeaseKeeper {
+    /// `holder` is this process's name, `addr` where the work is served.
+    pub fn start(
+        state: StateClient,
+        replica: Replica,
+        name: LeaseName,
+        holder: String,
+        addr: String,
+        stop: CancellationToken,
+    ) -> (Self, tokio::task::JoinHandle<()>) {
+        let (sender, held) = watch::channel(None);
+        let keeper = Keeper { state, replica, name, holder, addr, held: sender };
+        let task = tokio::spawn(keeper.run(stop));
+        (Self { held }, task)
+    }
+
+    /// The lease, if this process holds it and may act.
+    pub fn current(&self) -> Option<Held> {
+        self.held.borrow().clone().filter(Held::is_valid)
+    }
+
+    /// Changes hands: `Some` when acquired, `None` when lost.
+    pub fn watch(&self) -> watch::Receiver<Option<Held>> {
+        self.held.clone()
+    }
+}
+
+struct Keeper {
+    state: StateClient,
+    replica: Replica,
+    name: LeaseName,
+    holder: String,
+    addr: String,
+    held: watch::Sender<Option<Held>>,
+}
+
+impl Keeper {
+    async fn run(self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = self.turn() => {}
+            }
+        }
+        let held = self.held.borrow().clone();
+        if let Some(held) = held {
+            self.held.send_replace(None);
+            let release = Command::LeaseRelease { lease: self.name, holder: self.holder.clone(), term: held.term };
+            // At worst it runs out by itself.
+            let _ = self.state.propose(release, None, CALL).await;
+        }
+    }
+
+    async fn turn(&self) {
+        let held = self.held.borrow().clone();
+        match held {
+            Some(held) => self.renew(&held).await,
+            None => self.acquire().await,
+        }
+    }
+
+    async fn acquire(&self) {
+        if !self.is_free() {
+            tokio::time::sleep(POLL).await;
+            return;
+        }
+        let sent = clock::boot_time();
+        let acquire = Command::LeaseAcquire { lease: self.name, holder: self.holder.clone(), addr: self.addr.clone() };
+        match self.state.propose(acquire, None, CALL).await {
+            Ok((index, Reply::Lease { term })) => {
+                let held = Held { name: self.name, term, index, valid_until: Arc::default() };
+                held.extend(sent);
+                tracing::info!(lease = ?self.name, term = term.get(), "lease acquired");
+                self.held.send_replace(Some(held));
+            }
+            Ok(_) | Err(ProposeError::Refused(_)) => tokio::time::sleep(POLL).await,
+            Err(error) => {
+                tracing::debug!(lease = ?self.name, error = %error, "lease not acquired");
+                tokio::time::sleep(POLL).await;
+            }
+        }
+    }
+
+    /// Free, or left over from an earlier life of this process.
+    fn is_free(&self) -> bool {
+        if !self.replica.is_ready() {
+            return false;
+        }
+        let state = self.replica.state();
+        state.lease(self.name).is_none_or(|lease| lease.holder.is_empty() || lease.holder == self.holder)
+    }
+
+    async fn renew(&self, held: &Held) {
+        let sent = clock::boot_time();
+        let renew = Command::LeaseRenew { lease: self.name, holder: self.holder.clone(), term: held.term };
+        let result = self.state.propose(renew, None, CALL).await;
+        let lost = match &result {
+            Ok(_) => {
+                held.extend(sent);
+                false
+            }
+            Err(ProposeError::Refused(Refusal::StaleLease { .. } | Refusal::LeaseHeld { .. })) => true,
+            Err(_) => !held.is_valid(),
+        };
+        if lost {
+            tracing::warn!(lease = ?self.name, term = held.term.get(), "lease lost");
+            self.held.send_replace(None);
+            return;
+        }
+        let pause = if result.is_ok() { RENEW_EVERY } else { POLL };
+        tokio::time::sleep(pause.saturating_sub(clock::boot_time().saturating_sub(sent))).await;
+    }
+}

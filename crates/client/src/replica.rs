@@ -1,0 +1,286 @@
+//! How does a service keep its own copy of the state?
+//!
+//! ```text
+//!   snapshot ──► State at index n ──► feed after n: line, line, line …
+//!       ▲                                   │ gap, other epoch or hash, 410: the copy is void
+//!       └───────────────────────────────────┘ connection broke: another server, same index
+//! ```
+//!
+//! Invariants
+//! * What [`Replica::state`] gives is the state of the cluster at one index, for the tables followed.
+//! * Within one run its index never falls, except when the cluster itself was restored (another epoch).
+//! * The observer sees every line once and in order, and is told when lines were skipped by a reset.
+//!
+//! Driven by one task. When no source can be reached the copy grows stale, [`Replica::contact_age`]
+//! says how stale, and reads that need to be fresh fail at their read index.
+
+use std::io::{self, BufReader};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use fsm::{FeedLine, State, Table};
+use futures::TryStreamExt;
+use model::{Index, Role};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::io::{StreamReader, SyncIoBridge};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::CallError;
+use crate::http::{Http, Lines, Target};
+use crate::peers::{PeerAddr, Peers};
+
+/// A feed is silent at most this long: the source sends a beat each second.
+const SILENCE: Duration = Duration::from_secs(3);
+const CONNECT: Duration = Duration::from_secs(5);
+const LINE_BYTES_MAX: usize = 64 << 20;
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Is told of everything that changes, in the follower's task: be quick, never wait.
+pub trait Observer: Send + 'static {
+    /// The copy begins anew, from a snapshot; lines may have been missed.
+    fn reset(&mut self, state: &Arc<State>);
+    /// One line was applied; `state` is after it.
+    fn line(&mut self, state: &State, line: &FeedLine);
+    /// All lines at hand are applied, and `state` is what readers now get.
+    fn settled(&mut self, _state: &Arc<State>) {}
+}
+
+/// For those who only read.
+pub struct NoObserver;
+
+impl Observer for NoObserver {
+    fn reset(&mut self, _: &Arc<State>) {}
+    fn line(&mut self, _: &State, _: &FeedLine) {}
+}
+
+/// The copy has not reached an index in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("replica is at index {at}, not yet at {wanted}")]
+pub struct NotReached {
+    pub at: Index,
+    pub wanted: Index,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum FollowError {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("no state server is known")]
+    NoSource,
+    #[error("snapshot cannot be read: {0}")]
+    Snapshot(String),
+    #[error("feed line cannot be read")]
+    Line(#[from] serde_json::Error),
+    #[error("feed does not fit the copy: {0}")]
+    Diverged(String),
+    #[error("feed ended")]
+    Ended,
+}
+
+impl FollowError {
+    /// The copy cannot be brought up to date by going on.
+    fn is_void(&self) -> bool {
+        match self {
+            Self::Diverged(_) | Self::Line(_) => true,
+            Self::Call(e) => e.code() == api::Code::Gone.as_str(),
+            _ => false,
+        }
+    }
+}
+
+/// A copy of the state that keeps itself up to date. Clones share it.
+#[derive(Clone)]
+pub struct Replica(Arc<Shared>);
+
+struct Shared {
+    state: ArcSwap<State>,
+    progress: watch::Sender<Progress>,
+    contact: watch::Sender<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Progress {
+    index: Index,
+    ready: bool,
+}
+
+impl Replica {
+    /// Starts following `tables`.
+    pub fn start(
+        http: Http,
+        peers: Arc<dyn Peers>,
+        tables: Vec<Table>,
+        observer: Box<dyn Observer>,
+        stop: CancellationToken,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            state: ArcSwap::from_pointee(State::default()),
+            progress: watch::Sender::default(),
+            contact: watch::Sender::new(Instant::now()),
+        });
+        let follower = Follower {
+            http,
+            peers,
+            tables: tables.iter().map(|t| t.as_str()).collect::<Vec<_>>().join(","),
+            all: Table::ALL.iter().all(|t| tables.contains(t)),
+            observer,
+            shared: Arc::clone(&shared),
+            turn: usize::try_from(rand::random::<u16>()).unwrap_or(0),
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = follower.run() => {}
+            }
+        });
+        Self(shared)
+    }
+
+    /// The copy as it is now.
+    pub fn state(&self) -> Arc<State> {
+        self.0.state.load_full()
+    }
+
+    pub fn index(&self) -> Index {
+        self.0.progress.borrow().index
+    }
+
+    /// True once it holds a snapshot.
+    pub fn is_ready(&self) -> bool {
+        self.0.progress.borrow().ready
+    }
+
+    /// How long ago the source last gave a sign of life.
+    pub fn contact_age(&self) -> Duration {
+        self.0.contact.borrow().elapsed()
+    }
+
+    /// Waits until the copy has reached `index`.
+    ///
+    /// # Errors
+    /// [`NotReached`] when it has not within the time given.
+    pub async fn reached(&self, index: Index, within: Duration) -> Result<Arc<State>, NotReached> {
+        let mut progress = self.0.progress.subscribe();
+        let reached = tokio::time::timeout(within, progress.wait_for(|p| p.ready && p.index >= index)).await;
+        match reached {
+            Ok(Ok(_)) => Ok(self.state()),
+            _ => Err(NotReached { at: self.index(), wanted: index }),
+        }
+    }
+
+    /// Waits until the copy is past `index`; `None` when it is not within the time given.
+    pub async fn past(&self, index: Index, within: Duration) -> Option<Arc<State>> {
+        self.reached(index.next(), within).await.ok()
+    }
+}
+
+struct Follower {
+    http: Http,
+    peers: Arc<dyn Peers>,
+    tables: String,
+    all: bool,
+    observer: Box<dyn Observer>,
+    shared: Arc<Shared>,
+    turn: usize,
+}
+
+impl Follower {
+    async fn run(mut self) {
+        let mut state: Option<State> = None;
+        let mut waits: u32 = 0;
+        loop {
+            let began = Instant::now();
+            let result = self.follow(&mut state).await;
+            if let Err(error) = result {
+                if error.is_void() {
+                    tracing::info!(error = %error, "copy of the state begins anew");
+                    state = None;
+                } else if !matches!(error, FollowError::NoSource) {
+                    tracing::debug!(error = %error, "feed broke, following another server");
+                }
+            }
+            self.turn = self.turn.wrapping_add(1);
+            waits = if began.elapsed() > SILENCE { 0 } else { (waits + 1).min(4) };
+            tokio::time::sleep(RETRY * waits).await;
+        }
+    }
+
+    fn source(&self) -> Result<PeerAddr, FollowError> {
+        let peers = self.peers.peers(Role::State);
+        peers.get(self.turn % peers.len().max(1)).cloned().ok_or(FollowError::NoSource)
+    }
+
+    async fn follow(&mut self, state: &mut Option<State>) -> Result<(), FollowError> {
+        let source = self.source()?;
+        let target = Target::new(source.addr, Role::State);
+        if state.is_none() {
+            let fresh = self.bootstrap(&target).await?;
+            let shared = Arc::new(fresh.clone());
+            *state = Some(fresh);
+            self.observer.reset(&shared);
+            self.publish(shared);
+        }
+        let Some(state) = state.as_mut() else { return Err(FollowError::Ended) };
+        let mut path = format!(
+            "{}?after={}&epoch={}&tables={}",
+            api::state::FEED,
+            state.index(),
+            state.cluster().epoch,
+            self.tables
+        );
+        if self.all {
+            path.push_str("&hash=");
+            path.push_str(&state.hash_text());
+        }
+        let mut lines = self.http.open_stream(&target, &path, CONNECT, SILENCE).await?.lines(LINE_BYTES_MAX);
+        self.read_lines(state, &mut lines).await
+    }
+
+    async fn read_lines(&mut self, state: &mut State, lines: &mut Lines) -> Result<(), FollowError> {
+        loop {
+            let Some(first) = lines.next().await? else { return Err(FollowError::Ended) };
+            self.shared.contact.send_replace(Instant::now());
+            if first.as_ref() == api::state::FEED_BEAT {
+                continue;
+            }
+            self.apply(state, &first)?;
+            // All that has arrived becomes visible at once, but no more than a few at a time.
+            for _ in 0..256 {
+                match lines.buffered()? {
+                    Some(line) if line.as_ref() != api::state::FEED_BEAT => self.apply(state, &line)?,
+                    Some(_) => {}
+                    None => break,
+                }
+            }
+            let shared = Arc::new(state.clone());
+            self.observer.settled(&shared);
+            self.publish(shared);
+        }
+    }
+
+    fn apply(&mut self, state: &mut State, line: &[u8]) -> Result<(), FollowError> {
+        let line: FeedLine = serde_json::from_slice(line)?;
+        state.follow(&line).map_err(|e| FollowError::Diverged(e.to_string()))?;
+        self.observer.line(state, &line);
+        Ok(())
+    }
+
+    fn publish(&self, state: Arc<State>) {
+        let index = state.index();
+        self.shared.state.store(state);
+        self.shared.progress.send_replace(Progress { index, ready: true });
+    }
+
+    async fn bootstrap(&self, source: &Target) -> Result<State, FollowError> {
+        let path = format!("{}?tables={}", api::state::SNAPSHOT, self.tables);
+        let stream = self.http.open_stream(source, &path, CONNECT, SILENCE * 4).await?.into_stream();
+        let reader = StreamReader::new(Box::pin(stream.map_err(io::Error::other)));
+        let bridge = SyncIoBridge::new(reader);
+        tokio::task::spawn_blocking(move || fsm::read_snapshot(BufReader::new(bridge)).map_err(|e| e.to_string()))
+            .await
+            .map_err(|e| FollowError::Snapshot(e.to_string()))?
+            .map_err(FollowError::Snapshot)
+    }
+}
