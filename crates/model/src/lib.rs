@@ -6,8 +6,11 @@
 //! * No clock, no randomness, no I/O: what a row needs of those comes in from outside.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod access;
 pub mod alloc;
+pub mod alloc_state;
 pub mod bytes;
+pub mod changed;
 pub mod connect;
 pub mod deployment;
 pub mod diff;
@@ -19,6 +22,7 @@ pub mod metric;
 pub mod namespace;
 pub mod nil;
 pub mod node;
+pub mod node_state;
 pub mod resources;
 pub mod scheduler_config;
 pub mod service;
@@ -26,7 +30,9 @@ pub mod status;
 pub mod summary;
 pub mod task;
 pub mod time;
+pub mod usage;
 
+pub use access::TaskStage;
 pub use alloc::Allocation;
 pub use deployment::Deployment;
 pub use eval::Evaluation;
@@ -40,3 +46,4 @@ pub use status::{
 };
 pub use task::Task;
 pub use time::{Nanos, Timestamp};
+pub use usage::Usage;
