@@ -100,6 +100,8 @@ pub struct JobUIConfig {
 #[serde(default, rename_all = "PascalCase")]
 pub struct JobUILink {
     pub label: String,
+    /// Requests and parsed jobs write `URL`, stored jobs `Url`.
+    #[serde(alias = "URL")]
     pub url: String,
 }
 

@@ -23,6 +23,7 @@ pub mod namespace;
 pub mod nil;
 pub mod node;
 pub mod node_state;
+pub mod parse_shape;
 pub mod resources;
 pub mod scheduler_config;
 pub mod service;
@@ -40,6 +41,7 @@ pub use group::TaskGroup;
 pub use ids::{AllocId, DeploymentId, EvalId, Index, JobId, NamespaceName, NodeFence, NodeId, Term};
 pub use job::Job;
 pub use node::Node;
+pub use parse_shape::parse_shape;
 pub use status::{
     ClientStatus, DeploymentStatus, DesiredStatus, Eligibility, EvalStatus, JobKind, JobStatus, NodeStatus, Role,
     TaskStateKind,

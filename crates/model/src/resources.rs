@@ -59,16 +59,19 @@ pub struct RequestedDevice {
     pub affinities: Vec<Affinity>,
 }
 
-/// `NetworkResource` on the wire.
+/// `NetworkResource` on the wire. What is empty is left out, as the reference does in nodes,
+/// allocations and stored jobs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default, rename_all = "PascalCase")]
 pub struct NetworkResource {
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub mode: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub device: String,
-    #[serde(rename = "CIDR")]
+    #[serde(rename = "CIDR", skip_serializing_if = "String::is_empty")]
     pub cidr: String,
-    #[serde(rename = "IP")]
+    #[serde(rename = "IP", skip_serializing_if = "String::is_empty")]
     pub ip: String,
     #[serde(rename = "DNS", skip_serializing_if = "Option::is_none")]
     pub dns: Option<DNSConfig>,
@@ -78,7 +81,7 @@ pub struct NetworkResource {
     pub dynamic_ports: Vec<Port>,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub hostname: String,
-    #[serde(rename = "MBits")]
+    #[serde(rename = "MBits", skip_serializing_if = "Option::is_none")]
     pub mbits: Option<i64>,
     #[serde(rename = "CNI", skip_serializing_if = "Option::is_none")]
     pub cni: Option<CNIConfig>,

@@ -50,7 +50,7 @@ pub struct Task {
     pub dispatch_payload: Option<DispatchPayloadConfig>,
     #[serde(with = "nil")]
     pub volume_mounts: Vec<VolumeMount>,
-    #[serde(rename = "CSIPluginConfig", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "CSIPluginConfig")]
     pub csi_plugin_config: Option<TaskCSIPluginConfig>,
     pub leader: bool,
     pub shutdown_delay: Nanos,
