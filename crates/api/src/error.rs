@@ -45,6 +45,8 @@ macro_rules! codes {
 codes! {
     /// The request is malformed.
     BadRequest = "bad_request", BAD_REQUEST;
+    /// The caller shows no certificate of this cluster.
+    Unauthenticated = "unauthenticated", UNAUTHORIZED;
     /// The caller's certificate does not name a role that may call this.
     Forbidden = "forbidden", FORBIDDEN;
     NotFound = "not_found", NOT_FOUND;

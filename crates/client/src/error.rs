@@ -7,24 +7,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use api::ErrorBody;
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
 
 /// Longest piece of a body that is not JSON to be kept as an error's message.
 const MESSAGE_BYTES_MAX: usize = 1024;
-
-/// Body of an error answer between services.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ErrorBody {
-    /// Machine-readable name of the error, from the table in `api`.
-    #[serde(default)]
-    pub code: String,
-    #[serde(default)]
-    pub message: String,
-    /// Milliseconds to wait before trying again, if trying again makes sense.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_after_ms: Option<u64>,
-}
 
 /// What is known about a request that got no good answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,1 +1,11 @@
-//! kit
+//! The process shell that every service is built in: certificates, listeners, who may call what,
+//! settings, logging, readiness, metrics, background tasks and membership. It knows no nouns of
+//! the scheduler's world and decides nothing.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod background;
+pub mod guard;
+pub mod metrics;
+pub mod pki;
+pub mod process;
+pub mod server;

@@ -1,0 +1,364 @@
+//! The cluster's own certificate authority.
+//!
+//! ```text
+//!   ca.pem ca-key.pem gossip.key   ← Authority::create, once per cluster
+//!        │ issue (key made here)      sign_csr (key stays with the asker)
+//!        ▼
+//!   ca.pem cert.pem key.pem        ← write_identity: what `client::tls::Identity` loads
+//! ```
+//!
+//! ECDSA P-256 throughout. A leaf says who it is by one DNS name, `<name>.<role>.<region>.steppe`,
+//! and serves both ends of a connection. Nothing of a certificate request is used but its public
+//! key: name, role and validity are decided by whoever signs.
+//!
+//! Only `state` and the commands that make a cluster hold an [`Authority`].
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use client::tls::{CA_FILE, CERT_FILE, KEY_FILE, Role, dns_name, is_label, is_name};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
+};
+use ring::rand::{SecureRandom, SystemRandom};
+
+/// File of the CA's key, beside `ca.pem`.
+pub const CA_KEY_FILE: &str = "ca-key.pem";
+/// File of the key that seals gossip packets.
+pub const GOSSIP_KEY_FILE: &str = "gossip.key";
+
+/// Clocks of two machines may differ by this much and still believe a fresh certificate.
+const BACKDATED: Duration = Duration::from_secs(10 * 60);
+const CA_TTL: Duration = Duration::from_secs(10 * 365 * 86_400);
+const LEAF_TTL_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
+const CSR_BYTES_MAX: usize = 16 * 1024;
+
+/// Why a certificate was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum PkiError {
+    #[error("{path} already exists")]
+    Exists { path: PathBuf },
+    #[error("cannot use {path}")]
+    File { path: PathBuf, source: io::Error },
+    #[error("`{0}` cannot stand in a certificate name")]
+    Name(String),
+    #[error("certificate request is longer than {CSR_BYTES_MAX} bytes")]
+    TooLong,
+    #[error("certificate request is not usable")]
+    Request(#[source] rcgen::Error),
+    #[error("certificate cannot be made")]
+    Make(#[source] rcgen::Error),
+    #[error("no randomness to be had")]
+    Randomness,
+}
+
+/// A certificate and its key, both PEM.
+#[derive(Clone)]
+pub struct Pem {
+    pub cert: String,
+    pub key: String,
+}
+
+/// The holder of the CA key.
+pub struct Authority {
+    ca_pem: String,
+    dir: PathBuf,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Authority({})", self.dir.display())
+    }
+}
+
+impl Authority {
+    /// Makes a new CA and a gossip key in `dir`. Never replaces a CA that is there.
+    pub fn create(dir: impl AsRef<Path>, region: &str) -> Result<Self, PkiError> {
+        let dir = dir.as_ref();
+        if !is_label(region) {
+            return Err(PkiError::Name(region.to_owned()));
+        }
+        make_dir(dir)?;
+        let key = KeyPair::generate().map_err(PkiError::Make)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = common_name(&format!("steppe cluster CA {region}"));
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        validity(&mut params, CA_TTL)?;
+        let ca_pem = params.self_signed(&key).map_err(PkiError::Make)?.pem();
+        // The key first, and only if there is none: two creators cannot both win.
+        create_new(&dir.join(CA_KEY_FILE), key.serialize_pem().as_bytes(), 0o600)?;
+        replace(&dir.join(CA_FILE), ca_pem.as_bytes(), 0o644)?;
+        let gossip_key = dir.join(GOSSIP_KEY_FILE);
+        if !gossip_key.exists() {
+            create_gossip_key(&gossip_key)?;
+        }
+        Self::load(dir)
+    }
+
+    /// Loads the CA that [`Authority::create`] made.
+    pub fn load(dir: impl AsRef<Path>) -> Result<Self, PkiError> {
+        let dir = dir.as_ref();
+        let ca_pem = read(&dir.join(CA_FILE))?;
+        let key = KeyPair::from_pem(&read(&dir.join(CA_KEY_FILE))?).map_err(PkiError::Make)?;
+        let issuer = Issuer::from_ca_cert_pem(&ca_pem, key).map_err(PkiError::Make)?;
+        Ok(Self { ca_pem, dir: dir.to_owned(), issuer })
+    }
+
+    /// Loads the CA in `dir`, or makes one.
+    pub fn load_or_create(dir: impl AsRef<Path>, region: &str) -> Result<Self, PkiError> {
+        match Self::create(dir.as_ref(), region) {
+            Err(PkiError::Exists { .. }) => Self::load(dir),
+            other => other,
+        }
+    }
+
+    /// The CA's certificate, PEM.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Makes a key and a certificate for it.
+    pub fn issue(&self, role: Role, name: &str, region: &str, ttl: Duration) -> Result<Pem, PkiError> {
+        let key = KeyPair::generate().map_err(PkiError::Make)?;
+        let cert = leaf(role, name, region, ttl)?.signed_by(&key, &self.issuer).map_err(PkiError::Make)?;
+        Ok(Pem { cert: cert.pem(), key: key.serialize_pem() })
+    }
+
+    /// Signs the public key of a certificate request; what the request asks for is not looked at.
+    pub fn sign_csr(
+        &self,
+        csr_pem: &str,
+        role: Role,
+        name: &str,
+        region: &str,
+        ttl: Duration,
+    ) -> Result<String, PkiError> {
+        if csr_pem.len() > CSR_BYTES_MAX {
+            return Err(PkiError::TooLong);
+        }
+        let mut csr = CertificateSigningRequestParams::from_pem(csr_pem).map_err(PkiError::Request)?;
+        csr.params = leaf(role, name, region, ttl)?;
+        Ok(csr.signed_by(&self.issuer).map_err(PkiError::Make)?.pem())
+    }
+
+    /// Issues an identity into `dir` as a process loads it. Control-plane roles get the gossip key
+    /// too; agents and operators take no part in gossip.
+    pub fn write_identity(
+        &self,
+        dir: impl AsRef<Path>,
+        role: Role,
+        name: &str,
+        region: &str,
+        ttl: Duration,
+    ) -> Result<(), PkiError> {
+        let dir = dir.as_ref();
+        let pem = self.issue(role, name, region, ttl)?;
+        make_dir(dir)?;
+        write_identity(dir, &self.ca_pem, &pem)?;
+        if !matches!(role, Role::Agent | Role::Operator) {
+            let key = read(&self.dir.join(GOSSIP_KEY_FILE))?;
+            replace(&dir.join(GOSSIP_KEY_FILE), key.as_bytes(), 0o600)?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes the three files of an identity, each replaced at once, the certificate last.
+pub fn write_identity(dir: &Path, ca_pem: &str, pem: &Pem) -> Result<(), PkiError> {
+    make_dir(dir)?;
+    replace(&dir.join(CA_FILE), ca_pem.as_bytes(), 0o644)?;
+    replace(&dir.join(KEY_FILE), pem.key.as_bytes(), 0o600)?;
+    replace(&dir.join(CERT_FILE), pem.cert.as_bytes(), 0o644)
+}
+
+/// A fresh key and a request to sign it, for [`Authority::sign_csr`].
+pub struct Request {
+    pub csr: String,
+    pub key: String,
+}
+
+/// Makes a key that never leaves the caller, and the request for a certificate.
+pub fn request() -> Result<Request, PkiError> {
+    let key = KeyPair::generate().map_err(PkiError::Make)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = common_name("steppe");
+    let csr = params.serialize_request(&key).and_then(|r| r.pem()).map_err(PkiError::Make)?;
+    Ok(Request { csr, key: key.serialize_pem() })
+}
+
+/// Makes a gossip key: 32 random bytes, base64. Never replaces one that is there.
+pub fn create_gossip_key(path: &Path) -> Result<(), PkiError> {
+    let text = base64::engine::general_purpose::STANDARD.encode(random::<32>()?);
+    create_new(path, text.as_bytes(), 0o600)
+}
+
+fn leaf(role: Role, name: &str, region: &str, ttl: Duration) -> Result<CertificateParams, PkiError> {
+    if !is_name(name) {
+        return Err(PkiError::Name(name.to_owned()));
+    }
+    if !is_label(region) {
+        return Err(PkiError::Name(region.to_owned()));
+    }
+    let full = dns_name(name, role, region);
+    let mut params = CertificateParams::new(vec![full.clone()]).map_err(PkiError::Make)?;
+    params.distinguished_name = common_name(full.get(..64).unwrap_or(&full));
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.use_authority_key_identifier_extension = true;
+    validity(&mut params, ttl.min(LEAF_TTL_MAX))?;
+    Ok(params)
+}
+
+fn common_name(text: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, text);
+    name
+}
+
+fn validity(params: &mut CertificateParams, ttl: Duration) -> Result<(), PkiError> {
+    let now = SystemTime::now();
+    params.not_before = (now - BACKDATED).into();
+    params.not_after = (now + ttl).into();
+    let mut serial = random::<16>()?;
+    // Positive and never short, so that its hex form has one length.
+    serial[0] = serial[0] & 0x7f | 0x40;
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    Ok(())
+}
+
+fn random<const N: usize>() -> Result<[u8; N], PkiError> {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| PkiError::Randomness)?;
+    Ok(bytes)
+}
+
+fn file_error(path: &Path) -> impl FnOnce(io::Error) -> PkiError + '_ {
+    move |source| PkiError::File { path: path.to_owned(), source }
+}
+
+fn read(path: &Path) -> Result<String, PkiError> {
+    fs::read_to_string(path).map_err(file_error(path))
+}
+
+fn make_dir(dir: &Path) -> Result<(), PkiError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(file_error(dir))
+}
+
+fn create_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PkiError> {
+    let file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    match file {
+        Ok(mut file) => file.write_all(bytes).and_then(|()| file.sync_all()).map_err(file_error(path)),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(PkiError::Exists { path: path.to_owned() }),
+        Err(e) => Err(file_error(path)(e)),
+    }
+}
+
+/// Replaces a file at once: a reader sees the old or the new, never a part.
+fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PkiError> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}.new", std::process::id()));
+    let temporary = PathBuf::from(temporary);
+    let write = || -> io::Result<()> {
+        // A left-over of a crash may have another mode: begin with a new file.
+        match fs::remove_file(&temporary) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(file_error(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use client::tls::Identity;
+
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    #[test]
+    fn an_issued_identity_loads_and_says_who_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = Authority::create(dir.path().join("ca"), "global").unwrap();
+        let id = dir.path().join("id");
+        ca.write_identity(&id, Role::State, "state-1", "global", DAY).unwrap();
+        let identity = Identity::load(&id).unwrap();
+        assert_eq!(identity.me().to_string(), "state-1.state.global.steppe");
+        assert_eq!(identity.me().serial.len(), 32);
+        assert!(id.join(GOSSIP_KEY_FILE).exists());
+        let left = identity.not_after().duration_since(SystemTime::now()).unwrap();
+        assert!(left > DAY / 2 && left <= DAY);
+        for (file, mode) in [(id.join(KEY_FILE), 0o600), (dir.path().join("ca").join(CA_KEY_FILE), 0o600)] {
+            assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, mode);
+        }
+    }
+
+    #[test]
+    fn a_ca_is_made_once_and_loaded_after_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Authority::load_or_create(dir.path(), "global").unwrap();
+        assert!(matches!(Authority::create(dir.path(), "global"), Err(PkiError::Exists { .. })));
+        let again = Authority::load_or_create(dir.path(), "global").unwrap();
+        assert_eq!(first.ca_pem(), again.ca_pem());
+    }
+
+    #[test]
+    fn a_request_decides_nothing_but_its_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = Authority::create(dir.path(), "global").unwrap();
+        // Asks for a CA certificate in another's name.
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["x.state.global.steppe".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let csr = params.serialize_request(&key).unwrap().pem().unwrap();
+        let cert = ca.sign_csr(&csr, Role::Agent, "n1", "global", DAY).unwrap();
+        let id = dir.path().join("id");
+        write_identity(&id, ca.ca_pem(), &Pem { cert, key: key.serialize_pem() }).unwrap();
+        assert_eq!(Identity::load(&id).unwrap().me().to_string(), "n1.agent.global.steppe");
+
+        let made = request().unwrap();
+        assert!(ca.sign_csr(&made.csr, Role::Agent, "n2", "global", DAY).is_ok());
+        for bad in ["", "-----BEGIN NONSENSE-----", &made.key] {
+            assert!(matches!(ca.sign_csr(bad, Role::Agent, "n", "global", DAY), Err(PkiError::Request(_))));
+        }
+        let long = "x".repeat(CSR_BYTES_MAX + 1);
+        assert!(matches!(ca.sign_csr(&long, Role::Agent, "n", "global", DAY), Err(PkiError::TooLong)));
+    }
+
+    #[test]
+    fn names_that_could_be_read_as_another_role_or_region_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = Authority::create(dir.path(), "global").unwrap();
+        for (name, region) in [("", "global"), ("a b", "global"), ("a", "eu.west"), ("a", ""), ("a..b", "global")] {
+            assert!(matches!(ca.issue(Role::Agent, name, region, DAY), Err(PkiError::Name(_))), "{name} {region}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_does_not_fit_its_certificate_is_not_loaded() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = Authority::create(dir.path(), "global").unwrap();
+        let mut pem = ca.issue(Role::State, "a", "global", DAY).unwrap();
+        pem.key = ca.issue(Role::State, "a", "global", DAY).unwrap().key;
+        write_identity(&dir.path().join("id"), ca.ca_pem(), &pem).unwrap();
+        assert!(Identity::load(dir.path().join("id")).is_err());
+    }
+}

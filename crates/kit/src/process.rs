@@ -1,0 +1,256 @@
+//! What every service process does in the same way: settings, runtime, logging, signals, readiness.
+//!
+//! ```text
+//!   Settings ──► process::start ──► telemetry, panic hook, parent-death signal
+//!                runtime()       ──► small tokio runtime
+//!                Shutdown        ◄── SIGTERM, SIGINT (the second ends the process at once)
+//!                ready::Readiness ─► /health/ready        ops::router ─► /health/*, /metrics, /openapi.json
+//! ```
+
+pub mod ops;
+pub mod ready;
+pub mod telemetry;
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+/// How many threads run tasks: a service is mostly waiting.
+const WORKERS: usize = 2;
+const BLOCKING_THREADS_MAX: usize = 16;
+const STACK_BYTES: usize = 1 << 20;
+
+/// Settings common to all services. What was typed; [`client::tls::Identity`] says who we are.
+#[derive(Clone, Debug, PartialEq, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Region of the cluster.
+    #[arg(long, default_value = "global")]
+    pub region: String,
+    /// Datacenter of this process.
+    #[arg(long, default_value = "dc1")]
+    pub datacenter: String,
+    /// Name of this process, unique in the region; the certificate's unless given.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Directory for everything this process keeps.
+    #[arg(long, default_value = "data")]
+    pub data_dir: PathBuf,
+    /// Address of the internal listener (mutual TLS).
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub bind: SocketAddr,
+    /// IP address that others reach this process at; found out unless given.
+    #[arg(long)]
+    pub advertise: Option<IpAddr>,
+    /// Directory with ca.pem, cert.pem, key.pem and gossip.key.
+    #[arg(long, default_value = "identity")]
+    pub identity_dir: PathBuf,
+    /// Address for gossip packets (UDP).
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub gossip_bind: SocketAddr,
+    /// Gossip addresses (host:port) of any members to join by. May be repeated.
+    #[arg(long = "join", value_delimiter = ',')]
+    pub join: Vec<String>,
+    /// Log filter, such as `info` or `info,kit=debug`.
+    #[arg(long, default_value = "info")]
+    pub log_level: String,
+    /// Log lines as JSON.
+    #[arg(long)]
+    pub log_json: bool,
+    /// End when the process that started this one ends; its process id.
+    #[arg(long, value_name = "PID")]
+    pub die_with_parent: Option<u32>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            region: "global".to_owned(),
+            datacenter: "dc1".to_owned(),
+            name: None,
+            data_dir: "data".into(),
+            bind: SocketAddr::from(([127, 0, 0, 1], 0)),
+            advertise: None,
+            identity_dir: "identity".into(),
+            gossip_bind: SocketAddr::from(([127, 0, 0, 1], 0)),
+            join: Vec::new(),
+            log_level: "info".to_owned(),
+            log_json: false,
+            die_with_parent: None,
+        }
+    }
+}
+
+/// Why a process could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("log filter `{0}` is not usable")]
+    LogFilter(String),
+    #[error("cannot ask to end with the parent process")]
+    ParentDeath(#[source] io::Error),
+    #[error("the parent process {0} is gone already")]
+    Orphan(u32),
+    #[error("cannot start the runtime")]
+    Runtime(#[source] io::Error),
+}
+
+/// First thing in a service's process: parent-death signal, logging, panic hook.
+pub fn start(settings: &Settings) -> Result<(), StartError> {
+    if let Some(parent) = settings.die_with_parent {
+        die_with_parent(parent)?;
+    }
+    telemetry::init(&settings.log_level, settings.log_json)?;
+    telemetry::log_panics();
+    Ok(())
+}
+
+/// Asks the kernel to send SIGTERM when the thread that spawned us ends, which for a parent that
+/// spawns from a long-lived thread means when it ends.
+fn die_with_parent(parent: u32) -> Result<(), StartError> {
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+    set_parent_process_death_signal(Some(Signal::TERM)).map_err(|e| StartError::ParentDeath(e.into()))?;
+    // It may have ended before we asked.
+    let now = getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs());
+    if now == parent { Ok(()) } else { Err(StartError::Orphan(parent)) }
+}
+
+/// A runtime small enough for a machine that runs ten of them.
+pub fn runtime(name: &str) -> Result<tokio::runtime::Runtime, StartError> {
+    runtime_with(name, WORKERS)
+}
+
+/// A runtime with this many worker threads.
+pub fn runtime_with(name: &str, workers: usize) -> Result<tokio::runtime::Runtime, StartError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers.max(1))
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_keep_alive(Duration::from_secs(2))
+        .thread_stack_size(STACK_BYTES)
+        // The kernel keeps 15 bytes of it.
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)
+}
+
+/// The wish that everything come to an end. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown(CancellationToken);
+
+impl Shutdown {
+    /// One that only [`Shutdown::request`] triggers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// One that SIGTERM and SIGINT trigger too; a second signal ends the process with status 130.
+    ///
+    /// # Errors
+    /// The signal handlers cannot be installed.
+    pub fn on_signals() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let shutdown = Self::new();
+        let wish = shutdown.clone();
+        tokio::spawn(async move {
+            let mut next = async || {
+                tokio::select! {
+                    _ = terminate.recv() => "SIGTERM",
+                    _ = interrupt.recv() => "SIGINT",
+                }
+            };
+            let signal = next().await;
+            tracing::info!(signal, "shutting down");
+            wish.request();
+            let signal = next().await;
+            tracing::warn!(signal, "second signal, ending at once");
+            std::process::exit(130);
+        });
+        Ok(shutdown)
+    }
+
+    /// Wishes the end. May be called again.
+    pub fn request(&self) {
+        self.0.cancel();
+    }
+
+    pub fn is_requested(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
+    /// Waits for the wish.
+    pub async fn requested(&self) {
+        self.0.cancelled().await;
+    }
+
+    /// Runs `work` until it is done or the end is wished.
+    pub async fn or<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.0.run_until_cancelled(work).await
+    }
+
+    /// A part that may be ended alone and ends with the whole.
+    pub fn part(&self) -> Self {
+        Self(self.0.child_token())
+    }
+}
+
+/// The address others reach `bound` at: the bound one, unless it is unspecified (`0.0.0.0`); then
+/// the given one, or the one this machine would send from to `towards`, or loopback.
+pub fn advertised(bound: SocketAddr, given: Option<IpAddr>, towards: Option<SocketAddr>) -> SocketAddr {
+    if let Some(ip) = given {
+        return SocketAddr::new(ip, bound.port());
+    }
+    if !bound.ip().is_unspecified() {
+        return bound;
+    }
+    // Connecting a UDP socket sends nothing; it only picks a route.
+    let towards = towards.unwrap_or_else(|| SocketAddr::from(([192, 0, 2, 1], 9)));
+    let source = std::net::UdpSocket::bind(SocketAddr::new(bound.ip(), 0))
+        .and_then(|socket| socket.connect(towards).and_then(|()| socket.local_addr()));
+    match source {
+        Ok(addr) if !addr.ip().is_unspecified() => SocketAddr::new(addr.ip(), bound.port()),
+        _ => SocketAddr::from(([127, 0, 0, 1], bound.port())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unspecified_address_is_never_advertised() {
+        let any = SocketAddr::from(([0, 0, 0, 0], 80));
+        let given = IpAddr::from([10, 1, 2, 3]);
+        assert_eq!(advertised(any, Some(given), None), SocketAddr::new(given, 80));
+        assert!(!advertised(any, None, None).ip().is_unspecified());
+        let to = SocketAddr::from(([127, 0, 0, 1], 9));
+        assert_eq!(advertised(any, None, Some(to)), SocketAddr::from(([127, 0, 0, 1], 80)));
+        let fixed = SocketAddr::from(([127, 0, 0, 2], 80));
+        assert_eq!(advertised(fixed, None, None), fixed);
+    }
+
+    #[test]
+    fn a_parent_that_is_not_ours_is_refused() {
+        assert!(matches!(die_with_parent(u32::MAX), Err(StartError::Orphan(_))));
+        die_with_parent(std::os::unix::process::parent_id()).unwrap();
+        rustix::process::set_parent_process_death_signal(None).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_part_ends_with_the_whole_and_alone() {
+        let whole = Shutdown::new();
+        let (a, b) = (whole.part(), whole.part());
+        a.request();
+        assert!(a.is_requested() && !b.is_requested() && !whole.is_requested());
+        whole.request();
+        b.requested().await;
+        assert_eq!(b.or(std::future::pending::<()>()).await, None);
+    }
+}
