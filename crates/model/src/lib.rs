@@ -10,6 +10,7 @@ pub mod access;
 pub mod alloc;
 pub mod alloc_state;
 pub mod bytes;
+pub mod canonicalize;
 pub mod changed;
 pub mod connect;
 pub mod deployment;
