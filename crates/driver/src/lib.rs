@@ -1,1 +1,14 @@
-//! driver
+//! Touching a host: running tasks, finding out what the host offers, opening files users name.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod beneath;
+pub mod cgroup;
+pub mod contract;
+pub mod procfs;
+pub mod raw_exec;
+pub mod rotate;
+pub mod supervisor;
+pub mod taskdir;
+mod usage;
+
+pub use contract::{Driver, DriverError, ExitResult, Handle, TaskConfig};
