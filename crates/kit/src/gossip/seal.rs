@@ -1,0 +1,198 @@
+//! Packets that only the cluster's members can write or read.
+//!
+//! ```text
+//!   format 1 | key id 4 | salt 16 · counter 8 | ciphertext | tag 16
+//! ```
+//!
+//! ChaCha20-Poly1305. A nonce of 96 bits is too short to be drawn at random for as long as a
+//! cluster runs, so it is made 192 bits long: each process draws a salt when it starts, packets are
+//! sealed with HMAC-SHA-256(key, salt), and the counter is the nonce under that. The head is
+//! authenticated with the packet.
+//!
+//! The ring holds several keys: the first seals, all open. To rotate: add the new key behind the
+//! old one everywhere, then put it first everywhere, then drop the old one.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use base64::Engine as _;
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use ring::rand::{SecureRandom, SystemRandom};
+use ring::{digest, hmac};
+
+const FORMAT: u8 = 1;
+const KEY_BYTES: usize = 32;
+const ID_BYTES: usize = 4;
+const SALT_BYTES: usize = 16;
+const COUNTER_BYTES: usize = 8;
+const HEAD_BYTES: usize = 1 + ID_BYTES + SALT_BYTES + COUNTER_BYTES;
+/// How much longer a sealed packet is.
+pub(super) const OVERHEAD_BYTES: usize = HEAD_BYTES + 16;
+const KEYS_MAX: usize = 8;
+
+/// Why a key ring is not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    #[error("cannot read the gossip key")]
+    Read(#[from] std::io::Error),
+    #[error("line {line} of the gossip key is not 32 bytes in base64")]
+    Key { line: usize },
+    #[error("the gossip key file holds no key, or more than {KEYS_MAX}")]
+    Count,
+    #[error("no randomness to be had")]
+    Randomness,
+}
+
+struct Key {
+    id: [u8; ID_BYTES],
+    secret: hmac::Key,
+}
+
+impl Key {
+    fn new(bytes: &[u8; KEY_BYTES]) -> Self {
+        let hash = digest::digest(&digest::SHA256, bytes);
+        let mut id = [0; ID_BYTES];
+        id.copy_from_slice(&hash.as_ref()[..ID_BYTES]);
+        Self { id, secret: hmac::Key::new(hmac::HMAC_SHA256, bytes) }
+    }
+
+    fn cipher(&self, salt: &[u8]) -> Option<LessSafeKey> {
+        let derived = hmac::sign(&self.secret, salt);
+        Some(LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, derived.as_ref()).ok()?))
+    }
+}
+
+fn nonce(counter: [u8; COUNTER_BYTES]) -> Nonce {
+    let mut bytes = [0; 12];
+    bytes[4..].copy_from_slice(&counter);
+    Nonce::assume_unique_for_key(bytes)
+}
+
+/// The keys of a cluster's gossip. Clones share them, and a reload.
+#[derive(Clone)]
+pub struct KeyRing(Arc<Ring>);
+
+struct Ring {
+    keys: ArcSwap<Vec<Key>>,
+    salt: [u8; SALT_BYTES],
+    counter: AtomicU64,
+}
+
+impl KeyRing {
+    /// Reads a file with one key per line, base64; the first one seals.
+    pub fn load(path: &Path) -> Result<Self, KeyError> {
+        Self::parse(&std::fs::read_to_string(path)?)
+    }
+
+    /// The keys in `text`, one per line.
+    pub fn parse(text: &str) -> Result<Self, KeyError> {
+        let mut salt = [0; SALT_BYTES];
+        SystemRandom::new().fill(&mut salt).map_err(|_| KeyError::Randomness)?;
+        let keys = ArcSwap::from_pointee(keys(text)?);
+        Ok(Self(Arc::new(Ring { keys, salt, counter: AtomicU64::new(0) })))
+    }
+
+    /// Takes over the keys that are in the file now.
+    pub fn reload(&self, path: &Path) -> Result<(), KeyError> {
+        self.0.keys.store(Arc::new(keys(&std::fs::read_to_string(path)?)?));
+        Ok(())
+    }
+
+    /// A packet with this content; `None` cannot happen with a valid ring.
+    pub(super) fn seal(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        let keys = self.0.keys.load();
+        let key = keys.first()?;
+        let counter = self.0.counter.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        let mut packet = Vec::with_capacity(plain.len() + OVERHEAD_BYTES);
+        packet.push(FORMAT);
+        packet.extend_from_slice(&key.id);
+        packet.extend_from_slice(&self.0.salt);
+        packet.extend_from_slice(&counter);
+        let mut body = plain.to_vec();
+        let cipher = key.cipher(&self.0.salt)?;
+        cipher.seal_in_place_append_tag(nonce(counter), Aad::from(packet.as_slice()), &mut body).ok()?;
+        packet.extend_from_slice(&body);
+        Some(packet)
+    }
+
+    /// The content of a packet, decrypted in place; `None` if it is not from a member.
+    pub(super) fn open<'a>(&self, packet: &'a mut [u8]) -> Option<&'a [u8]> {
+        let (head, body) = packet.split_at_mut_checked(HEAD_BYTES)?;
+        let (&mut format, rest) = head.split_first_mut()?;
+        let (id, rest) = rest.split_at(ID_BYTES);
+        let (salt, counter) = rest.split_at(SALT_BYTES);
+        let keys = self.0.keys.load();
+        let key = keys.iter().find(|k| k.id == id)?;
+        let nonce = nonce(counter.try_into().ok()?);
+        let cipher = (format == FORMAT).then(|| key.cipher(salt))??;
+        cipher.open_in_place(nonce, Aad::from(&*head), body).ok().map(|plain| &*plain)
+    }
+}
+
+fn keys(text: &str) -> Result<Vec<Key>, KeyError> {
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let keys: Vec<Key> = lines.map(|(at, line)| key(line.trim(), at + 1)).collect::<Result<_, _>>()?;
+    if keys.is_empty() || keys.len() > KEYS_MAX { Err(KeyError::Count) } else { Ok(keys) }
+}
+
+fn key(text: &str, line: usize) -> Result<Key, KeyError> {
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text).map_err(|_| KeyError::Key { line })?;
+    let bytes: [u8; KEY_BYTES] = bytes.try_into().map_err(|_| KeyError::Key { line })?;
+    Ok(Key::new(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(fill: u8) -> String {
+        base64::engine::general_purpose::STANDARD.encode([fill; KEY_BYTES])
+    }
+
+    #[test]
+    fn only_a_member_can_open_a_packet_and_no_bit_of_it_may_change() {
+        let (a, b) = (KeyRing::parse(&text(1)).unwrap(), KeyRing::parse(&text(1)).unwrap());
+        let packet = a.seal(b"hello").unwrap();
+        assert_eq!(packet.len(), 5 + OVERHEAD_BYTES);
+        assert_eq!(b.open(&mut packet.clone()).unwrap(), b"hello");
+        for at in 0..packet.len() {
+            let mut changed = packet.clone();
+            changed[at] ^= 1;
+            assert!(b.open(&mut changed).is_none(), "byte {at}");
+        }
+        for length in 0..packet.len() {
+            assert!(b.open(&mut packet[..length].to_vec()).is_none(), "length {length}");
+        }
+        assert!(KeyRing::parse(&text(2)).unwrap().open(&mut packet.clone()).is_none());
+    }
+
+    #[test]
+    fn no_two_packets_are_alike() {
+        let ring = KeyRing::parse(&text(1)).unwrap();
+        let other = KeyRing::parse(&text(1)).unwrap();
+        let (a, b, c) = (ring.seal(b"x"), ring.seal(b"x"), other.seal(b"x"));
+        assert!(a != b && a != c && b != c);
+    }
+
+    #[test]
+    fn keys_rotate_without_a_moment_in_which_members_cannot_read_each_other() {
+        let [old, both, turned, new] =
+            [text(1), format!("{}\n{}\n", text(1), text(2)), format!("{}\n\n{}", text(2), text(1)), text(2)]
+                .map(|t| KeyRing::parse(&t).unwrap());
+        for (a, b) in [(&old, &both), (&both, &turned), (&turned, &new)] {
+            for (from, to) in [(a, b), (b, a)] {
+                assert!(to.open(&mut from.seal(b"x").unwrap()).is_some());
+            }
+        }
+        assert!(new.open(&mut old.seal(b"x").unwrap()).is_none());
+    }
+
+    #[test]
+    fn a_key_that_is_no_key_is_refused_with_its_line() {
+        assert!(matches!(KeyRing::parse(""), Err(KeyError::Count)));
+        assert!(matches!(KeyRing::parse(&format!("{}\nshort", text(1))), Err(KeyError::Key { line: 2 })));
+        assert!(matches!(KeyRing::parse(&vec![text(1); 9].join("\n")), Err(KeyError::Count)));
+    }
+}

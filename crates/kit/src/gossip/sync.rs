@@ -1,0 +1,57 @@
+//! Push-pull: two members exchange all they know over internal HTTP.
+
+use std::time::Duration;
+
+use api::Code;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use client::error::CallError;
+use client::http::{Http, Target};
+use client::tls::Role;
+use serde::{Deserialize, Serialize};
+
+use super::{Gossip, Member};
+use crate::guard::{refusal, require};
+
+/// Route of push-pull.
+pub const PATH: &str = "/v1/internal/gossip/sync";
+/// Those that take part in gossip.
+const ROLES: &[Role] =
+    &[Role::Gateway, Role::State, Role::Broker, Role::Scheduler, Role::Applier, Role::Controller, Role::Autoscaler];
+const MEMBERS_MAX: usize = 4096;
+const BODY_BYTES_MAX: usize = 4 << 20;
+const WITHIN: Duration = Duration::from_secs(3);
+
+/// All that one member knows, those that failed included.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Known {
+    pub members: Vec<foca::Member<Member>>,
+}
+
+pub(super) fn router(gossip: Gossip) -> Router {
+    Router::new()
+        .route(PATH, post(exchange))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .route_layer(require(ROLES))
+        .with_state(gossip)
+}
+
+async fn exchange(State(gossip): State<Gossip>, Json(theirs): Json<Known>) -> Response {
+    if theirs.members.len() > MEMBERS_MAX {
+        return refusal(Code::TooLarge, format!("more than {MEMBERS_MAX} members"));
+    }
+    match gossip.exchange(theirs.members).await {
+        Ok(members) => Json(Known { members }).into_response(),
+        Err(error) => refusal(Code::NotReady, error.to_string()),
+    }
+}
+
+/// Tells `member` what we know; answers what it knows.
+pub(super) async fn call(http: &Http, member: &Member, ours: Known) -> Result<Known, CallError> {
+    let to = Target::new(member.api, member.role);
+    let mut known: Known = http.post_json(&to, PATH, &ours, WITHIN).await?;
+    known.members.truncate(MEMBERS_MAX);
+    Ok(known)
+}

@@ -1,0 +1,186 @@
+//! What every control-plane service is built in: one start, one way to serve, one end.
+//!
+//! ```text
+//!   Shell::start ─► identity ─► listener bound (port known) ─► gossip ─► metrics, readiness
+//!   Shell::serve ─► ops routes + gossip route + the service's own, mutual TLS, until shutdown
+//! ```
+//!
+//! It decides nothing. A service adds its replica, its lease and its routes.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use client::http::Http;
+use client::peers::Peers;
+use client::replica::{Observer, Replica};
+use client::tls::{Identity, TlsError};
+use fsm::Table;
+use model::Role;
+
+use crate::background::{Background, Spec};
+use crate::gossip::{Directory, Gossip, GossipConfig, GossipError, KeyError, KeyRing, Tags, Timing};
+use crate::metrics::Metrics;
+use crate::pki::PkiError;
+use crate::process::ready::Readiness;
+use crate::process::{Settings, Shutdown, advertised, ops};
+use crate::renew;
+use crate::server::{self, Limits, Listener, Tls};
+
+/// Tag with the build's version.
+pub const TAG_VERSION: &str = "version";
+
+/// Why a service did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ShellError {
+    #[error("identity cannot be used")]
+    Identity(#[from] TlsError),
+    #[error("the certificate is for a {have}, this is a {want}")]
+    Role { have: Role, want: Role },
+    #[error("cannot listen on {addr}")]
+    Listen { addr: SocketAddr, source: std::io::Error },
+    #[error("gossip key cannot be used")]
+    Key(#[from] KeyError),
+    #[error("gossip does not start")]
+    Gossip(#[from] GossipError),
+    #[error("certificate authority cannot be used")]
+    Pki(#[source] PkiError),
+    #[error("{0}")]
+    Other(String),
+}
+
+/// A started service's surroundings. Clones share them.
+#[derive(Clone)]
+pub struct Shell {
+    pub name: String,
+    pub role: Role,
+    pub settings: Arc<Settings>,
+    /// Where others reach the internal listener.
+    pub addr: SocketAddr,
+    pub http: Http,
+    pub gossip: Gossip,
+    pub directory: Directory,
+    pub readiness: Readiness,
+    pub metrics: Metrics,
+    pub background: Arc<Background>,
+    pub shutdown: Shutdown,
+    listener: Arc<Mutex<Option<Listener>>>,
+    tags: Arc<Mutex<Tags>>,
+}
+
+impl Shell {
+    /// Loads the identity, binds, joins.
+    ///
+    /// # Errors
+    /// See [`ShellError`].
+    pub async fn start(settings: Settings, role: Role, shutdown: Shutdown) -> Result<Self, ShellError> {
+        let identity = Identity::load(&settings.identity_dir)?;
+        let me = identity.me();
+        if me.role != role {
+            return Err(ShellError::Role { have: me.role, want: role });
+        }
+        let name = settings.name.clone().unwrap_or_else(|| me.name.to_string());
+        let fail = |source| ShellError::Listen { addr: settings.bind, source };
+        let listener = Listener::bind(settings.bind).map_err(fail)?;
+        let addr = advertised(listener.local_addr().map_err(fail)?, settings.advertise, None);
+        let http = Http::new(identity.clone());
+        let keys = KeyRing::load(&settings.identity_dir.join("gossip.key"))?;
+        let tags = BTreeMap::from([(TAG_VERSION.to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
+        let config = GossipConfig {
+            name: name.clone(),
+            role,
+            region: settings.region.clone(),
+            datacenter: settings.datacenter.clone(),
+            api: addr,
+            tags: tags.clone(),
+            bind: settings.gossip_bind,
+            advertise: settings.advertise,
+            seeds: settings.join.clone(),
+            keys,
+            timing: Timing::default(),
+        };
+        let gossip = Gossip::start(config, http.clone(), shutdown.clone()).await?;
+        tracing::info!(role = %role, name, addr = %addr, gossip = %gossip.local_addr(), "service started");
+        let background = Arc::new(Background::new(shutdown.clone()));
+        let shell = Self {
+            name,
+            role,
+            settings: Arc::new(settings),
+            addr,
+            http,
+            directory: gossip.directory(),
+            gossip,
+            readiness: Readiness::new(),
+            metrics: Metrics::new(&[]),
+            background,
+            shutdown,
+            listener: Arc::new(Mutex::new(Some(listener))),
+            tags: Arc::new(Mutex::new(tags)),
+        };
+        shell.keep_identity(identity);
+        Ok(shell)
+    }
+
+    /// The processes of this region, by role.
+    pub fn peers(&self) -> Arc<dyn Peers> {
+        Arc::new(self.directory.clone())
+    }
+
+    /// Tells everybody a fact about this process, if it is news.
+    pub async fn set_tag(&self, name: &str, value: String) {
+        let tags = {
+            let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
+            if tags.get(name) == Some(&value) {
+                return;
+            }
+            tags.insert(name.to_owned(), value);
+            tags.clone()
+        };
+        if let Err(error) = self.gossip.set_tags(tags).await {
+            tracing::warn!(error = %error, "facts about this process are not told");
+        }
+    }
+
+    /// A copy of these tables, which this process is not ready without.
+    pub fn replica(&self, tables: &[Table], observer: Box<dyn Observer>) -> Replica {
+        let replica =
+            Replica::start(self.http.clone(), self.peers(), tables.to_vec(), observer, self.shutdown.token());
+        let condition = self.readiness.condition("replica", "copy of the state is not there yet");
+        let waiting = replica.clone();
+        let shutdown = self.shutdown.clone();
+        tokio::spawn(async move {
+            let day = Duration::from_secs(86_400);
+            while shutdown.or(waiting.reached(model::Index(0), day)).await.is_some_and(|r| r.is_err()) {}
+            condition.met();
+        });
+        replica
+    }
+
+    /// Serves until shutdown, then says goodbye.
+    ///
+    /// # Errors
+    /// It serves already.
+    pub async fn serve(&self, router: Router, openapi_json: &'static str) -> Result<(), ShellError> {
+        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let listener = listener.ok_or_else(|| ShellError::Other("the listener is in use already".to_owned()))?;
+        let router = router
+            .merge(ops::router(self.readiness.clone(), self.metrics.clone(), openapi_json))
+            .merge(self.gossip.router());
+        let tls = Tls::Mutual(self.http.identity().clone());
+        server::serve(listener, tls, router, Limits::internal(), self.shutdown.clone()).await;
+        self.gossip.left().await;
+        self.background.finished().await;
+        Ok(())
+    }
+
+    fn keep_identity(&self, identity: Identity) {
+        let (http, peers) = (self.http.clone(), self.peers());
+        let spec = Spec { name: "identity", period: Duration::from_secs(30), limit: Duration::from_secs(20) };
+        self.background.spawn(spec, move || {
+            let (identity, http, peers) = (identity.clone(), http.clone(), Arc::clone(&peers));
+            async move { renew::tend(&identity, &http, &*peers, Role::State).await }
+        });
+    }
+}
