@@ -53,7 +53,7 @@ type BlockKey = (NamespaceName, JobId, NodeId);
 #[derive(Debug)]
 struct Tracked {
     row: Arc<Evaluation>,
-    /// Index of the state on which it was decided that nothing fits, at least.
+    /// Index of the state on which it was decided that nothing fits.
     seen: Index,
     want: Option<UnblockReason>,
     asked_ms: Option<u64>,
@@ -99,8 +99,7 @@ impl Blocked {
     }
 
     /// Takes a blocked row; gives back the one that loses against it, if any, perhaps the row itself.
-    /// `floor`: the scheduler that blocked it is known to have looked at a state no older than this.
-    pub fn block(&mut self, row: &Arc<Evaluation>, floor: Index) -> Option<Arc<Evaluation>> {
+    pub fn block(&mut self, row: &Arc<Evaluation>) -> Option<Arc<Evaluation>> {
         self.remove(&row.id);
         let key = block_key(row);
         let mut loser = None;
@@ -112,7 +111,7 @@ impl Blocked {
             loser = self.remove(&other);
         }
         self.by_job.insert(key, row.id.clone());
-        let seen = snapshot(row).max(floor);
+        let seen = snapshot(row);
         self.rows.insert(row.id.clone(), Tracked { row: Arc::clone(row), seen, want: None, asked_ms: None });
         if seen < self.unknown_through || self.helped(row, seen) {
             self.want(&row.id, UnblockReason::Freed);

@@ -19,7 +19,9 @@
 //!    behind the worker neither loses an evaluation nor delivers a finished one again.
 //! 5. Nothing is delivered before the feed has reached the lease's own index, and every delivery's wait
 //!    index is at least the lease's index, the row's, and that of the job's newest evaluation or plan.
-//! 6. A standby keeps the same rows and decides nothing; [`Broker::activate`] starts from the rows.
+//! 6. What waits behind is superseded only by a decision that the log shows was made on a state which
+//!    included it (`SnapshotIndex` of a completed or blocked row of the job).
+//! 7. A standby keeps the same rows and decides nothing; [`Broker::activate`] starts from the rows.
 //!
 //! Who drives it: the broker service, one call at a time, and [`Broker::tick`] when
 //! [`Broker::next_deadline_ms`] has come. It fails by being wrong about nothing but liveness: what it
@@ -112,7 +114,6 @@ struct Session {
 struct Out {
     session: SessionId,
     token: String,
-    wait_index: Index,
     at_ms: u64,
     deadline_ms: u64,
     /// The row has been in another state than pending since it was delivered.
@@ -123,7 +124,6 @@ struct Out {
 struct Ack {
     index: Index,
     deadline_ms: u64,
-    wait_index: Index,
     left_pending: bool,
 }
 
@@ -170,6 +170,8 @@ pub struct Broker {
     finishing: Finishing,
     sessions: BTreeMap<SessionId, Session>,
     overflow: usize,
+    /// Not before this is a rescan asked for again.
+    rescan_at_ms: u64,
 }
 
 impl Broker {
@@ -193,6 +195,7 @@ impl Broker {
             finishing: Finishing::default(),
             sessions: BTreeMap::new(),
             overflow: 0,
+            rescan_at_ms: 0,
         }
     }
 

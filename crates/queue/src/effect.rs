@@ -10,7 +10,7 @@ pub enum Effect {
     Unblock { evals: Vec<EvalId>, reason: UnblockReason },
     /// `EvalFinish`: rows as they shall stand (cancelled, failed), and the follow-ups to create.
     Finish { evals: Vec<Evaluation>, create: Vec<Evaluation> },
-    /// There is room for rows that were passed over: hand in every pending and blocked row once more.
+    /// There is room for rows that were passed over: call [`refill`](crate::Broker::refill).
     Rescan,
 }
 

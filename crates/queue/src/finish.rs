@@ -14,7 +14,7 @@ use crate::time::Now;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
-    /// Another evaluation of the job is kept and sees everything this one would.
+    /// Another evaluation of the job was decided on a state that included this one.
     Superseded,
     /// Another blocked evaluation of the job is kept.
     BlockedDuplicate,
@@ -80,21 +80,6 @@ impl Finishing {
 
     pub fn next_due_ms(&self) -> Option<u64> {
         self.due.first().map(|(due, _)| *due)
-    }
-
-    /// Superseded evaluations, due now, whose job has nothing else in the queue any more. They must
-    /// not be cancelled: nobody would look at the job.
-    pub fn take_orphans(&mut self, now: Now, held: impl Fn(&JobKey) -> bool) -> Vec<Arc<Evaluation>> {
-        let due = self.due.iter().take_while(|(due, _)| *due <= now.mono_ms);
-        let orphans: Vec<EvalId> = due
-            .filter(|(_, id)| {
-                self.items.get(id).is_some_and(|item| {
-                    item.why == Why::Superseded && item.built.is_none() && !held(&job_key(&item.row))
-                })
-            })
-            .map(|(_, id)| id.clone())
-            .collect();
-        orphans.iter().filter_map(|id| self.remove(id)).collect()
     }
 
     /// One effect with what is due, or `None`.

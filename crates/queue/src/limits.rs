@@ -27,6 +27,8 @@ pub struct Limits {
     pub delivery_ms: u64,
     /// How long an acknowledged evaluation may wait for its row to arrive.
     pub ack_lag_ms: u64,
+    /// How long the answer to a delivery whose row is finished is waited for.
+    pub settle_ms: u64,
     /// Delay after the first reported failure.
     pub failure_first_ms: u64,
     /// Unit of the delay after further failures: the n-th waits (n - 1) times this.
@@ -61,6 +63,7 @@ impl Default for Limits {
             session_ms: 5_000,
             delivery_ms: 60_000,
             ack_lag_ms: 5_000,
+            settle_ms: 1_000,
             failure_first_ms: 1_000,
             failure_next_ms: 20_000,
             effect_retry_ms: 10_000,

@@ -108,7 +108,6 @@ impl Broker {
         entry.place = Place::Out(Out {
             session: session.clone(),
             token: token.clone(),
-            wait_index,
             at_ms: now_ms,
             deadline_ms,
             left_pending: false,
@@ -146,7 +145,7 @@ impl Broker {
             session.out.remove(eval);
         }
         let deadline_ms = self.last.mono_ms.saturating_add(self.limits.ack_lag_ms);
-        let ack = Ack { index, deadline_ms, wait_index: out.wait_index, left_pending: out.left_pending };
+        let ack = Ack { index, deadline_ms, left_pending: out.left_pending };
         if let Some(entry) = self.entries.get_mut(eval) {
             let seen = index <= self.index || entry.row.status.is_terminal();
             if index <= self.index

@@ -37,15 +37,24 @@ impl Broker {
         }
     }
 
-    /// The holder is done with the job: the best that waits is next, the others are superseded by it.
+    /// The holder is done with the job: the best that waits is next.
     pub(super) fn free_slot(&mut self, key: &JobKey) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         slot.holder = None;
-        let behind = std::mem::take(&mut slot.behind);
-        let mut behind = behind.into_iter().map(|key| key.2);
-        let Some(best) = behind.next() else { return };
+        let Some((_, _, best)) = slot.behind.pop_first() else { return };
         self.admit(&best);
-        for id in behind {
+    }
+
+    /// A scheduler has decided on a state that included everything up to `index`: what waits behind
+    /// and is no newer would decide the same. Not before: the one that is *going* to be delivered may
+    /// have been finished already by a worker that was thought dead.
+    pub(super) fn supersede(&mut self, key: &JobKey, index: Index) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let covered: Vec<_> = slot.behind.iter().filter(|behind| behind.1.0 <= index).cloned().collect();
+        for behind in &covered {
+            slot.behind.remove(behind);
+        }
+        for (_, _, id) in covered {
             if let Some(row) = self.remove_entry(&id) {
                 self.finishing.add(row, Why::Superseded);
             }
@@ -187,7 +196,7 @@ impl Broker {
         self.acked.clear();
         for row in given_up {
             if row.status == EvalStatus::Blocked {
-                if let Some(loser) = self.blocked.block(&row, Index(0)) {
+                if let Some(loser) = self.blocked.block(&row) {
                     self.finishing.add(loser, Why::BlockedDuplicate);
                 }
             } else {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::{EvalId, EvalStatus, Evaluation, Index, JobId, NamespaceName};
 
-use super::{Broker, Entry, Place};
+use super::{Ack, Broker, Entry, Out, Place};
 use crate::blocked::Freed;
 use crate::finish::Why;
 use crate::kind::Kind;
@@ -75,6 +75,17 @@ impl Broker {
         self.on_index(index, now);
     }
 
+    /// The answer to [`Effect::Rescan`](crate::Effect::Rescan): every pending and blocked row, as far as
+    /// the feed has been followed.
+    pub fn refill<'a>(&mut self, rows: impl Iterator<Item = &'a Arc<Evaluation>>, now: Now) {
+        self.observe(now);
+        self.overflow = 0;
+        self.rescan_at_ms = 0;
+        for row in rows {
+            self.take_row(row);
+        }
+    }
+
     fn take_row(&mut self, row: &Arc<Evaluation>) {
         if let Some(slot) = self.slots.get_mut(&job_key(row)) {
             slot.index = slot.index.max(row.modify_index);
@@ -83,10 +94,13 @@ impl Broker {
         if held.is_some_and(|held| held.modify_index > row.modify_index) {
             return;
         }
+        if matches!(row.status, EvalStatus::Complete | EvalStatus::Blocked) {
+            self.supersede(&job_key(row), row.snapshot_index);
+        }
         match row.status {
             EvalStatus::Pending => self.take_pending(row),
             EvalStatus::Blocked => self.take_blocked(row),
-            EvalStatus::Complete | EvalStatus::Failed | EvalStatus::Cancelled => self.drop_row_with(row),
+            EvalStatus::Complete | EvalStatus::Failed | EvalStatus::Cancelled => self.end_row(row),
         }
     }
 
@@ -103,16 +117,9 @@ impl Broker {
     }
 
     fn take_blocked(&mut self, row: &Arc<Evaluation>) {
-        let mut floor = Index(0);
         match self.entries.get_mut(&row.id).map(|entry| (&mut entry.row, &mut entry.place)) {
-            Some((held, Place::Out(out))) => {
-                out.left_pending = true;
-                floor = out.wait_index;
-                *held = Arc::clone(row);
-            }
-            Some((held, Place::Acked(ack))) => {
-                ack.left_pending = true;
-                floor = ack.wait_index;
+            Some((held, Place::Out(Out { left_pending, .. }) | Place::Acked(Ack { left_pending, .. }))) => {
+                *left_pending = true;
                 *held = Arc::clone(row);
             }
             Some(_) => self.forget(&row.id),
@@ -121,21 +128,24 @@ impl Broker {
         if self.finishing.contains(&row.id) || !(self.blocked.contains(&row.id) || self.has_room()) {
             return;
         }
-        if let Some(loser) = self.blocked.block(row, floor) {
+        if let Some(loser) = self.blocked.block(row) {
             self.finishing.add(loser, Why::BlockedDuplicate);
         }
     }
 
     /// The row is terminal. A worker that still has it keeps the job's place until it answers, so that
-    /// it and the next one do not overlap.
-    fn drop_row_with(&mut self, row: &Arc<Evaluation>) {
-        if let Some(Entry { row: held, place: Place::Out(out), .. }) = self.entries.get_mut(&row.id) {
-            out.left_pending = true;
-            *held = Arc::clone(row);
-            self.blocked.remove(&row.id);
+    /// it and the next one do not overlap; but not for long, its answer may have been lost.
+    fn end_row(&mut self, row: &Arc<Evaluation>) {
+        let Some(Entry { row: held, place: Place::Out(out), .. }) = self.entries.get_mut(&row.id) else {
+            self.drop_row(&row.id);
             return;
-        }
-        self.drop_row(&row.id);
+        };
+        out.left_pending = true;
+        *held = Arc::clone(row);
+        self.deliveries.remove(&(out.deadline_ms, row.id.clone()));
+        out.deadline_ms = out.deadline_ms.min(self.last.mono_ms.saturating_add(self.limits.settle_ms));
+        self.deliveries.insert((out.deadline_ms, row.id.clone()));
+        self.blocked.remove(&row.id);
     }
 
     fn drop_row(&mut self, id: &EvalId) {

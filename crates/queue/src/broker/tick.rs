@@ -25,11 +25,6 @@ impl Broker {
             return Vec::new();
         }
         let mut effects = Vec::new();
-        let slots = &self.slots;
-        let orphans = self.finishing.take_orphans(self.last, |key| slots.contains_key(key));
-        for row in orphans {
-            self.enqueue_new(&row);
-        }
         let job_exists = |key: &JobKey| job_exists(&key.0, &key.1);
         let mut outside = Outside { new_id, job_exists: &job_exists };
         while let Some(effect) = self.finishing.effect(self.last, &self.limits, &mut outside) {
@@ -40,8 +35,8 @@ impl Broker {
         {
             effects.push(Effect::Unblock { evals, reason });
         }
-        if self.overflow > 0 && self.held() <= self.limits.evals_max / 4 * 3 {
-            self.overflow = 0;
+        if self.wants_rescan() && self.last.mono_ms >= self.rescan_at_ms {
+            self.rescan_at_ms = self.last.mono_ms.saturating_add(self.limits.effect_retry_ms.max(1));
             effects.push(Effect::Rescan);
         }
         effects
@@ -63,6 +58,7 @@ impl Broker {
             if serving { self.finishing.next_due_ms() } else { None },
             unblock.then_some(now_ms),
             self.blocked.next_deadline_ms(&self.limits),
+            (serving && self.wants_rescan()).then_some(self.rescan_at_ms),
             timed,
             self.backoff.first().map(|(due, _)| *due),
             self.deliveries.first().map(|(due, _)| *due),
@@ -71,6 +67,10 @@ impl Broker {
             (!self.sessions.is_empty()).then_some(now_ms.saturating_add(self.limits.gap_ms / 2)),
         ];
         effects.into_iter().flatten().min()
+    }
+
+    fn wants_rescan(&self) -> bool {
+        self.overflow > 0 && self.held() <= self.limits.evals_max / 4 * 3
     }
 
     /// Everything that falls due, without effects.

@@ -144,6 +144,7 @@ impl Rig {
     pub fn complete(&mut self, d: &Delivery) {
         let mut row = (*d.eval).clone();
         row.status = EvalStatus::Complete;
+        row.snapshot_index = d.wait_index;
         row.modify_index = self.broker.index().max(row.modify_index).next();
         let index = row.modify_index.0;
         self.row(row);
