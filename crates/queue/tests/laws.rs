@@ -56,15 +56,28 @@ fn failures_delay_by_one_second_then_by_multiples_of_twenty() {
 fn one_eval_per_namespace_and_job_is_out_at_a_time() {
     let mut rig = Rig::new();
     rig.row(eval("a", "job", 1));
-    rig.row(eval("b", "job", 12));
     let mut other = eval("c", "job", 3);
     other.namespace = "other".into();
     rig.row(other);
     let out = rig.take(9);
     assert_eq!(rig.names(&out), ["a", "c"]);
+    rig.row(eval("b", "job", 12));
+    assert!(rig.take(9).is_empty());
     assert_eq!(rig.total().pending, 1);
     rig.complete(&out[0]);
     assert_eq!(rig.take1().eval.id, "b");
+}
+
+#[test]
+fn an_eval_that_waited_while_another_was_decided_on_a_state_with_it_is_superseded() {
+    let mut rig = Rig::new();
+    rig.row(eval("a", "job", 11));
+    rig.row(eval("b", "job", 12));
+    let a = rig.take1();
+    assert_eq!((a.eval.id.as_str(), a.wait_index), ("a", Index(12)));
+    rig.complete(&a);
+    assert_eq!(rig.finished()[0].id, "b");
+    assert!(rig.take(9).is_empty());
 }
 
 /// q-broker-005, q-broker-026, q-broker-027, q-broker-029, s-broker-015.
