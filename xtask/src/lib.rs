@@ -1,1 +1,12 @@
-//! xtask
+//! What the project checks about itself: specifications that match the handlers, and crates that depend
+//! downwards only. All checks are ordinary tests; the binary only writes files.
+
+pub mod layers;
+pub mod specs;
+
+use std::path::PathBuf;
+
+/// Root of the workspace.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}

@@ -1,1 +1,69 @@
-//! broker
+//! The eval broker: hands evaluations to schedulers, one at a time per job. See README.md.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod effects;
+pub mod gauges;
+pub mod routes;
+pub mod shared;
+
+use client::lease::LeaseKeeper;
+use client::state::StateClient;
+use fsm::{LeaseName, Table};
+use kit::process::{Settings, Shutdown};
+use kit::shell::{Shell, ShellError};
+use model::Role;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::effects::Ticker;
+use crate::gauges::Gauges;
+use crate::shared::{Feed, Shared};
+
+/// Settings of a broker.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Config {
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// Tables the broker follows. Jobs, so that an evaluation given up gets a follow-up only while its job exists.
+const TABLES: &[Table] =
+    &[Table::Cluster, Table::Leases, Table::Evals, Table::Jobs, Table::JobFences, Table::Capacity, Table::SchedulerConfig];
+
+const OPENAPI: &str = include_str!("../../../openapi/broker.json");
+
+#[derive(OpenApi)]
+#[openapi(info(title = "Steppe broker", description = "Evaluations out to schedulers, verdicts in.",
+    license(name = "Apache-2.0", identifier = "Apache-2.0")), tags((name = "work", description = "Sessions, deliveries, verdicts")))]
+struct Document;
+
+/// The service's OpenAPI document.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    OpenApiRouter::with_openapi(Document::openapi()).merge(routes::router()).into_openapi()
+}
+
+/// Runs a broker until shutdown.
+///
+/// # Errors
+/// It cannot start: certificates, listener, gossip.
+pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
+    let shell = Shell::start(config.settings, Role::Broker, shutdown).await?;
+    let shared = Shared::new();
+    let state = StateClient::new(shell.http.clone(), shell.peers(), Role::Broker);
+    let replica = shell.replica(TABLES, Box::new(Feed(shared.clone())));
+    let (lease, keeping) = LeaseKeeper::start(
+        state.clone(),
+        replica.clone(),
+        LeaseName::Broker,
+        shell.name.clone(),
+        shell.addr.to_string(),
+        shell.shutdown.token(),
+    );
+    let ticker = Ticker { shared: shared.clone(), lease, replica, state, gauges: Gauges::new(&shell.metrics) };
+    let ticking = tokio::spawn(ticker.run(shell.shutdown.clone()));
+    let (router, _) = routes::router().split_for_parts();
+    shell.serve(router.with_state(routes::App { shared, shutdown: shell.shutdown.clone() }), OPENAPI).await?;
+    let _ = ticking.await;
+    let _ = keeping.await;
+    Ok(())
+}

@@ -1,1 +1,92 @@
-//! scheduler
+//! The scheduler: decides where allocations go. Holds nothing; any number may run. See README.md.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod routes;
+pub mod session;
+pub mod traces;
+pub mod view;
+pub mod worker;
+
+use client::active::Active;
+use client::state::StateClient;
+use fsm::{LeaseName, Table};
+use kit::metrics::Sample;
+use kit::process::{Settings, Shutdown};
+use kit::shell::{Shell, ShellError};
+use model::Role;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::view::Follow;
+use crate::worker::Worker;
+
+/// Settings of a scheduler.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Config {
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// What a scheduler measures.
+#[derive(Clone)]
+pub struct Counts {
+    pub schedule: Sample,
+    pub submit: Sample,
+}
+
+/// Tables a scheduler follows.
+const TABLES: &[Table] = &[
+    Table::Cluster,
+    Table::Leases,
+    Table::Jobs,
+    Table::JobVersions,
+    Table::Nodes,
+    Table::Allocs,
+    Table::Evals,
+    Table::Deployments,
+    Table::NodePools,
+    Table::SchedulerConfig,
+    Table::JobFences,
+];
+
+const OPENAPI: &str = include_str!("../../../openapi/scheduler.json");
+
+#[derive(OpenApi)]
+#[openapi(info(title = "Steppe scheduler", description = "Dry runs; the work itself is fetched from the broker.",
+    license(name = "Apache-2.0", identifier = "Apache-2.0")), tags((name = "decisions", description = "Asking what would happen")))]
+struct Document;
+
+/// The service's OpenAPI document.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    OpenApiRouter::with_openapi(Document::openapi()).merge(routes::router()).into_openapi()
+}
+
+/// Runs a scheduler until shutdown.
+///
+/// # Errors
+/// It cannot start: certificates, listener, gossip.
+pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
+    let shell = Shell::start(config.settings, Role::Scheduler, shutdown).await?;
+    let views = view::empty();
+    let replica = shell.replica(TABLES, Box::new(Follow::new(views.clone())));
+    let active = |lease| Active::new(shell.http.clone(), replica.clone(), lease);
+    let worker = Worker {
+        name: shell.name.clone(),
+        http: shell.http.clone(),
+        broker: active(LeaseName::Broker),
+        applier: active(LeaseName::Applier),
+        state: StateClient::new(shell.http.clone(), shell.peers(), Role::Scheduler),
+        replica: replica.clone(),
+        views: views.clone(),
+        traces: Default::default(),
+        counts: Counts {
+            schedule: shell.metrics.sample("nomad.worker.invoke_scheduler", &[]),
+            submit: shell.metrics.sample("nomad.worker.submit_plan", &[]),
+        },
+    };
+    let working = tokio::spawn(worker.run(shell.shutdown.clone()));
+    let (router, _) = routes::router().split_for_parts();
+    shell.serve(router.with_state(routes::App { replica, views }), OPENAPI).await?;
+    let _ = working.await;
+    Ok(())
+}

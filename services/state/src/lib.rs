@@ -1,1 +1,100 @@
-//! state
+//! The state service: the one place where truth is written. See README.md.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod certificates;
+pub mod feed;
+pub mod leader;
+pub mod machine;
+pub mod members;
+pub mod network;
+pub mod routes;
+pub mod server;
+pub mod stream;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kit::background::Spec;
+use kit::process::{Settings, Shutdown};
+use kit::shell::Shell;
+use model::Role;
+use tokio::sync::Mutex;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::certificates::Signer;
+use crate::routes::App;
+use crate::server::{Server, Starter};
+
+/// Settings of a state server.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Config {
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Found the raft group once this many state servers see each other; 0 = only join.
+    #[arg(long, default_value_t = 1)]
+    pub bootstrap_expect: usize,
+    /// Directory with the certificate authority's key; only servers that have it sign certificates.
+    #[arg(long)]
+    pub ca_dir: Option<PathBuf>,
+    /// Build a snapshot after this many log entries.
+    #[arg(long, default_value_t = 8192)]
+    pub snapshot_after: u64,
+}
+
+const OPENAPI: &str = include_str!("../../../openapi/state.json");
+
+#[derive(OpenApi)]
+#[openapi(info(title = "Steppe state", description = "Commands in, feed and snapshots out: the replicated log.",
+    license(name = "Apache-2.0", identifier = "Apache-2.0")),
+    tags((name = "log", description = "Commands and read indexes"), (name = "feed", description = "Following the state"),
+         (name = "raft", description = "The group of state servers"), (name = "trust", description = "Certificates")))]
+struct Document;
+
+/// The service's OpenAPI document.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    OpenApiRouter::with_openapi(Document::openapi()).merge(routes::router()).into_openapi()
+}
+
+/// Runs a state server until shutdown.
+///
+/// # Errors
+/// It cannot start: certificates, listener, gossip.
+pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), kit::shell::ShellError> {
+    let signer =
+        Signer::load(config.ca_dir.as_deref(), &config.settings.region).map_err(kit::shell::ShellError::Pki)?;
+    let dir = config.settings.data_dir.join("raft");
+    let shell = Shell::start(config.settings, Role::State, shutdown).await?;
+    let server = Server::default();
+    let app = App {
+        server: server.clone(),
+        http: shell.http.clone(),
+        peers: shell.peers(),
+        signer: signer.map(Arc::new),
+        shutdown: shell.shutdown.clone(),
+    };
+    let starter = Starter { shell: shell.clone(), dir, snapshot_after: config.snapshot_after };
+    let raft = tokio::spawn(starter.keep(server.clone()));
+    tend(&shell, &server, config.bootstrap_expect);
+    let (router, _) = routes::router().split_for_parts();
+    shell.serve(router.with_state(app), OPENAPI).await?;
+    let _ = raft.await;
+    Ok(())
+}
+
+fn tend(shell: &Shell, server: &Server, bootstrap_expect: usize) {
+    let tasks = &shell.background;
+    let (sh, sv) = (shell.clone(), server.clone());
+    let members = Spec { name: "raft_members", period: Duration::from_millis(250), limit: Duration::from_secs(10) };
+    tasks.spawn(members, move || {
+        let (sh, sv) = (sh.clone(), sv.clone());
+        async move { members::tend(&sh, &sv, bootstrap_expect).await }
+    });
+    let (region, sv, led) = (shell.settings.region.clone(), server.clone(), Arc::new(Mutex::new(0)));
+    let leader = Spec { name: "raft_leader", period: Duration::from_millis(250), limit: Duration::from_secs(10) };
+    tasks.spawn(leader, move || {
+        let (region, sv, led) = (region.clone(), sv.clone(), Arc::clone(&led));
+        async move { leader::tend(&sv, &region, &mut *led.lock().await).await }
+    });
+}

@@ -1,0 +1,209 @@
+//! The applier's loop: take all plans that wait, check them, commit them in one command.
+//!
+//! ```text
+//!   submissions ─► batch ─► check (replica + overlay) ─► propose ─► answers
+//!                    ▲                                     │ next batch is checked meanwhile
+//!                    └─────────────── at most DEPTH in flight
+//! ```
+//!
+//! A lease lost with commands in flight: their answers still come (they were fenced by term), and what
+//! waits is answered "not active", so that schedulers return their evaluations.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use client::lease::{Held, LeaseKeeper};
+use client::replica::Replica;
+use client::state::{ProposeError, StateClient, new_request_id};
+use fsm::command::{Command, Envelope};
+use fsm::{Plan, PlanResult, Reply};
+use model::Role;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::check::{Checker, Repicked};
+use crate::overlay::Overlay;
+
+/// Placements in one command, so that it does not hold up the beats behind it.
+pub const PLACEMENTS_PER_COMMAND_MAX: usize = 2_000;
+pub const PLANS_PER_COMMAND_MAX: usize = 256;
+/// Commands on their way at once.
+const DEPTH: usize = 2;
+const PROPOSE: Duration = Duration::from_secs(10);
+const CATCH_UP: Duration = Duration::from_secs(5);
+
+/// Nothing was done: this applier does not hold the lease, or its replica is not there yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this applier is not the active one")]
+pub struct NotActive;
+
+/// Plans of one request, and who waits for what becomes of them.
+pub struct Submission {
+    pub plans: Vec<Plan>,
+    pub answer: oneshot::Sender<Result<Vec<PlanResult>, NotActive>>,
+}
+
+impl Submission {
+    fn placements(&self) -> usize {
+        self.plans.iter().map(placements).sum()
+    }
+}
+
+pub fn placements(plan: &Plan) -> usize {
+    plan.parts.values().map(|part| part.place.len() + part.update.len()).sum()
+}
+
+pub struct Applier {
+    pub state: StateClient,
+    pub replica: Replica,
+    pub lease: LeaseKeeper,
+    pub metrics: crate::Counts,
+}
+
+impl Applier {
+    /// Runs until nobody can submit any more.
+    pub async fn run(self, mut submissions: mpsc::Receiver<Submission>) {
+        let this = Arc::new(self);
+        let overlay = Arc::new(Mutex::new(Overlay::default()));
+        let depth = Arc::new(Semaphore::new(DEPTH));
+        let mut caught_up = None;
+        let mut next = None;
+        loop {
+            let Ok(permit) = Arc::clone(&depth).acquire_owned().await else { return };
+            let Some(batch) = next_batch(&mut submissions, &mut next).await else { return };
+            let Some(held) = this.active(&mut caught_up).await else {
+                for submission in batch {
+                    let _ = submission.answer.send(Err(NotActive));
+                }
+                continue;
+            };
+            let checked = this.check(&overlay, batch);
+            let (this, overlay) = (Arc::clone(&this), Arc::clone(&overlay));
+            tokio::spawn(async move {
+                this.commit(&overlay, checked, held).await;
+                drop(permit);
+            });
+        }
+    }
+
+    /// The lease, once the replica has all that was done under the ones before.
+    async fn active(&self, caught_up: &mut Option<model::Term>) -> Option<Held> {
+        let held = self.lease.current()?;
+        if *caught_up != Some(held.term) {
+            self.replica.reached(held.index, CATCH_UP).await.ok()?;
+            *caught_up = Some(held.term);
+        }
+        Some(held)
+    }
+
+    fn check(&self, overlay: &Mutex<Overlay>, batch: Vec<Submission>) -> Checked {
+        let state = self.replica.state();
+        let mut overlay = lock(overlay);
+        overlay.settle(&state);
+        let mut checker = Checker::new(&state, &overlay);
+        let mut checked = Checked { plans: Vec::new(), repicked: Vec::new(), answers: Vec::new(), entry: 0 };
+        for submission in batch {
+            checked.answers.push((submission.plans.len(), submission.answer));
+            for mut plan in submission.plans {
+                let seed = seed_of(plan.eval_id.as_str());
+                checked.repicked.push(checker.check(&mut plan, seed));
+                checked.plans.push(plan);
+            }
+        }
+        checked.entry = overlay.add(&checked.plans);
+        checked
+    }
+
+    async fn commit(&self, overlay: &Mutex<Overlay>, checked: Checked, held: Held) {
+        let Checked { plans, repicked, answers, entry } = checked;
+        self.metrics.plans.add(plans.len() as f64);
+        let envelope = Envelope {
+            request: Some(new_request_id()),
+            proposer: Role::Applier,
+            lease: Some(held.fence()),
+            now: client::clock::unix_nanos(),
+            command: Command::PlanApply { plans },
+        };
+        let started = std::time::Instant::now();
+        let results = loop {
+            match self.state.propose_envelope(&envelope, PROPOSE).await {
+                Ok((index, Reply::Plans { results })) => {
+                    lock(overlay).committed(entry, index);
+                    break Some(results);
+                }
+                Ok((index, _)) => {
+                    lock(overlay).committed(entry, index);
+                    break None;
+                }
+                // Whether it happened is not known: ask again under the same name until it is.
+                Err(error @ (ProposeError::Unknown(_) | ProposeError::Unavailable(_))) => {
+                    tracing::warn!(error = %error, "plans are not committed yet, trying again");
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, "plans were refused");
+                    lock(overlay).void(entry);
+                    break None;
+                }
+            }
+        };
+        self.metrics.commit.since(started);
+        answer(results, repicked, answers, &self.metrics);
+    }
+}
+
+struct Checked {
+    plans: Vec<Plan>,
+    repicked: Vec<Repicked>,
+    answers: Vec<(usize, oneshot::Sender<Result<Vec<PlanResult>, NotActive>>)>,
+    entry: u64,
+}
+
+type Answer = oneshot::Sender<Result<Vec<PlanResult>, NotActive>>;
+
+fn answer(results: Option<Vec<PlanResult>>, repicked: Vec<Repicked>, answers: Vec<(usize, Answer)>, metrics: &crate::Counts) {
+    let mut results = results.map(Vec::into_iter);
+    let mut repicked = repicked.into_iter();
+    for (count, answer) in answers {
+        let mut ports = repicked.by_ref().take(count);
+        let mine = results.as_mut().map(|results| {
+            let with_ports = |mut result: PlanResult| {
+                result.repicked_ports = ports.next().unwrap_or_default();
+                if !result.is_full() {
+                    metrics.conflicts.increment();
+                }
+                result
+            };
+            results.by_ref().take(count).map(with_ports).collect::<Vec<_>>()
+        });
+        // A scheduler that has gone away gets its evaluations again.
+        let _ = answer.send(mine.ok_or(NotActive));
+    }
+}
+
+/// Everything that waits, up to the limits of one command. `next` keeps the one that was too much.
+async fn next_batch(submissions: &mut mpsc::Receiver<Submission>, next: &mut Option<Submission>) -> Option<Vec<Submission>> {
+    let first = match next.take() {
+        Some(first) => first,
+        None => submissions.recv().await?,
+    };
+    let (mut plans, mut placed) = (first.plans.len(), first.placements());
+    let mut batch = vec![first];
+    while let Ok(submission) = submissions.try_recv() {
+        plans += submission.plans.len();
+        placed += submission.placements();
+        if plans > PLANS_PER_COMMAND_MAX || placed > PLACEMENTS_PER_COMMAND_MAX {
+            *next = Some(submission);
+            break;
+        }
+        batch.push(submission);
+    }
+    Some(batch)
+}
+
+/// FNV-1a, so that the same evaluation always draws the same ports.
+fn seed_of(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,135 @@
+//! Does a plan still fit, now that other plans have gone before it?
+//!
+//! Node by node, against the replica, what is in flight, and the plans before it in the same batch. A
+//! part that does not fit is marked, never removed: what goes with it (paired stops, all-or-nothing) is
+//! the state machine's rule. A dynamic port that was taken meanwhile is picked anew.
+//!
+//! Invariant: every part that is not marked carries the fence its node will have when the plan's turn
+//! comes, if all before it go through. So the state machine drops it if anything else happened.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use fsm::{PartDropped, Plan, PlanPart, State};
+use model::{AllocId, Allocation, Job, NodeFence, NodeId};
+
+use crate::overlay::Overlay;
+
+/// The view one batch is checked in.
+pub struct Checker<'a> {
+    state: &'a State,
+    overlay: &'a Overlay,
+    /// Placements of earlier plans of the batch.
+    placed: HashMap<NodeId, Vec<Arc<Allocation>>>,
+    stopped: HashSet<AllocId>,
+}
+
+/// Ports that were picked anew: (allocation, label, port).
+pub type Repicked = Vec<(AllocId, String, u16)>;
+
+impl<'a> Checker<'a> {
+    pub fn new(state: &'a State, overlay: &'a Overlay) -> Self {
+        Self { state, overlay, placed: HashMap::new(), stopped: HashSet::new() }
+    }
+
+    /// Checks one plan and fills in its fences; `seed` makes the choice of new ports.
+    pub fn check(&mut self, plan: &mut Plan, seed: u64) -> Repicked {
+        let mut repicked = Vec::new();
+        let job = self.state.job_version(&plan.namespace, &plan.job_id, plan.job_incarnation, plan.job_version).cloned();
+        let leaving: HashSet<AllocId> = plan
+            .parts
+            .values()
+            .flat_map(|part| part.stop.iter().map(|s| &s.id).chain(part.preempt.iter().map(|p| &p.id)))
+            .cloned()
+            .collect();
+        let changed_after = plan.snapshot_index;
+        for (node_id, part) in &mut plan.parts {
+            if part.place.is_empty() {
+                part.fence = self.fence(node_id);
+                continue;
+            }
+            part.refused = self.check_part(node_id, part, job.as_deref(), &leaving, changed_after.get(), seed, &mut repicked);
+            part.fence = self.fence(node_id);
+        }
+        self.take(plan);
+        repicked
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn check_part(
+        &self,
+        node_id: &NodeId,
+        part: &mut PlanPart,
+        job: Option<&Job>,
+        leaving: &HashSet<AllocId>,
+        snapshot: u64,
+        seed: u64,
+        repicked: &mut Repicked,
+    ) -> Option<PartDropped> {
+        let Some(node) = self.state.node(node_id) else { return Some(PartDropped::NodeGone) };
+        if !node.is_ready() {
+            return Some(PartDropped::NodeNotReady);
+        }
+        if node.modify_index.get() > snapshot
+            && let Some(job) = job
+        {
+            let infeasible = part.place.iter().any(|alloc| {
+                job.lookup_group(&alloc.task_group).is_none_or(|group| placement::feasible(node, job, group).is_err())
+            });
+            if infeasible {
+                return Some(PartDropped::Infeasible);
+            }
+        }
+        let existing: Vec<Arc<Allocation>> = self.on_node(node_id, leaving).cloned().collect();
+        let existing = || existing.iter().map(AsRef::as_ref);
+        match placement::verify(node, existing(), &part.place) {
+            Ok(()) => None,
+            Err(misfit) if misfit.is_port() => {
+                let mut fresh = Vec::new();
+                for at in 0..part.place.len() {
+                    let (before, rest) = part.place.split_at_mut(at);
+                    let Some(alloc) = rest.first_mut() else { break };
+                    match placement::repick_ports(node, existing().chain(before.iter()), alloc, seed) {
+                        Ok(ports) => fresh.extend(ports.into_iter().map(|(label, port)| (alloc.id.clone(), label, port))),
+                        Err(_) => return Some(PartDropped::PortTaken),
+                    }
+                }
+                repicked.extend(fresh);
+                placement::verify(node, existing(), &part.place).err().map(|_| PartDropped::NodeFull)
+            }
+            Err(_) => Some(PartDropped::NodeFull),
+        }
+    }
+
+    /// What takes room on a node, this plan's leavers aside.
+    fn on_node<'b>(&'b self, node: &'b NodeId, leaving: &'b HashSet<AllocId>) -> impl Iterator<Item = &'b Arc<Allocation>> {
+        self.state
+            .allocs_of_node(node)
+            .filter(|alloc| !alloc.client_terminal())
+            .chain(self.overlay.placed(node))
+            .chain(self.placed.get(node).into_iter().flatten())
+            .filter(|alloc| {
+                !leaving.contains(&alloc.id) && !self.stopped.contains(&alloc.id) && !self.overlay.is_stopped(&alloc.id)
+            })
+    }
+
+    /// The fence a node has once everything before has been applied: it grows by one for each placement.
+    fn fence(&self, node: &NodeId) -> NodeFence {
+        let in_flight = self.overlay.placed(node).count() + self.placed.get(node).map_or(0, Vec::len);
+        NodeFence(self.state.node_fence(node).get() + in_flight as u64)
+    }
+
+    /// The plan's own effect, for the plans behind it.
+    fn take(&mut self, plan: &Plan) {
+        let fits = plan.parts.values().all(|part| part.refused.is_none());
+        if plan.all_at_once && !fits {
+            return;
+        }
+        for (node, part) in plan.parts.iter().filter(|(_, part)| part.refused.is_none()) {
+            if !part.place.is_empty() {
+                self.placed.entry(node.clone()).or_default().extend(part.place.iter().cloned().map(Arc::new));
+            }
+            self.stopped.extend(part.stop.iter().filter(|s| s.client_status.is_some()).map(|s| s.id.clone()));
+        }
+    }
+}

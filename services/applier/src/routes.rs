@@ -1,0 +1,72 @@
+//! The applier's endpoint.
+
+use api::applier::{PlansSubmitted, SubmitPlans};
+use api::{Code, ErrorBody};
+use axum::Json;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::response::{IntoResponse, Response};
+use client::lease::LeaseKeeper;
+use kit::guard::{refusal_body, require};
+use model::Role;
+use tokio::sync::{mpsc, oneshot};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::apply::{PLACEMENTS_PER_COMMAND_MAX, PLANS_PER_COMMAND_MAX, Submission, placements};
+
+/// Largest submission.
+const BODY_BYTES_MAX: usize = 16 << 20;
+const SCHEDULERS: &[Role] = &[Role::Scheduler];
+
+#[derive(Clone)]
+pub struct App {
+    pub submit: mpsc::Sender<Submission>,
+    pub lease: LeaseKeeper,
+}
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(submit_plans))
+        .layer(require(SCHEDULERS))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+}
+
+struct Refused(ErrorBody);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        refusal_body(self.0.code().status(), &self.0)
+    }
+}
+
+/// Submit plans
+///
+/// They are checked in order, each against all before it, and committed together with whatever else is
+/// waiting. One answer per plan.
+#[utoipa::path(post, path = api::applier::PLANS, operation_id = "submitPlans", tag = "plans",
+    request_body = SubmitPlans,
+    responses(
+        (status = 200, description = "What became of each plan", body = PlansSubmitted),
+        (status = 403, description = "The caller is no scheduler", body = ErrorBody),
+        (status = 413, description = "More than one command may carry", body = ErrorBody),
+        (status = 429, description = "Too many submissions are waiting", body = ErrorBody),
+        (status = 503, description = "Not the active applier; nothing was done", body = ErrorBody)))]
+async fn submit_plans(State(app): State<App>, Json(body): Json<SubmitPlans>) -> Result<Json<PlansSubmitted>, Refused> {
+    let refused = |code, message: &str| Refused(ErrorBody::new(code, message));
+    if app.lease.current().is_none() {
+        return Err(refused(Code::NotActive, "this applier is not the active one"));
+    }
+    let placed: usize = body.plans.iter().map(placements).sum();
+    if body.plans.len() > PLANS_PER_COMMAND_MAX || placed > PLACEMENTS_PER_COMMAND_MAX {
+        return Err(refused(Code::TooLarge, "more plans or placements than one command may carry"));
+    }
+    let (answer, answered) = oneshot::channel();
+    app.submit
+        .try_send(Submission { plans: body.plans, answer })
+        .map_err(|_| refused(Code::TooMany, "too many plans are waiting"))?;
+    match answered.await {
+        Ok(Ok(results)) => Ok(Json(PlansSubmitted { results })),
+        Ok(Err(_)) => Err(refused(Code::NotActive, "this applier is not the active one")),
+        Err(_) => Err(refused(Code::NotReady, "the applier is shutting down")),
+    }
+}

@@ -1,0 +1,68 @@
+//! The scheduler's endpoints: dry runs.
+
+use std::time::Duration;
+
+use api::scheduler::{DryRun, DryRunResult};
+use api::{Code, ErrorBody};
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use client::replica::Replica;
+use client::state::new_uuid;
+use kit::guard::{refusal_body, require};
+use model::Role;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::view::Views;
+
+const GATEWAYS: &[Role] = &[Role::Gateway, Role::Operator];
+const CATCH_UP: Duration = Duration::from_secs(3);
+
+#[derive(Clone)]
+pub struct App {
+    pub replica: Replica,
+    pub views: Views,
+}
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(dry_run)).layer(require(GATEWAYS))
+}
+
+struct Refused(ErrorBody);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        refusal_body(self.0.code().status(), &self.0)
+    }
+}
+
+/// Dry run
+///
+/// What registering the job would do, from the scheduler's present view. Nothing is changed.
+#[utoipa::path(post, path = api::scheduler::DRY_RUN, operation_id = "dryRun", tag = "decisions",
+    request_body = DryRun,
+    responses(
+        (status = 200, description = "What would happen", body = DryRunResult),
+        (status = 403, description = "The caller is no gateway", body = ErrorBody),
+        (status = 503, description = "The replica has not caught up", body = ErrorBody)))]
+async fn dry_run(State(app): State<App>, Json(ask): Json<DryRun>) -> Result<Json<DryRunResult>, Refused> {
+    let reached = app.replica.reached(ask.wait_index, CATCH_UP).await;
+    reached.map_err(|e| Refused(ErrorBody::new(Code::NotReady, e.to_string())))?;
+    let view = app.views.load_full();
+    let result = tokio::task::block_in_place(|| {
+        placement::dry_run(placement::DryRunRequest {
+            state: &view.state,
+            fleet: &view.fleet,
+            job: &ask.job,
+            now: client::clock::unix_nanos(),
+            seed: 1,
+            new_id: &mut new_uuid,
+        })
+    });
+    Ok(Json(DryRunResult {
+        annotations: result.annotations,
+        failed_tg_allocs: result.failed_tg_allocs,
+        created_evals: result.created_evals,
+    }))
+}

@@ -1,0 +1,267 @@
+//! A worker: takes evaluations from the broker, decides, submits plans, gives verdicts.
+//!
+//! ```text
+//!   session ─► dequeue several ─► wait until the replica has their wait index
+//!      ▲            ▲                      │
+//!      │            │          schedule one after the other, each seeing the plans before it
+//!      │            │                      │
+//!      │            └─ verdicts ◄─ submit all plans at once ─► refused or trimmed: look again, at most
+//!      └─ broken: open another                                  so many times, then give up as blocked
+//! ```
+//!
+//! Nothing here is state: whatever a worker held when it died is delivered again, and reconciled against
+//! what was committed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::applier::{PLANS, PlansSubmitted, SubmitPlans};
+use api::broker::{DEQUEUE, Delivered, Dequeue, Dequeued, Outcome, VERDICTS, Verdict, Verdicts};
+use client::active::Active;
+use client::http::{Call, Http};
+use client::replica::Replica;
+use client::state::{StateClient, new_uuid};
+use fsm::{Plan, PlanRefusal, PlanResult};
+use kit::process::Shutdown;
+use model::{EvalStatus, Index};
+
+use crate::Counts;
+use crate::session::Session;
+use crate::traces::Traces;
+use crate::view::Views;
+
+const DEQUEUE_WAIT: Duration = Duration::from_secs(20);
+/// Evaluations of one dequeue.
+const BATCH_MAX: usize = 32;
+const CATCH_UP: Duration = Duration::from_secs(5);
+const SUBMIT: Duration = Duration::from_secs(30);
+const SUBMIT_RETRY: Duration = Duration::from_millis(50);
+const VERDICT: Duration = Duration::from_secs(2);
+const IDLE: Duration = Duration::from_millis(100);
+/// How often a plan is made anew before the evaluation is given up. Source: the reference's limits.
+const ATTEMPTS_SERVICE: u32 = 5;
+const ATTEMPTS_BATCH: u32 = 2;
+
+#[derive(Clone)]
+pub struct Worker {
+    pub name: String,
+    pub http: Http,
+    pub broker: Active,
+    pub applier: Active,
+    pub state: StateClient,
+    pub replica: Replica,
+    pub views: Views,
+    pub traces: Arc<Traces>,
+    pub counts: Counts,
+}
+
+/// One evaluation being worked on.
+struct Work {
+    delivered: Delivered,
+    attempts: u32,
+    /// The next look must see at least this.
+    refresh: Index,
+}
+
+impl Work {
+    fn attempts_max(&self) -> u32 {
+        match self.delivered.eval.kind.as_str() {
+            "batch" | "sysbatch" => ATTEMPTS_BATCH,
+            _ => ATTEMPTS_SERVICE,
+        }
+    }
+
+    fn verdict(&self, outcome: Outcome) -> Verdict {
+        Verdict { eval_id: self.delivered.eval.id.clone(), token: self.delivered.token.clone(), outcome }
+    }
+}
+
+impl Worker {
+    /// Works until shutdown.
+    pub async fn run(self, shutdown: Shutdown) {
+        while !shutdown.is_requested() {
+            match Session::open(&self.http, &self.broker, &self.name).await {
+                Ok(session) => {
+                    let _ = shutdown.or(self.serve(&session)).await;
+                }
+                Err(error) => tracing::debug!(error = %error, "no session with a broker"),
+            }
+            let _ = shutdown.or(tokio::time::sleep(IDLE)).await;
+        }
+    }
+
+    /// Works within one session until it ends.
+    async fn serve(&self, session: &Session) {
+        while !session.ended.is_cancelled() {
+            let Some(found) = session.ended.run_until_cancelled(self.dequeue(session)).await else { return };
+            let Some(found) = found else {
+                tokio::time::sleep(IDLE).await;
+                continue;
+            };
+            if !found.is_empty() {
+                self.work(session, found).await;
+            }
+        }
+    }
+
+    async fn dequeue(&self, session: &Session) -> Option<Vec<Delivered>> {
+        let wait_ms = u64::try_from(DEQUEUE_WAIT.as_millis()).unwrap_or(0);
+        let ask = Dequeue { session: session.name.to_string(), max: BATCH_MAX, wait_ms };
+        let within = DEQUEUE_WAIT + Duration::from_secs(5);
+        let found: Result<Dequeued, _> = self.http.poll_json(session.target.clone(), DEQUEUE, &ask, within).await;
+        match found {
+            Ok(found) => Some(found.deliveries),
+            Err(error) => {
+                if error.status().is_some() {
+                    session.ended.cancel();
+                }
+                tracing::debug!(error = %error, "nothing dequeued");
+                None
+            }
+        }
+    }
+
+    async fn work(&self, session: &Session, found: Vec<Delivered>) {
+        let fresh = |delivered: Delivered| Work { refresh: delivered.wait_index, delivered, attempts: 0 };
+        let mut todo: VecDeque<Work> = found.into_iter().map(fresh).collect();
+        let mut verdicts = Vec::new();
+        while !todo.is_empty() {
+            let wanted = todo.iter().map(|w| w.refresh).max().unwrap_or_default();
+            if self.replica.reached(wanted, CATCH_UP).await.is_err() {
+                tracing::warn!(index = wanted.get(), "replica lags, evaluations are returned");
+                verdicts.extend(todo.drain(..).map(|w| w.verdict(Outcome::Returned)));
+                break;
+            }
+            let batch: Vec<Work> = todo.drain(..).collect();
+            let plans = tokio::task::block_in_place(|| self.decide(&batch));
+            match self.submit(&plans).await {
+                Some(results) => {
+                    for (work, result) in batch.into_iter().zip(results) {
+                        self.conclude(work, result, &mut todo, &mut verdicts).await;
+                    }
+                }
+                None => verdicts.extend(batch.iter().map(|w| w.verdict(Outcome::Returned))),
+            }
+            // What is done is said at once, so that the next evaluation of the same job may go.
+            self.give(session, std::mem::take(&mut verdicts)).await;
+        }
+        self.give(session, verdicts).await;
+    }
+
+    /// One plan per evaluation, each made on the ones before it.
+    fn decide(&self, batch: &[Work]) -> Vec<Plan> {
+        let view = self.views.load_full();
+        let mut fleet = view.fleet.clone();
+        let mut plans = Vec::with_capacity(batch.len());
+        for work in batch {
+            let started = std::time::Instant::now();
+            let eval = &work.delivered.eval;
+            let decision = placement::schedule(placement::Request {
+                state: &view.state,
+                fleet: &fleet,
+                eval,
+                now: client::clock::unix_nanos(),
+                seed: seed(eval.id.as_str(), work.attempts),
+                new_id: &mut new_uuid,
+                suspects: &|_| false,
+            });
+            self.counts.schedule.since(started);
+            self.traces.keep(&eval.id, decision.traces);
+            fleet.assume(&decision.plan);
+            plans.push(decision.plan);
+        }
+        plans
+    }
+
+    /// What became of the plans; `None` when no applier took them in time, which is nobody's fault.
+    async fn submit(&self, plans: &[Plan]) -> Option<Vec<PlanResult>> {
+        let deadline = tokio::time::Instant::now() + SUBMIT;
+        let body = SubmitPlans { plans: plans.to_vec() };
+        let started = std::time::Instant::now();
+        loop {
+            match self.applier.post::<_, PlansSubmitted>(PLANS, &body, SUBMIT).await {
+                Ok(submitted) if submitted.results.len() == plans.len() => {
+                    self.counts.submit.since(started);
+                    return Some(submitted.results);
+                }
+                Ok(_) => return None,
+                // Asking again is safe: a plan that went through makes the next one stale.
+                Err(error) => {
+                    tracing::debug!(error = %error, "plans not taken");
+                    if tokio::time::Instant::now() >= deadline {
+                        return None;
+                    }
+                    tokio::time::sleep(SUBMIT_RETRY).await;
+                }
+            }
+        }
+    }
+
+    async fn conclude(&self, mut work: Work, result: PlanResult, todo: &mut VecDeque<Work>, verdicts: &mut Vec<Verdict>) {
+        if result.is_full() {
+            verdicts.push(work.verdict(Outcome::Ack { index: result.index }));
+            return;
+        }
+        match result.refused {
+            // Somebody else finished it: nothing is left to do.
+            Some(PlanRefusal::EvalFinished | PlanRefusal::EvalNotFound) => {
+                verdicts.push(work.verdict(Outcome::Ack { index: result.refresh_index }));
+                return;
+            }
+            Some(PlanRefusal::TooLarge | PlanRefusal::StaleDelivery) => {
+                verdicts.push(work.verdict(Outcome::Failed));
+                return;
+            }
+            _ => {}
+        }
+        // Progress resets the count: only rounds in which nothing was placed are held against it.
+        work.attempts = if result.placed.is_empty() { work.attempts + 1 } else { 0 };
+        work.refresh = work.refresh.max(result.refresh_index).max(result.index);
+        if work.attempts < work.attempts_max() {
+            todo.push_back(work);
+            return;
+        }
+        match self.give_up(&work).await {
+            Some(index) => verdicts.push(work.verdict(Outcome::Ack { index })),
+            None => verdicts.push(work.verdict(Outcome::Failed)),
+        }
+    }
+
+    /// Too many conflicts: the evaluation fails and a blocked one takes its place.
+    async fn give_up(&self, work: &Work) -> Option<Index> {
+        let eval = &work.delivered.eval;
+        tracing::warn!(eval_id = %eval.id, job_id = %eval.job_id, "plans kept conflicting, evaluation is set aside");
+        let (failed, blocked) = placement::give_up(eval, client::clock::unix_nanos(), &mut new_uuid);
+        debug_assert_eq!(failed.status, EvalStatus::Failed);
+        let command = fsm::Command::EvalUpdate {
+            evals: vec![fsm::command::EvalUpdate { eval: failed }],
+            create: vec![blocked],
+        };
+        match self.state.propose(command, None, SUBMIT).await {
+            Ok((index, _)) => Some(index),
+            Err(error) => {
+                tracing::warn!(error = %error, "evaluation cannot be set aside");
+                None
+            }
+        }
+    }
+
+    async fn give(&self, session: &Session, verdicts: Vec<Verdict>) {
+        if verdicts.is_empty() {
+            return;
+        }
+        let body = Verdicts { session: session.name.to_string(), verdicts };
+        let Ok(call) = Call::post(VERDICTS, VERDICT).json(&body) else { return };
+        if let Err(error) = self.http.call(&session.target, call).await {
+            // They are delivered again, and found to be done.
+            tracing::debug!(error = %error, "verdicts not taken");
+        }
+    }
+}
+
+/// Ties and ports are drawn from the evaluation, so that two schedulers do not like the same nodes.
+pub fn seed(eval: &str, attempt: u32) -> u64 {
+    let start = 0xcbf2_9ce4_8422_2325 ^ u64::from(attempt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    eval.bytes().fold(start, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}

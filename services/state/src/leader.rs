@@ -1,0 +1,45 @@
+//! What only the raft leader does: the first command of a cluster, and the expiry of silent leases.
+
+use std::time::Duration;
+
+use fsm::command::{Command, Envelope};
+use model::Role;
+
+use crate::members;
+use crate::server::{Running, Server};
+
+/// A holder that has not renewed for this long loses its lease.
+pub const LEASE_TTL: Duration = Duration::from_secs(3);
+
+/// One activation. `led` remembers the term this server last led in.
+///
+/// # Errors
+/// What raft says; the next activation looks again.
+pub async fn tend(server: &Server, region: &str, led: &mut u64) -> Result<String, String> {
+    let Some(running) = server.get() else { return Ok("raft is not running".to_owned()) };
+    let status = running.raft.status().borrow().clone();
+    if !status.is_leader() {
+        *led = 0;
+        return Ok("not leading".to_owned());
+    }
+    if *led != status.term {
+        running.machine.restart_leases();
+        *led = status.term;
+    }
+    if running.machine.state().cluster().epoch.is_empty() {
+        propose(&running, members::first_command(region, client::state::new_uuid())).await?;
+    }
+    let silent = running.machine.silent_leases(client::clock::boot_time(), LEASE_TTL);
+    for (lease, term) in &silent {
+        tracing::info!(lease = ?lease, term = term.get(), "lease expires, its holder is silent");
+        propose(&running, Command::LeaseExpire { lease: *lease, term: *term }).await?;
+    }
+    Ok(format!("leading, {} leases expired", silent.len()))
+}
+
+async fn propose(running: &Running, command: Command) -> Result<(), String> {
+    let envelope =
+        Envelope { request: None, proposer: Role::State, lease: None, now: client::clock::unix_nanos(), command };
+    let bytes = serde_json::to_vec(&envelope).map_err(|e| e.to_string())?;
+    running.raft.propose(bytes.into()).await.map(|_| ()).map_err(|e| e.to_string())
+}

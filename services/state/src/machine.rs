@@ -1,0 +1,138 @@
+//! The state machine as raft drives it: bytes in, replies out, and every change into the feed.
+//!
+//! One writer (raft's apply thread) changes the state and publishes it; readers take the published one.
+//! Leases live in the log, their time to live does not: [`Machine`] remembers when *this* server last
+//! applied a renewal, and only the raft leader acts on it.
+
+use std::collections::HashMap;
+use std::io::{self, BufReader, Read, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use fsm::command::{Command, Envelope};
+use fsm::{LeaseName, Refusal, Reply, State};
+use model::{Index, Term};
+use tokio::sync::watch;
+
+use crate::feed::{Feed, Line};
+
+pub struct Machine {
+    writer: Mutex<State>,
+    published: ArcSwap<State>,
+    feed: Arc<Feed>,
+    applied: watch::Sender<Index>,
+    renewed: Mutex<HashMap<LeaseName, (Term, Duration)>>,
+}
+
+impl Machine {
+    pub fn new(feed: Arc<Feed>) -> Self {
+        Self {
+            writer: Mutex::new(State::default()),
+            published: ArcSwap::from_pointee(State::default()),
+            feed,
+            applied: watch::Sender::default(),
+            renewed: Mutex::default(),
+        }
+    }
+
+    /// The state as of the last batch applied.
+    pub fn state(&self) -> Arc<State> {
+        self.published.load_full()
+    }
+
+    pub fn feed(&self) -> &Arc<Feed> {
+        &self.feed
+    }
+
+    /// Index of the last log entry applied, blank ones included.
+    pub fn applied_index(&self) -> watch::Receiver<Index> {
+        self.applied.subscribe()
+    }
+
+    /// Leases whose holder this server has not heard of for `ttl`. Forgets nothing: the caller proposes
+    /// their expiry, which the log decides.
+    pub fn silent_leases(&self, now: Duration, ttl: Duration) -> Vec<(LeaseName, Term)> {
+        let state = self.state();
+        let mut renewed = lock(&self.renewed);
+        let names = [LeaseName::Broker, LeaseName::Applier, LeaseName::Controller];
+        let held = names.into_iter().filter_map(|name| state.lease(name)).filter(|lease| !lease.holder.is_empty());
+        held.filter_map(|lease| {
+            let seen = renewed.entry(lease.name).or_insert((lease.term, now));
+            if seen.0 != lease.term {
+                *seen = (lease.term, now);
+            }
+            (now.saturating_sub(seen.1) > ttl).then_some((lease.name, lease.term))
+        })
+        .collect()
+    }
+
+    /// Gives every holder the full time again: this server has just become the leader.
+    pub fn restart_leases(&self) {
+        lock(&self.renewed).clear();
+    }
+
+    fn apply_one(&self, state: &mut State, index: u64, bytes: &Bytes) -> Reply {
+        let index = Index(index);
+        let envelope: Envelope = match serde_json::from_slice(bytes) {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                // The same on every server: the entry changes nothing.
+                tracing::error!(index = index.get(), error = %error, "log entry is no command");
+                return Reply::Refused(Refusal::Invalid("log entry is no command".to_owned()));
+            }
+        };
+        let previous = self.feed.last();
+        let outcome = fsm::apply(state, index, &envelope);
+        if let (Command::LeaseRenew { lease, term, .. }, Reply::Lease { .. } | Reply::Done) =
+            (&envelope.command, &outcome.reply)
+        {
+            lock(&self.renewed).insert(*lease, (*term, client::clock::boot_time()));
+        }
+        let epoch = Arc::from(state.cluster().epoch.as_str());
+        match Line::new(index, previous, epoch, state.hash_text(), &outcome.changes) {
+            Ok(line) => self.feed.push(line),
+            Err(error) => {
+                tracing::error!(index = index.get(), error = %error, "row change cannot be written as json");
+                self.feed.reset(index, Arc::from(state.cluster().epoch.as_str()));
+            }
+        }
+        outcome.reply
+    }
+}
+
+impl raft::Machine for Machine {
+    fn apply(&self, batch: Vec<(u64, Bytes)>) -> Vec<Bytes> {
+        let mut state = lock(&self.writer);
+        let mut replies = Vec::with_capacity(batch.len());
+        for (index, bytes) in &batch {
+            let reply = self.apply_one(&mut state, *index, bytes);
+            replies.push(serde_json::to_vec(&reply).unwrap_or_default().into());
+        }
+        self.published.store(Arc::new(state.clone()));
+        replies
+    }
+
+    fn applied(&self, index: u64) {
+        self.applied.send_replace(Index(index));
+    }
+
+    fn freeze(&self) -> raft::Frozen {
+        let state = self.state();
+        Box::new(move |w: &mut dyn Write| fsm::write_snapshot(&state, w, None).map_err(io::Error::other))
+    }
+
+    fn restore(&self, _index: u64, r: &mut dyn Read) -> io::Result<()> {
+        let restored = fsm::read_snapshot(BufReader::new(r)).map_err(io::Error::other)?;
+        let mut state = lock(&self.writer);
+        *state = restored;
+        self.feed.reset(state.index(), Arc::from(state.cluster().epoch.as_str()));
+        self.published.store(Arc::new(state.clone()));
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

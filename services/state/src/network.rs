@@ -1,0 +1,97 @@
+//! Raft's calls to its peers, over the cluster's mutual TLS.
+//!
+//! Internal ports are ephemeral: a peer is found by its name in the membership, and only if gossip does
+//! not know it by the address in the raft log.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use client::error::{CallError, Outcome};
+use client::http::{Call, Http, Target};
+use client::peers::Peers;
+use futures::future::BoxFuture;
+use http::HeaderValue;
+use model::Role;
+use raft::{NetworkError, Peer, Verb};
+use tokio_util::io::ReaderStream;
+
+/// Carries the header of a snapshot beside its bytes, base64.
+pub const SNAPSHOT_HEADER: http::HeaderName = http::HeaderName::from_static("x-steppe-snapshot");
+/// Path of a raft verb.
+pub fn rpc_path(verb: &str) -> String {
+    format!("{}/{verb}", api::state::RAFT_RPC)
+}
+
+pub struct Network {
+    http: Http,
+    peers: Arc<dyn Peers>,
+}
+
+impl Network {
+    pub fn new(http: Http, peers: Arc<dyn Peers>) -> Self {
+        Self { http, peers }
+    }
+
+    fn target(&self, to: &Peer) -> Result<Target, NetworkError> {
+        let known = self.peers.peers(Role::State).into_iter().find(|p| p.name == to.name).map(|p| p.addr);
+        let addr = known.or_else(|| to.addr.parse::<SocketAddr>().ok());
+        let addr = addr.ok_or_else(|| NetworkError::Unreachable(format!("address of {} is not known", to.name)))?;
+        Ok(Target::new(addr, Role::State).named(to.name.as_str()))
+    }
+}
+
+impl raft::Network for Network {
+    fn call(
+        &self,
+        to: Peer,
+        verb: Verb,
+        body: Bytes,
+        deadline: Duration,
+    ) -> BoxFuture<'static, Result<Bytes, NetworkError>> {
+        let target = self.target(&to);
+        let http = self.http.clone();
+        Box::pin(async move {
+            http.post_bytes(target?, &rpc_path(verb.as_str()), body, deadline).await.map_err(network_error)
+        })
+    }
+
+    fn send_snapshot(
+        &self,
+        to: Peer,
+        header: Bytes,
+        file: PathBuf,
+        deadline: Duration,
+    ) -> BoxFuture<'static, Result<Bytes, NetworkError>> {
+        let target = self.target(&to);
+        let http = self.http.clone();
+        Box::pin(async move {
+            let file = tokio::fs::File::open(&file).await.map_err(|e| NetworkError::Remote(e.to_string()))?;
+            let header =
+                HeaderValue::from_str(&base64_text(&header)).map_err(|e| NetworkError::Remote(e.to_string()))?;
+            let call = Call::post(rpc_path("snapshot"), deadline).header(SNAPSHOT_HEADER, header);
+            let reply = http.send_stream(target?, call, ReaderStream::with_capacity(file, 256 << 10)).await;
+            reply.map(|r| r.body).map_err(network_error)
+        })
+    }
+}
+
+pub fn base64_text(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+pub fn base64_bytes(text: &str) -> Option<Vec<u8>> {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.decode(text).ok()
+}
+
+fn network_error(error: CallError) -> NetworkError {
+    match (&error, error.outcome()) {
+        (CallError::Timeout { .. }, Outcome::Unknown) => NetworkError::Timeout,
+        (_, Outcome::Refused) => NetworkError::Remote(error.to_string()),
+        _ => NetworkError::Unreachable(error.to_string()),
+    }
+}

@@ -1,0 +1,429 @@
+//! The state service's endpoints. Commands go to the leader, wherever they come in; feed and snapshots
+//! come from this server's own copy.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::state::{ChangePeers, Proposed, RaftPeer, RaftStatus, ReadIndex, SignRequest, Signed};
+use api::{Code, ErrorBody};
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use client::http::{Call, Http, Target};
+use client::peers::Peers;
+use kit::guard::{Peer, refusal_body, require};
+use model::{Index, Role, Term};
+use raft::{ProposeError, Verb};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::certificates::Signer;
+use crate::feed::{FeedError, TableSet};
+use crate::network::{SNAPSHOT_HEADER, base64_bytes};
+use crate::server::{Running, Server};
+use crate::stream;
+
+/// Longest time a forwarded command may take.
+const FORWARD: Duration = Duration::from_secs(10);
+/// Marks a command that was forwarded once already.
+const FORWARDED: header::HeaderName = header::HeaderName::from_static("x-steppe-forwarded");
+
+/// Largest command.
+pub const COMMAND_BYTES_MAX: usize = 16 << 20;
+/// Largest append call between state servers.
+const RAFT_BYTES_MAX: usize = 64 << 20;
+
+const PROPOSERS: &[Role] =
+    &[Role::Gateway, Role::State, Role::Broker, Role::Scheduler, Role::Applier, Role::Controller, Role::Operator];
+const READERS: &[Role] = &[
+    Role::Gateway,
+    Role::State,
+    Role::Broker,
+    Role::Scheduler,
+    Role::Applier,
+    Role::Controller,
+    Role::Autoscaler,
+    Role::Operator,
+];
+const SERVERS: &[Role] = &[Role::State];
+const OPERATORS: &[Role] = &[Role::Gateway, Role::Operator];
+/// Everybody renews their own certificate; agents by way of a gateway.
+const SIGNEES: &[Role] = &[
+    Role::Gateway,
+    Role::State,
+    Role::Broker,
+    Role::Scheduler,
+    Role::Applier,
+    Role::Controller,
+    Role::Autoscaler,
+    Role::Operator,
+];
+
+#[derive(Clone)]
+pub struct App {
+    pub server: Server,
+    pub http: Http,
+    pub peers: Arc<dyn Peers>,
+    pub signer: Option<Arc<Signer>>,
+    pub shutdown: kit::process::Shutdown,
+}
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .merge(OpenApiRouter::new().routes(routes!(propose)).layer(require(PROPOSERS)).layer(limit(COMMAND_BYTES_MAX)))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(read_index))
+                .routes(routes!(feed))
+                .routes(routes!(snapshot))
+                .routes(routes!(raft_status))
+                .layer(require(READERS)),
+        )
+        .merge(OpenApiRouter::new().routes(routes!(raft_rpc)).layer(require(SERVERS)).layer(limit(RAFT_BYTES_MAX)))
+        .merge(OpenApiRouter::new().routes(routes!(change_peers)).layer(require(OPERATORS)))
+        .merge(OpenApiRouter::new().routes(routes!(sign)).layer(require(SIGNEES)))
+}
+
+fn limit(bytes: usize) -> axum::extract::DefaultBodyLimit {
+    axum::extract::DefaultBodyLimit::max(bytes)
+}
+
+/// An answer that says no.
+pub struct Refused(ErrorBody);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        refusal_body(self.0.code().status(), &self.0)
+    }
+}
+
+fn refused(code: Code, message: impl Into<String>) -> Refused {
+    Refused(ErrorBody::new(code, message))
+}
+
+impl App {
+    fn running(&self) -> Result<Running, Refused> {
+        self.server.get().ok_or_else(|| refused(Code::NotReady, "raft is not running on this server"))
+    }
+
+    /// Address of a state server by its name.
+    fn address(&self, peer: &raft::Peer) -> Option<std::net::SocketAddr> {
+        let known = self.peers.peers(Role::State).into_iter().find(|p| p.name == peer.name);
+        known.map(|p| p.addr).or_else(|| peer.addr.parse().ok())
+    }
+
+    fn leader_header(&self, running: &Running) -> HeaderMap {
+        let leader = running.raft.status().borrow().leader.clone();
+        let value = leader.and_then(|l| self.address(&l)).and_then(|a| HeaderValue::from_str(&a.to_string()).ok());
+        let name = header::HeaderName::from_static(api::headers::LEADER);
+        value.map(|v| (name, v)).into_iter().collect()
+    }
+
+    /// Hands a call to the leader as it is; `leader` as raft told.
+    async fn forward(&self, leader: Option<raft::Peer>, headers: &HeaderMap, call: Call) -> Result<Response, Refused> {
+        if headers.contains_key(FORWARDED) {
+            return Err(refused(Code::NoLeader, "this server is not the leader any more"));
+        }
+        let leader = leader.ok_or_else(|| refused(Code::NoLeader, "no leader is known"))?;
+        let addr = self.address(&leader).ok_or_else(|| refused(Code::NoLeader, "the leader's address is not known"))?;
+        let target = Target::new(addr, Role::State).named(leader.name.as_str());
+        let call = call.header(FORWARDED, HeaderValue::from_static("1"));
+        match self.http.call(&target, call).await {
+            Ok(reply) => {
+                let mut response = ([(header::CONTENT_TYPE, "application/json")], reply.body).into_response();
+                if let Ok(value) = HeaderValue::from_str(&addr.to_string()) {
+                    response.headers_mut().insert(header::HeaderName::from_static(api::headers::LEADER), value);
+                }
+                Ok(response)
+            }
+            Err(client::error::CallError::Status { body, .. }) => {
+                Err(Refused(ErrorBody { code: body.code, message: body.message, retry_after_ms: body.retry_after_ms }))
+            }
+            Err(error) if error.outcome() == client::error::Outcome::NotSent => {
+                Err(refused(Code::NoLeader, "the leader cannot be reached"))
+            }
+            Err(_) => Err(refused(Code::UnknownOutcome, "the leader did not answer")),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Proposer {
+    proposer: Role,
+}
+
+/// Propose a command
+///
+/// Any state server takes it; the leader puts it into the log. The answer comes once it is applied. A
+/// retry with the same request id is answered with the first one's reply.
+#[utoipa::path(post, path = api::state::PROPOSE, operation_id = "propose", tag = "log",
+    request_body = fsm::Envelope,
+    responses(
+        (status = 200, description = "Applied; the reply may be a refusal", body = Proposed),
+        (status = 400, description = "Not a command", body = ErrorBody),
+        (status = 403, description = "The caller's role may not propose this", body = ErrorBody),
+        (status = 413, description = "Larger than a command may be", body = ErrorBody),
+        (status = 503, description = "No leader; nothing was done", body = ErrorBody),
+        (status = 504, description = "Whether it was done is not known", body = ErrorBody)))]
+async fn propose(State(app): State<App>, peer: Peer, headers: HeaderMap, body: Bytes) -> Result<Response, Refused> {
+    let parsed: Proposer =
+        serde_json::from_slice(&body).map_err(|e| refused(Code::BadRequest, format!("not a command: {e}")))?;
+    if peer.role != Role::State && parsed.proposer != peer.role {
+        return Err(refused(Code::Forbidden, format!("a {} may not speak for a {}", peer.role, parsed.proposer)));
+    }
+    let running = app.running()?;
+    match running.raft.propose(body.clone()).await {
+        Ok((index, reply)) => {
+            let mut json = Vec::with_capacity(reply.len() + 40);
+            json.extend_from_slice(format!("{{\"index\":{index},\"reply\":").as_bytes());
+            json.extend_from_slice(&reply);
+            json.push(b'}');
+            Ok((app.leader_header(&running), [(header::CONTENT_TYPE, "application/json")], json).into_response())
+        }
+        Err(ProposeError::NotLeader { leader }) => {
+            let call = Call::post(api::state::PROPOSE, FORWARD).bytes(body);
+            app.forward(leader, &headers, call).await
+        }
+        Err(error) => Err(propose_error(&error)),
+    }
+}
+
+fn propose_error(error: &ProposeError) -> Refused {
+    let code = match error {
+        ProposeError::NotLeader { .. } | ProposeError::Unavailable(_) => Code::NoLeader,
+        ProposeError::Unknown(_) => Code::UnknownOutcome,
+        ProposeError::TooLarge { .. } => Code::TooLarge,
+    };
+    refused(code, error.to_string())
+}
+
+/// Read index
+///
+/// From this index on, any copy of the state answers linearizable reads.
+#[utoipa::path(get, path = api::state::READ_INDEX, operation_id = "readIndex", tag = "log",
+    responses(
+        (status = 200, description = "The index", body = ReadIndex),
+        (status = 503, description = "No leader", body = ErrorBody)))]
+async fn read_index(State(app): State<App>, headers: HeaderMap) -> Result<Response, Refused> {
+    let running = app.running()?;
+    match running.raft.read_index().await {
+        Ok(index) => {
+            let mut applied = running.machine.applied_index();
+            let reached = tokio::time::timeout(FORWARD, applied.wait_for(|at| *at >= Index(index))).await;
+            if !matches!(reached, Ok(Ok(_))) {
+                return Err(refused(Code::NotReady, "the leader has not applied its own log in time"));
+            }
+            // Entries without a command have no line in the feed: name the last one that has.
+            let read = ReadIndex { index: running.machine.feed().last() };
+            Ok((app.leader_header(&running), Json(read)).into_response())
+        }
+        Err(ProposeError::NotLeader { leader }) => {
+            app.forward(leader, &headers, Call::get(api::state::READ_INDEX, FORWARD)).await
+        }
+        Err(error) => Err(propose_error(&error)),
+    }
+}
+
+#[derive(Deserialize, IntoParams)]
+struct FeedQuery {
+    /// The follower has everything up to this index.
+    after: u64,
+    /// Line of history the follower is on.
+    epoch: Option<String>,
+    /// Rolling hash at `after`, from a follower of all tables.
+    hash: Option<String>,
+    /// Tables, comma-separated; all when absent.
+    tables: Option<String>,
+}
+
+/// Follow the feed
+///
+/// Newline-delimited JSON without end: one line per committed index, `{}` when nothing happened for a
+/// second.
+#[utoipa::path(get, path = api::state::FEED, operation_id = "feed", tag = "feed", params(FeedQuery),
+    responses(
+        (status = 200, description = "Lines of row changes", body = fsm::FeedLine, content_type = "application/x-ndjson"),
+        (status = 400, description = "Unknown table", body = ErrorBody),
+        (status = 410, description = "Too far back or another history: start from a snapshot", body = ErrorBody),
+        (status = 503, description = "Not running", body = ErrorBody)))]
+async fn feed(State(app): State<App>, Query(query): Query<FeedQuery>) -> Result<Response, Refused> {
+    let running = app.running()?;
+    let tables = tables(query.tables.as_deref())?;
+    let after = Index(query.after);
+    let feed = Arc::clone(running.machine.feed());
+    feed.behind(after, query.epoch.as_deref(), 0).map_err(|e| gone(&e))?;
+    if let (Some(theirs), Some(ours)) = (&query.hash, feed.hash_at(after))
+        && *theirs != ours
+    {
+        tracing::error!(index = after.get(), "a follower's copy differs from ours");
+        return Err(refused(Code::Gone, "the follower's copy differs"));
+    }
+    let body = Body::from_stream(stream::feed(feed, after, query.epoch, tables, app.shutdown.clone()));
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+fn tables(names: Option<&str>) -> Result<TableSet, Refused> {
+    TableSet::parse(names.unwrap_or_default()).ok_or_else(|| refused(Code::BadRequest, "unknown table"))
+}
+
+fn gone(error: &FeedError) -> Refused {
+    refused(Code::Gone, error.to_string())
+}
+
+#[derive(Deserialize, IntoParams)]
+struct SnapshotQuery {
+    /// Tables, comma-separated; all when absent.
+    tables: Option<String>,
+}
+
+/// Snapshot
+///
+/// The state at one index, in the snapshot codec; follow the feed from there.
+#[utoipa::path(get, path = api::state::SNAPSHOT, operation_id = "snapshot", tag = "feed", params(SnapshotQuery),
+    responses(
+        (status = 200, description = "A snapshot", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 400, description = "Unknown table", body = ErrorBody),
+        (status = 503, description = "Nothing to give yet", body = ErrorBody)))]
+async fn snapshot(State(app): State<App>, Query(query): Query<SnapshotQuery>) -> Result<Response, Refused> {
+    let running = app.running()?;
+    let tables = tables(query.tables.as_deref())?;
+    let state = running.machine.state();
+    if state.cluster().epoch.is_empty() {
+        return Err(refused(Code::NotReady, "this server has no state yet"));
+    }
+    let body = Body::from_stream(stream::snapshot(state, tables));
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response())
+}
+
+/// Raft status
+#[utoipa::path(get, path = api::state::RAFT_STATUS, operation_id = "raftStatus", tag = "raft",
+    responses(
+        (status = 200, description = "Raft as this server sees it", body = RaftStatus),
+        (status = 503, description = "Not running", body = ErrorBody)))]
+async fn raft_status(State(app): State<App>) -> Result<Json<RaftStatus>, Refused> {
+    let running = app.running()?;
+    let status = running.raft.status().borrow().clone();
+    let peer = |voter: bool| {
+        let app = app.clone();
+        move |p: &raft::Peer| RaftPeer {
+            id: p.id,
+            name: p.name.clone(),
+            addr: app.address(p).map_or_else(|| p.addr.clone(), |a| a.to_string()),
+            voter,
+        }
+    };
+    Ok(Json(RaftStatus {
+        id: status.id,
+        name: status
+            .voters
+            .iter()
+            .chain(&status.learners)
+            .find(|p| p.id == status.id)
+            .map(|p| p.name.clone())
+            .unwrap_or_default(),
+        role: format!("{:?}", status.role).to_lowercase(),
+        term: Term(status.term),
+        leader: status.leader.as_ref().map(peer(true)),
+        peers: status.voters.iter().map(peer(true)).chain(status.learners.iter().map(peer(false))).collect(),
+        last_log: Index(status.last_log),
+        committed: Index(status.committed),
+        applied: Index(status.applied),
+        snapshot: Index(status.snapshot),
+        last_contact_ms: status.last_contact_ms.unwrap_or(0),
+        healthy: status.fault.is_none(),
+    }))
+}
+
+/// Raft message
+///
+/// Between state servers only.
+#[utoipa::path(post, path = "/v1/internal/raft/rpc/{verb}", operation_id = "raftRpc", tag = "raft",
+    params(("verb" = String, Path, description = "append, vote, pre_vote, transfer or snapshot")),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses(
+        (status = 200, description = "The answer", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 400, description = "Malformed", body = ErrorBody),
+        (status = 503, description = "Not running", body = ErrorBody)))]
+async fn raft_rpc(
+    State(app): State<App>,
+    Path(verb): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refused> {
+    let running = app.running()?;
+    let answer = if verb == "snapshot" {
+        let header = headers.get(SNAPSHOT_HEADER).and_then(|v| v.to_str().ok()).and_then(base64_bytes);
+        let header = header.ok_or_else(|| refused(Code::BadRequest, "snapshot header is missing"))?;
+        running.raft.handle_snapshot(header.into(), body.into_data_stream()).await
+    } else {
+        let verb = Verb::ALL.into_iter().find(|v| v.as_str() == verb);
+        let verb = verb.ok_or_else(|| refused(Code::NotFound, "unknown raft message"))?;
+        let body = axum::body::to_bytes(body, RAFT_BYTES_MAX).await;
+        let body = body.map_err(|_| refused(Code::TooLarge, "raft message is too large or broke off"))?;
+        running.raft.handle(verb, body).await
+    };
+    match answer {
+        Ok(bytes) => Ok(bytes.into_response()),
+        Err(raft::Error::Malformed(what)) => Err(refused(Code::BadRequest, what)),
+        Err(error) => Err(refused(Code::NotReady, error.to_string())),
+    }
+}
+
+/// Change the set of peers
+#[utoipa::path(post, path = api::state::RAFT_PEERS, operation_id = "changePeers", tag = "raft",
+    request_body = ChangePeers,
+    responses(
+        (status = 204, description = "Done"),
+        (status = 409, description = "Raft refuses the change", body = ErrorBody),
+        (status = 503, description = "No leader", body = ErrorBody)))]
+async fn change_peers(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Json(change): Json<ChangePeers>,
+) -> Result<Response, Refused> {
+    let running = app.running()?;
+    let done = match &change {
+        ChangePeers::Add(peer) => {
+            running.raft.add_learner(raft::Peer { id: peer.id, name: peer.name.clone(), addr: peer.addr.clone() }).await
+        }
+        ChangePeers::Remove { id } => running.raft.remove(*id).await,
+        ChangePeers::TransferLeadership { to } => running.raft.transfer_leadership(*to).await,
+    };
+    match done {
+        Ok(()) => Ok(StatusCode::NO_CONTENT.into_response()),
+        Err(raft::Error::NotLeader { leader }) => {
+            let call = Call::post(api::state::RAFT_PEERS, FORWARD).json(&change);
+            let call = call.map_err(|e| refused(Code::BadRequest, e.to_string()))?;
+            app.forward(leader, &headers, call).await
+        }
+        Err(error) => Err(refused(Code::Conflict, error.to_string())),
+    }
+}
+
+/// Sign a certificate
+///
+/// Renews the caller's own certificate. An operator may have one signed for another; a gateway for an
+/// agent that it has authenticated.
+#[utoipa::path(post, path = api::state::CERTIFICATES, operation_id = "signCertificate", tag = "trust",
+    request_body = SignRequest,
+    responses(
+        (status = 200, description = "The certificate", body = Signed),
+        (status = 400, description = "Not a usable signing request", body = ErrorBody),
+        (status = 403, description = "Not the caller's own name", body = ErrorBody),
+        (status = 503, description = "This server does not have the authority's key", body = ErrorBody)))]
+async fn sign(State(app): State<App>, peer: Peer, Json(request): Json<SignRequest>) -> Result<Json<Signed>, Refused> {
+    let own = request.role == peer.role && request.name == peer.name;
+    let vouched = peer.role == Role::Operator || peer.role == Role::Gateway && request.role == Role::Agent;
+    if !own && !vouched {
+        return Err(refused(Code::Forbidden, "a certificate is signed for the caller's own name only"));
+    }
+    let signer =
+        app.signer.as_ref().ok_or_else(|| refused(Code::NotReady, "this server does not have the authority's key"))?;
+    let certificate = signer.sign(&request).map_err(|e| refused(Code::BadRequest, e.to_string()))?;
+    tracing::info!(role = %request.role, name = request.name, "certificate signed");
+    Ok(Json(Signed { certificate }))
+}

@@ -1,0 +1,137 @@
+//! One state server: raft with its machine, rebuilt in place when its storage fails.
+//!
+//! ```text
+//!   start ──► running ──(storage error: raft has ended)──► stopped ──(backoff)──► start
+//!     │ damaged data
+//!     ▼
+//!   set aside the data, take a new raft id, wait to be added as a learner
+//! ```
+//!
+//! Who notices: `/health/ready` names the fault, one log line says it, and peers see a silent member.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use raft::{Config, Error, Peer, Raft};
+
+use crate::feed::{Feed, Limits};
+use crate::machine::Machine;
+use crate::network::Network;
+
+/// What a state server is made of at the moment.
+#[derive(Clone)]
+pub struct Running {
+    pub raft: Raft,
+    pub machine: Arc<Machine>,
+}
+
+/// The present [`Running`], for handlers; `None` while raft is being (re)started.
+#[derive(Clone, Default)]
+pub struct Server(Arc<RwLock<Option<Running>>>);
+
+impl Server {
+    pub fn get(&self) -> Option<Running> {
+        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, running: Option<Running>) {
+        *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = running;
+    }
+}
+
+/// What it takes to start raft.
+pub struct Starter {
+    pub shell: kit::shell::Shell,
+    pub dir: PathBuf,
+    pub snapshot_after: u64,
+}
+
+impl Starter {
+    /// Keeps raft running until shutdown.
+    pub async fn keep(self, server: Server) {
+        let ready = self.shell.readiness.condition("raft", "starting");
+        let shutdown = self.shell.shutdown.clone();
+        let mut backoff = Duration::from_millis(200);
+        while !shutdown.is_requested() {
+            match self.start().await {
+                Ok(running) => {
+                    ready.met();
+                    backoff = Duration::from_millis(200);
+                    let mut status = running.raft.status();
+                    server.set(Some(running.clone()));
+                    let ended = async {
+                        let _ = status.wait_for(|s| s.fault.is_some()).await;
+                    };
+                    if shutdown.or(ended).await.is_none() {
+                        running.raft.shutdown().await;
+                        break;
+                    }
+                    let fault = status.borrow().fault.clone().unwrap_or_default();
+                    tracing::error!(fault, "raft storage failed, starting it again");
+                    ready.unmet(format!("raft storage failed: {fault}"));
+                    server.set(None);
+                    running.raft.shutdown().await;
+                }
+                Err(Error::Damaged { what }) => {
+                    tracing::error!(what, "raft data is damaged, setting it aside to rejoin as a new member");
+                    ready.unmet(format!("raft data is damaged: {what}"));
+                    set_aside(&self.dir);
+                }
+                Err(error) => {
+                    tracing::error!(error = %error, "raft does not start");
+                    ready.unmet(format!("raft does not start: {error}"));
+                }
+            }
+            let _ = shutdown.or(tokio::time::sleep(backoff)).await;
+            backoff = (backoff * 2).min(Duration::from_secs(5));
+        }
+    }
+
+    async fn start(&self) -> Result<Running, Error> {
+        std::fs::create_dir_all(&self.dir).map_err(Error::Storage)?;
+        let id = raft_id(&self.dir).map_err(Error::Storage)?;
+        let me = Peer { id, name: self.shell.name.clone(), addr: self.shell.addr.to_string() };
+        let mut config = Config::new(me, self.dir.clone());
+        config.snapshot_after_entries = self.snapshot_after;
+        let feed = Arc::new(Feed::new(Limits::default()));
+        let machine = Arc::new(Machine::new(feed));
+        let network = Arc::new(Network::new(self.shell.http.clone(), self.shell.peers()));
+        let raft = Raft::start(config, Arc::clone(&machine) as Arc<dyn raft::Machine>, network).await?;
+        tracing::info!(raft_id = id, "raft started");
+        Ok(Running { raft, machine })
+    }
+}
+
+/// This server's raft id: random, made once, kept beside the log. A server that lost its data is
+/// another member.
+fn raft_id(dir: &Path) -> std::io::Result<u64> {
+    let path = dir.join("raft-id");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => text.trim().parse().map_err(|_| std::io::Error::other("raft-id is not a number")),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            // 53 bits, so that every JSON reader keeps it.
+            let id = rand::random::<u64>() >> 11 | 1;
+            let temporary = dir.join("raft-id.new");
+            std::fs::write(&temporary, id.to_string())?;
+            std::fs::File::open(&temporary)?.sync_all()?;
+            std::fs::rename(&temporary, &path)?;
+            std::fs::File::open(dir)?.sync_all()?;
+            Ok(id)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+fn set_aside(dir: &Path) {
+    for n in 0..100 {
+        let to = dir.with_extension(format!("damaged-{n}"));
+        if !to.exists() {
+            if let Err(error) = std::fs::rename(dir, &to) {
+                tracing::error!(error = %error, "damaged raft data cannot be set aside");
+            }
+            return;
+        }
+    }
+    tracing::error!("too many damaged copies of raft data are kept, remove them");
+}

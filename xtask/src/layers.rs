@@ -1,0 +1,132 @@
+//! Who may depend on whom: arrows point down only, and the pure crates reach no clock, no randomness and
+//! no I/O, however indirectly.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+/// The layer of each crate of the workspace; a crate may depend on lower layers, and on `model` from
+/// within layer 1 on `fsm` too.
+pub const LAYERS: &[(&str, u8)] = &[
+    ("model", 0),
+    ("fsm", 1),
+    ("jobspec", 1),
+    ("queue", 1),
+    ("placement", 1),
+    ("control", 1),
+    ("lifecycle", 1),
+    ("api", 2),
+    ("client", 2),
+    ("kit", 3),
+    ("raft", 3),
+    ("driver", 3),
+    ("gateway", 4),
+    ("state", 4),
+    ("broker", 4),
+    ("scheduler", 4),
+    ("applier", 4),
+    ("controller", 4),
+    ("agent", 4),
+    ("steppe", 5),
+    ("steppe-bench", 6),
+    ("e2e", 6),
+    ("xtask", 6),
+];
+
+/// Arrows within one layer that are meant.
+pub const SIDEWAYS: &[(&str, &str)] =
+    &[("placement", "fsm"), ("control", "fsm"), ("queue", "fsm"), ("client", "api")];
+
+/// Crates that decide and must not do anything else.
+pub const PURE: &[&str] = &["model", "fsm", "jobspec", "queue", "placement", "control", "lifecycle"];
+
+/// What a pure crate must not reach: async runtimes, clocks, random sources, I/O.
+pub const IMPURE: &[&str] = &[
+    "tokio", "mio", "async-std", "smol", "getrandom", "rand", "fastrand", "reqwest", "hyper", "redb", "rustix", "nix",
+    "socket2", "chrono", "time", "jiff", "uuid", "tempfile", "futures", "tracing-subscriber",
+];
+
+/// Only these may depend on the crate.
+pub const RESERVED: &[(&str, &[&str])] = &[("raft", &["state"]), ("driver", &["agent", "steppe"])];
+
+/// Normal dependencies of every package, by name, as cargo resolves them for this workspace.
+pub struct Graph {
+    edges: BTreeMap<String, BTreeSet<String>>,
+    members: BTreeSet<String>,
+}
+
+impl Graph {
+    /// Reads `cargo metadata`.
+    ///
+    /// # Errors
+    /// Cargo does not run or says something unexpected.
+    pub fn read() -> anyhow::Result<Self> {
+        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+        let output = std::process::Command::new(cargo)
+            .args(["metadata", "--format-version", "1", "--offline", "--locked"])
+            .current_dir(crate::root())
+            .output()
+            .context("running cargo metadata")?;
+        anyhow::ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+        let metadata: Value = serde_json::from_slice(&output.stdout)?;
+        Self::from_metadata(&metadata).context("unexpected shape of cargo metadata")
+    }
+
+    fn from_metadata(metadata: &Value) -> Option<Self> {
+        let mut names = BTreeMap::new();
+        for package in metadata["packages"].as_array()? {
+            names.insert(package["id"].as_str()?, package["name"].as_str()?.to_owned());
+        }
+        let member = |id: &Value| names.get(id.as_str()?).cloned();
+        let members = metadata["workspace_members"].as_array()?.iter().filter_map(member).collect();
+        let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for node in metadata["resolve"]["nodes"].as_array()? {
+            let from = names.get(node["id"].as_str()?)?.clone();
+            let targets = edges.entry(from).or_default();
+            for dep in node["deps"].as_array()? {
+                let kinds = dep["dep_kinds"].as_array()?;
+                // Of those for this platform, only what is linked: no tests, no build scripts.
+                let linked = |k: &Value| k["kind"].is_null() && !k["target"].as_str().is_some_and(is_elsewhere);
+                if kinds.iter().any(linked) {
+                    targets.insert(names.get(dep["pkg"].as_str()?)?.clone());
+                }
+            }
+        }
+        Some(Self { edges, members })
+    }
+
+    pub fn members(&self) -> &BTreeSet<String> {
+        &self.members
+    }
+
+    /// Direct dependencies.
+    pub fn of(&self, name: &str) -> BTreeSet<String> {
+        self.edges.get(name).cloned().unwrap_or_default()
+    }
+
+    /// The path by which `from` reaches `to`, if it does.
+    pub fn path(&self, from: &str, to: &str) -> Option<Vec<String>> {
+        let mut seen = BTreeSet::from([from.to_owned()]);
+        let mut paths = vec![vec![from.to_owned()]];
+        while let Some(path) = paths.pop() {
+            let last = path.last()?;
+            if last == to && path.len() > 1 {
+                return Some(path);
+            }
+            for next in self.edges.get(last).into_iter().flatten() {
+                if seen.insert(next.clone()) {
+                    let mut longer = path.clone();
+                    longer.push(next.clone());
+                    paths.push(longer);
+                }
+            }
+        }
+        None
+    }
+}
+
+fn is_elsewhere(target: &str) -> bool {
+    ["windows", "wasm", "macos", "apple", "redox", "hermit", "wasi"].iter().any(|os| target.contains(os))
+        && !target.contains("not(")
+}

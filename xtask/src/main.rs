@@ -1,0 +1,16 @@
+//! `cargo run -p xtask -- specs`: writes openapi/*.json from the handlers.
+
+use anyhow::Context as _;
+
+fn main() -> anyhow::Result<()> {
+    match std::env::args().nth(1).as_deref() {
+        Some("specs") => {
+            for (service, text) in xtask::specs::generate()? {
+                let path = xtask::specs::path(service);
+                std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+            }
+            Ok(())
+        }
+        _ => anyhow::bail!("usage: xtask specs"),
+    }
+}

@@ -1,0 +1,71 @@
+//! The rules of the house that a machine can check.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use xtask::layers::{Graph, IMPURE, LAYERS, PURE, RESERVED, SIDEWAYS};
+
+#[test]
+fn the_checked_in_specifications_are_those_of_the_handlers() {
+    for (service, text) in xtask::specs::generate().unwrap() {
+        let kept = std::fs::read_to_string(xtask::specs::path(service)).unwrap_or_default();
+        assert!(kept == text, "openapi/{service}.json is stale: run `cargo run -p xtask -- specs`");
+    }
+}
+
+#[test]
+fn every_operation_has_an_id_a_tag_and_described_answers() {
+    for (service, text) in xtask::specs::generate().unwrap() {
+        let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let mut ids = std::collections::BTreeSet::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let at = format!("{service}: {method} {path}");
+                let id = operation["operationId"].as_str().unwrap_or_else(|| panic!("{at} has no operation id"));
+                assert!(ids.insert(id.to_owned()), "{at}: operation id {id} is used twice");
+                assert!(operation["tags"].as_array().is_some_and(|t| !t.is_empty()), "{at} has no tag");
+                for (status, answer) in operation["responses"].as_object().unwrap() {
+                    let described = answer["description"].as_str().is_some_and(|d| !d.is_empty());
+                    assert!(described, "{at}: answer {status} has no description");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn dependencies_point_down() {
+    let graph = Graph::read().unwrap();
+    let layers: BTreeMap<&str, u8> = LAYERS.iter().copied().collect();
+    for member in graph.members() {
+        let layer = *layers.get(member.as_str()).unwrap_or_else(|| panic!("{member} has no layer"));
+        for dep in graph.of(member) {
+            let Some(below) = layers.get(dep.as_str()) else { continue };
+            let sideways = SIDEWAYS.contains(&(member.as_str(), dep.as_str()));
+            assert!(*below < layer || sideways, "{member} (layer {layer}) depends on {dep} (layer {below})");
+        }
+    }
+}
+
+#[test]
+fn reserved_crates_are_used_only_by_those_they_are_for() {
+    let graph = Graph::read().unwrap();
+    for (reserved, users) in RESERVED {
+        for member in graph.members().iter().filter(|m| *m != reserved) {
+            let uses = graph.of(member).contains(*reserved);
+            assert!(!uses || users.contains(&member.as_str()), "{member} may not depend on {reserved}");
+        }
+    }
+}
+
+#[test]
+fn pure_crates_reach_no_runtime_clock_randomness_or_io() {
+    let graph = Graph::read().unwrap();
+    for pure in PURE {
+        for impure in IMPURE {
+            if let Some(path) = graph.path(pure, impure) {
+                panic!("{pure} is to be pure, but: {}", path.join(" -> "));
+            }
+        }
+    }
+}
