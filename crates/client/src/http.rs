@@ -41,6 +41,7 @@ use serde::de::DeserializeOwned;
 use crate::error::CallError;
 use crate::tls::{Expect, Identity, Role};
 use connection::{H1, H2, OutBody};
+pub(crate) use stream::LineBuffer;
 pub use stream::{Lines, Streaming};
 
 /// Longest error body that is read.

@@ -11,6 +11,7 @@ pub mod error;
 pub mod http;
 // pub mod lease;
 pub mod peers;
+pub mod public;
 // pub mod replica;
 pub mod state;
 pub mod tls;

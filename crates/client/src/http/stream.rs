@@ -62,17 +62,14 @@ impl Streaming {
 
     /// Splits into lines of at most `bytes_max` each.
     pub fn lines(self, bytes_max: usize) -> Lines {
-        Lines { stream: self, buffer: BytesMut::new(), scanned: 0, bytes_max }
+        Lines { stream: self, buffer: LineBuffer::new(bytes_max) }
     }
 }
 
 /// The lines of a stream, without their ends. Empty lines (beats) are passed over.
 pub struct Lines {
     stream: Streaming,
-    buffer: BytesMut,
-    /// This much of the buffer is known to hold no line end.
-    scanned: usize,
-    bytes_max: usize,
+    buffer: LineBuffer,
 }
 
 impl Lines {
@@ -88,7 +85,7 @@ impl Lines {
                 return Ok(Some(line));
             }
             match self.stream.chunk().await? {
-                Some(piece) => self.buffer.extend_from_slice(&piece),
+                Some(piece) => self.buffer.push(&piece),
                 None if self.buffer.is_empty() => return Ok(None),
                 None => return Err(CallError::Truncated { addr }),
             }
@@ -96,27 +93,61 @@ impl Lines {
     }
 
     /// A line that is here already, without waiting: for taking several at once.
+    ///
+    /// # Errors
+    /// [`CallError::TooLong`] for a line over the limit.
     pub fn buffered(&mut self) -> Result<Option<Bytes>, CallError> {
+        let addr = self.stream.addr;
+        self.buffer.line().map_err(|limit_bytes| CallError::TooLong { addr, limit_bytes })
+    }
+
+    pub fn headers(&self) -> &HeaderMap {
+        self.stream.headers()
+    }
+}
+
+/// Bytes that arrive in pieces, taken out in lines.
+pub(crate) struct LineBuffer {
+    bytes: BytesMut,
+    /// This much is known to hold no line end.
+    scanned: usize,
+    bytes_max: usize,
+}
+
+impl LineBuffer {
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { bytes: BytesMut::new(), scanned: 0, bytes_max }
+    }
+
+    pub(crate) fn push(&mut self, piece: &[u8]) {
+        self.bytes.extend_from_slice(piece);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The next line that is not empty.
+    ///
+    /// # Errors
+    /// The limit, if the line is longer.
+    pub(crate) fn line(&mut self) -> Result<Option<Bytes>, usize> {
         loop {
-            let end = self.buffer[self.scanned..].iter().position(|b| *b == b'\n');
-            let length = end.map_or(self.buffer.len(), |at| self.scanned + at);
+            let end = self.bytes[self.scanned..].iter().position(|b| *b == b'\n');
+            let length = end.map_or(self.bytes.len(), |at| self.scanned + at);
             if length > self.bytes_max {
-                return Err(CallError::TooLong { addr: self.stream.addr, limit_bytes: self.bytes_max });
+                return Err(self.bytes_max);
             }
             if end.is_none() {
-                self.scanned = self.buffer.len();
+                self.scanned = self.bytes.len();
                 return Ok(None);
             }
-            let mut line = self.buffer.split_to(length + 1);
+            let mut line = self.bytes.split_to(length + 1);
             line.truncate(length);
             self.scanned = 0;
             if !line.is_empty() {
                 return Ok(Some(line.freeze()));
             }
         }
-    }
-
-    pub fn headers(&self) -> &HeaderMap {
-        self.stream.headers()
     }
 }
