@@ -33,6 +33,7 @@ pub mod summary;
 pub mod task;
 pub mod time;
 pub mod usage;
+pub mod validate;
 
 pub use access::TaskStage;
 pub use alloc::Allocation;
@@ -50,3 +51,4 @@ pub use status::{
 pub use task::Task;
 pub use time::{Nanos, Timestamp};
 pub use usage::Usage;
+pub use validate::{Limits, Problem, report, report_warnings, validate, validate_within, warnings};

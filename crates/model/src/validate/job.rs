@@ -1,0 +1,131 @@
+//! Rules of the job itself.
+
+use std::collections::BTreeMap;
+
+use super::problem::Findings;
+use super::{Limits, constraint, cron, group, list};
+use crate::access::PRIORITY_MIN;
+use crate::job::{Job, ParameterizedJobConfig, PeriodicConfig};
+use crate::status::JobKind;
+
+/// Longest description shown in a user interface, in bytes.
+const DESCRIPTION_BYTES_MAX: usize = 1000;
+
+pub(super) fn check(job: &Job, limits: Limits) -> Findings {
+    let mut found = Findings::default();
+    names(job, &mut found);
+    if job.kind_text() == "_core" || job.kind_text() == "core" {
+        found.say("job type cannot be core");
+    } else if job.kind().is_none() {
+        found.say(format!("Invalid job type: {:?}", job.kind_text()));
+    }
+    found.when(job.datacenters.iter().any(String::is_empty), || "datacenter must be non-empty string".into());
+    found.when(job.task_groups.is_empty(), || "Missing job task groups".into());
+    found.when(!job.dispatched && !job.payload.is_empty(), || {
+        "job can't be submitted with a payload, it can only be dispatched with one".into()
+    });
+    counts(job, limits, &mut found);
+    constraint::constraints(&job.constraints, constraint::At::Job, &mut found);
+    constraint::scores(&job.affinities, &job.spreads, job.kind(), &mut found);
+    group_names(job, &mut found);
+    for one in &job.task_groups {
+        let name = one.name();
+        found.when(job.kind() == Some(JobKind::System) && one.count() > 1, || {
+            format!("Job task group {name} has count {}. Count cannot exceed 1 with system scheduler", one.count())
+        });
+        found.part(format!("Task group {name} validation failed"), group::check(one, job));
+    }
+    launching(job, &mut found);
+    found.when(job.is_multiregion(), || "Multiregion jobs are unlicensed".into());
+    if let Some(ui) = &job.ui {
+        let length = ui.description.len();
+        found.when(length > DESCRIPTION_BYTES_MAX, || {
+            format!("UI description must be under {DESCRIPTION_BYTES_MAX} characters, currently {length}")
+        });
+    }
+    found
+}
+
+fn names(job: &Job, found: &mut Findings) {
+    let region = job.region.as_deref().unwrap_or("");
+    found.when(region.is_empty() && !job.is_multiregion(), || "Missing job region".into());
+    let id = job.id();
+    found.when(id.is_empty(), || "Missing job ID".into());
+    found.when(id.as_str().contains(' '), || "Job ID contains a space".into());
+    found.when(id.as_str().contains('\0'), || "Job ID contains a null character".into());
+    let name = job.name.as_deref().unwrap_or("");
+    found.when(name.is_empty(), || "Missing job name".into());
+    found.when(name.contains('\0'), || "Job Name contains a null character".into());
+}
+
+fn counts(job: &Job, limits: Limits, found: &mut Findings) {
+    let priority = job.priority.unwrap_or(0);
+    found.when(!(PRIORITY_MIN..=limits.priority_max).contains(&priority), || {
+        format!("job priority must be between [{PRIORITY_MIN}, {}]", limits.priority_max)
+    });
+    let total = job.total_count();
+    found.when(limits.count_max > 0 && total > limits.count_max, || {
+        format!("total count was greater than configured job_max_count: {total} > {}", limits.count_max)
+    });
+}
+
+fn group_names(job: &Job, found: &mut Findings) {
+    let mut seen = BTreeMap::new();
+    for (i, one) in job.task_groups.iter().enumerate() {
+        let name = one.name();
+        found.when(name.is_empty(), || format!("Job task group {} missing name", i + 1));
+        found.when(name.contains('\0'), || format!("Job task group {} name contains null character", i + 1));
+        match seen.get(name) {
+            Some(first) => found.say(format!("Job task group {} redefines {name:?} from group {}", i + 1, first)),
+            None => drop(seen.insert(name, i + 1)),
+        }
+    }
+}
+
+/// Periodic and parameterized jobs.
+fn launching(job: &Job, found: &mut Findings) {
+    let ends = matches!(job.kind(), Some(JobKind::Batch | JobKind::SysBatch));
+    if let Some(config) = job.periodic.as_ref().filter(|config| config.enabled.unwrap_or(true)) {
+        found.when(!ends, || "Periodic can only be used with \"batch\" or \"sysbatch\" scheduler".into());
+        found.part("", periodic(config));
+    }
+    if let Some(config) = &job.parameterized_job {
+        found.when(!ends, || "Parameterized job can only be used with \"batch\" or \"sysbatch\" scheduler".into());
+        found.part("", parameterized(config));
+    }
+}
+
+fn periodic(config: &PeriodicConfig) -> Findings {
+    let mut found = Findings::default();
+    let spec = config.spec.as_deref().unwrap_or("");
+    found.when(!spec.is_empty() && !config.specs.is_empty(), || "Only cron or crons may be used".into());
+    found.when(spec.is_empty() && config.specs.is_empty(), || "Must specify a spec".into());
+    let zone = config.time_zone.as_deref().unwrap_or("");
+    let is_zone = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '-' | '+');
+    found
+        .when(!zone.is_empty() && (!zone.chars().all(is_zone) || zone.starts_with('/') || zone.contains("//")), || {
+            format!("Invalid time zone {zone:?}: unknown time zone {zone}")
+        });
+    let kind = config.spec_type.as_deref().unwrap_or("cron");
+    found.when(kind != "cron", || format!("Unknown periodic specification type {kind:?}"));
+    if kind == "cron" {
+        for spec in config.specs.iter().map(String::as_str).chain((!spec.is_empty()).then_some(spec)) {
+            if let Err(reason) = cron::check(spec) {
+                found.say(format!("Invalid cron spec {spec:?}: {reason}"));
+            }
+        }
+    }
+    found
+}
+
+fn parameterized(config: &ParameterizedJobConfig) -> Findings {
+    let mut found = Findings::default();
+    found.when(!matches!(config.payload.as_str(), "optional" | "required" | "forbidden"), || {
+        format!("Unknown payload requirement: {:?}", config.payload)
+    });
+    let both: Vec<&String> = config.meta_required.iter().filter(|key| config.meta_optional.contains(key)).collect();
+    found.when(!both.is_empty(), || {
+        format!("Required and optional meta keys should be disjoint. Following keys exist in both: {}", list(&both))
+    });
+    found
+}
