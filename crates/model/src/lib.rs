@@ -32,6 +32,7 @@ pub mod status;
 pub mod summary;
 pub mod task;
 pub mod time;
+pub mod unbuilt;
 pub mod usage;
 pub mod validate;
 
@@ -50,5 +51,6 @@ pub use status::{
 };
 pub use task::Task;
 pub use time::{Nanos, Timestamp};
+pub use unbuilt::unbuilt;
 pub use usage::Usage;
 pub use validate::{Limits, Problem, report, report_warnings, validate, validate_within, warnings};

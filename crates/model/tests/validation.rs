@@ -235,3 +235,15 @@ fn an_empty_job_has_problems_and_does_not_panic() {
     assert!(validate(&Job::default()).len() > 3);
     assert_eq!(warnings(&Job::default()), Vec::<String>::new());
 }
+
+#[test]
+fn samples_that_cannot_run_yet_are_named_and_the_others_are_not() {
+    for (name, value) in samples() {
+        let mut posted = job(&value);
+        posted.canonicalize();
+        let found = model::unbuilt(&posted);
+        let runs_here = posted.task_groups.iter().flat_map(|group| &group.tasks).all(|task| task.driver == "raw_exec");
+        assert!(!found.is_empty() || (runs_here && !posted.is_parent()), "{name}");
+        assert!(runs_here || found.iter().any(|line| line.starts_with("driver ")), "{name}: {found:?}");
+    }
+}

@@ -1,0 +1,129 @@
+//! Blocks that a job may hold, that are understood, and that nothing carries out yet.
+//!
+//! Parse, validate and plan accept them. Register refuses a job that has one wherever its tasks would
+//! otherwise run differently from what was asked: better a refusal by name than a silence. One line per
+//! block; whoever builds a block deletes its line.
+
+use crate::group::TaskGroup;
+use crate::job::Job;
+use crate::resources::NetworkResource;
+use crate::task::{Task, WorkloadIdentity};
+
+/// Drivers that run tasks.
+const DRIVERS: [&str; 2] = ["raw_exec", "mock_driver"];
+/// Network modes that need nothing set up.
+const NETWORK_MODES: [&str; 3] = ["", "host", "none"];
+
+/// A block by its name in a job file, and whether a job, group or task has it.
+type Line<T> = (&'static str, fn(&T) -> bool);
+
+const OF_JOB: &[Line<Job>] = &[
+    ("periodic", |job| job.periodic.is_some()),
+    ("parameterized", |job| job.parameterized_job.is_some()),
+    ("multiregion", |job| job.multiregion.is_some()),
+];
+
+const OF_GROUP: &[Line<TaskGroup>] = &[
+    ("volume", |group| !group.volumes.is_empty()),
+    ("consul", |group| group.consul.is_some()),
+    ("service", |group| !group.services.is_empty()),
+    ("disconnect", |group| group.disconnect.is_some()),
+    ("max_run_duration", |group| group.max_run_duration.is_some()),
+    ("ephemeral_disk.migrate", |group| group.ephemeral_disk.as_ref().is_some_and(|disk| disk.migrate == Some(true))),
+    ("network.mode", |group| group.networks.iter().any(|one| !NETWORK_MODES.contains(&one.mode.as_str()))),
+    ("network.cni", |group| group.networks.iter().any(|one| one.cni.is_some())),
+    ("network.dns", |group| group.networks.iter().any(|one| one.dns.is_some())),
+    ("network.port.host_network", |group| group.networks.iter().any(names_host_network)),
+];
+
+const OF_TASK: &[Line<Task>] = &[
+    ("driver", |task| !DRIVERS.contains(&task.driver.as_str())),
+    ("template", |task| !task.templates.is_empty()),
+    ("artifact", |task| !task.artifacts.is_empty()),
+    ("volume_mount", |task| !task.volume_mounts.is_empty()),
+    ("dispatch_payload", |task| task.dispatch_payload.is_some()),
+    ("vault", |task| task.vault.is_some()),
+    ("consul", |task| task.consul.is_some()),
+    ("service", |task| !task.services.is_empty()),
+    ("secret", |task| !task.secrets.is_empty()),
+    ("identity", |task| task.identity.iter().chain(&task.identities).any(is_handed_over)),
+    ("csi_plugin", |task| task.csi_plugin_config.is_some()),
+    ("schedule", |task| task.schedule.is_some()),
+    ("resources.device", |task| task.resources.as_ref().is_some_and(|asked| !asked.devices.is_empty())),
+    ("resources.numa", |task| {
+        task.resources
+            .as_ref()
+            .and_then(|asked| asked.numa.as_ref())
+            .is_some_and(|numa| !matches!(numa.affinity.as_str(), "" | "none"))
+    }),
+    ("resources.network", |task| task.resources.as_ref().is_some_and(|asked| !asked.networks.is_empty())),
+];
+
+fn names_host_network(network: &NetworkResource) -> bool {
+    let mut ports = network.reserved_ports.iter().chain(&network.dynamic_ports);
+    ports.any(|port| !matches!(port.host_network.as_str(), "" | "default"))
+}
+
+/// True when a task is to see the identity's token.
+fn is_handed_over(identity: &WorkloadIdentity) -> bool {
+    identity.env || identity.file
+}
+
+/// The blocks of a job that nothing carries out yet, each with its place, in the order of the job.
+/// Empty when the job will run as asked.
+pub fn unbuilt(job: &Job) -> Vec<String> {
+    let mut out: Vec<String> = blocks_of(job, OF_JOB).map(|(name, _)| (*name).to_owned()).collect();
+    for group in &job.task_groups {
+        let place = format!("group {:?}", group.name());
+        out.extend(blocks_of(group, OF_GROUP).map(|(name, _)| format!("{name} in {place}")));
+        for task in &group.tasks {
+            let place = format!("task {:?} of {place}", task.name);
+            out.extend(blocks_of(task, OF_TASK).map(|(name, _)| match *name {
+                "driver" => format!("driver {:?} in {place}", task.driver),
+                name => format!("{name} in {place}"),
+            }));
+        }
+    }
+    out
+}
+
+fn blocks_of<'a, T>(noun: &'a T, lines: &'a [Line<T>]) -> impl Iterator<Item = &'a Line<T>> {
+    lines.iter().filter(move |(_, has)| has(noun))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::Template;
+
+    fn job() -> Job {
+        let task = Task { name: "t".into(), driver: "raw_exec".into(), ..Task::default() };
+        let group = TaskGroup { name: Some("g".into()), tasks: vec![task], ..TaskGroup::default() };
+        let mut job = Job { id: Some("a".into()), task_groups: vec![group], ..Job::default() };
+        job.canonicalize();
+        job
+    }
+
+    #[test]
+    fn a_plain_job_is_built() {
+        assert_eq!(unbuilt(&job()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_block_that_is_not_built_is_named_with_its_place() {
+        let mut job = job();
+        job.periodic = Some(crate::job::PeriodicConfig::default());
+        job.task_groups[0].networks = vec![NetworkResource { mode: "bridge".into(), ..NetworkResource::default() }];
+        job.task_groups[0].tasks[0].driver = "docker".into();
+        job.task_groups[0].tasks[0].templates = vec![Template::default()];
+        assert_eq!(
+            unbuilt(&job),
+            [
+                "periodic",
+                "network.mode in group \"g\"",
+                "driver \"docker\" in task \"t\" of group \"g\"",
+                "template in task \"t\" of group \"g\"",
+            ]
+        );
+    }
+}
