@@ -41,6 +41,8 @@ pub struct Config {
     pub command_bytes_max: usize,
     /// Commands proposed here and not yet answered; further ones wait.
     pub proposals_max: usize,
+    /// Bytes of commands proposed here and not yet answered; further ones wait.
+    pub proposal_bytes_max: usize,
     /// How long `propose` waits before it reports an unknown outcome.
     pub propose_timeout: Duration,
     /// Bytes of recent entries kept in memory.
@@ -72,6 +74,7 @@ impl Config {
             keep_entries_after_snapshot: 4_096,
             command_bytes_max: 16 << 20,
             proposals_max: 4_096,
+            proposal_bytes_max: 64 << 20,
             propose_timeout: Duration::from_secs(10),
             cache_bytes_max: 8 << 20,
             append_bytes_max: 2 << 20,
@@ -81,6 +84,11 @@ impl Config {
             snapshot_bytes_max: 16 << 30,
             threads: 2,
         }
+    }
+
+    /// The largest body of a call between peers, snapshots aside: what a listener must let pass.
+    pub fn call_bytes_max(&self) -> usize {
+        self.append_bytes_max.max(self.command_bytes_max) + (64 << 10)
     }
 }
 

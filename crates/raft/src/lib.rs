@@ -62,6 +62,7 @@ mod start;
 mod status;
 #[cfg(test)]
 mod suite_test;
+mod suspect;
 mod types;
 
 pub use contract::{

@@ -3,17 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::future::Future;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, InitializeError, RaftError};
+use openraft::errors::{
+    ChangeMembershipError, ClientWriteError, ForwardReason, ForwardToLeader, InitializeError, RaftError,
+};
 use openraft::raft::ClientWriteResponse;
 use openraft::{ChangeMembers, EntryPayload};
 use tokio::io::AsyncWriteExt;
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{AcquireError, Semaphore, mpsc, oneshot, watch};
 
 use crate::contract::{Config, Error, Machine, Network, Peer, PeerId, ProposeError, Role, Status, Verb};
 use crate::lanes::Lanes;
@@ -24,6 +27,7 @@ use crate::reads::ReadResult;
 use crate::snapshot::SnapshotDir;
 use crate::start;
 use crate::status::LastHeard;
+use crate::suspect::Suspicion;
 use crate::types::{Command, TypeConfig};
 
 pub(crate) type Inner = openraft::Raft<TypeConfig, MachineAdapter>;
@@ -32,6 +36,7 @@ type WriteResult = Result<ClientWriteResponse<TypeConfig>, WriteError>;
 
 /// Between two pieces of a snapshot from a peer.
 const SNAPSHOT_PIECE_WAIT: Duration = Duration::from_secs(30);
+const PROPOSAL_UNIT_BYTES: usize = 1 << 10;
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
 
 /// One node of a raft group. See the crate's documentation.
@@ -46,6 +51,9 @@ pub struct Raft {
     reads: mpsc::Sender<oneshot::Sender<ReadResult>>,
     retry: Retry,
     proposals: Semaphore,
+    /// In units of [`PROPOSAL_UNIT_BYTES`].
+    proposal_room: Semaphore,
+    suspecting: Arc<AtomicBool>,
     receiving: Semaphore,
     handle: Handle,
     running: Mutex<Option<(Runtime, std::thread::JoinHandle<()>)>>,
@@ -116,6 +124,8 @@ impl Raft {
     pub(crate) fn new(parts: Parts) -> Self {
         Self {
             proposals: Semaphore::new(parts.config.proposals_max),
+            proposal_room: Semaphore::new(parts.config.proposal_bytes_max / PROPOSAL_UNIT_BYTES + 1),
+            suspecting: Arc::default(),
             receiving: Semaphore::new(1),
             config: parts.config,
             raft: parts.raft,
@@ -231,7 +241,12 @@ impl Raft {
             return Err(ProposeError::TooLarge { bytes, limit });
         }
         let until = tokio::time::Instant::now() + self.config.propose_timeout;
-        let _place = match tokio::time::timeout_at(until, self.proposals.acquire()).await {
+        let room = u32::try_from(bytes / PROPOSAL_UNIT_BYTES + 1).expect("commands are below 1 GiB");
+        let admitted = async {
+            let place = self.proposals.acquire().await?;
+            Ok::<_, AcquireError>((place, self.proposal_room.acquire_many(room).await?))
+        };
+        let _place = match tokio::time::timeout_at(until, admitted).await {
             Ok(Ok(place)) => place,
             Ok(Err(_)) => return Err(ProposeError::Unavailable("raft has stopped".into())),
             Err(_) => return Err(ProposeError::Unavailable("too many proposals".into())),
@@ -339,6 +354,10 @@ impl Raft {
                     }
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
+                // The change before this one is still being committed, or this leader's own first entry.
+                Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(
+                    ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_),
+                ))) if Instant::now() < until => tokio::time::sleep(Duration::from_millis(10)).await,
                 Err(RaftError::APIError(e)) => return Err(Error::Membership(e.to_string())),
                 Err(RaftError::Fatal(e)) => return Err(stopped(e)),
             }
@@ -373,6 +392,22 @@ impl Raft {
     /// Asks for an election now, by pre-vote: without effect while a leader is heard by a quorum.
     pub async fn campaign(&self) -> Result<(), Error> {
         self.raft.trigger().elect(true).await.map_err(stopped)
+    }
+
+    /// To be called when the connection to the leader breaks: campaigns as soon as the leader's lease
+    /// has run out, instead of waiting for the whole election timeout. Voters take turns by id. Without
+    /// effect when the leader is heard again.
+    pub fn suspect_leader(&self) {
+        let suspicion = Suspicion {
+            raft: self.raft.clone(),
+            me: self.config.me.id,
+            status: self.status.clone(),
+            heard: self.heard.clone(),
+            heartbeat: self.config.heartbeat,
+            patience: self.config.election_max,
+            running: self.suspecting.clone(),
+        };
+        suspicion.start(&self.handle);
     }
 
     /// Builds a snapshot now; returns when it was asked for.

@@ -79,6 +79,9 @@ fn settings(config: &Config) -> Result<openraft::Config, Error> {
     if config.pipeline_depth > 32 || config.command_bytes_max > 1 << 30 {
         return Err(bad("pipeline_depth is at most 32 and command_bytes_max at most 1 GiB"));
     }
+    if config.command_bytes_max > config.proposal_bytes_max {
+        return Err(bad("proposal_bytes_max must let the largest command pass"));
+    }
     openraft::Config {
         cluster_name: "raft".into(),
         heartbeat_interval: heartbeat,
@@ -88,6 +91,7 @@ fn settings(config: &Config) -> Result<openraft::Config, Error> {
         max_payload_entries: ENTRIES_PER_APPEND,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_after_entries.max(1)),
         max_in_snapshot_log_to_keep: config.keep_entries_after_snapshot,
+        broadcast_submitted_on_append: Some(true),
         enable_pre_vote: Some(true),
         enable_leader_restore: Some(false),
         quorum_loss_probe_interval: Some(lease * 2 + heartbeat),
@@ -127,7 +131,12 @@ fn open(config: &Config) -> Result<Opened, Error> {
     let snapshots = SnapshotDir::open(config.dir.join("snapshots")).map_err(classify)?;
     let limits = LogLimits { cache_bytes_max: config.cache_bytes_max, read_bytes_max: config.append_bytes_max };
     let (log, writer) = LogStore::open(&config.dir, limits)?;
-    whole(&log, &snapshots)?;
+    if let Err(e) = whole(&log, &snapshots) {
+        // Leave with the files closed: the caller may be about to move them away.
+        drop(log);
+        let _ = writer.join();
+        return Err(e);
+    }
     Ok((log, writer, Arc::new(snapshots)))
 }
 

@@ -35,7 +35,7 @@ impl LastHeard {
         self.at_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
-    fn age_ms(&self) -> Option<u64> {
+    pub fn age_ms(&self) -> Option<u64> {
         match self.at_ms.load(Ordering::Relaxed) {
             u64::MAX => None,
             at => Some(self.now_ms().saturating_sub(at)),

@@ -277,3 +277,99 @@ async fn nonsense_from_a_peer_is_refused_and_changes_nothing() {
     assert!(std::fs::read_dir(group.home(1).join("snapshots")).unwrap().next().is_none(), "no leftovers");
     group.write(text("unharmed")).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_suspected_leader_is_replaced_as_soon_as_its_lease_is_over_and_a_sound_one_stays() {
+    let group = Group::of(3, plain).await;
+    group.write(text("before")).await;
+    let old = group.leader().await;
+    let term = group.node(old).status().borrow().term;
+    let others: Vec<_> = group.ids().into_iter().filter(|id| *id != old).collect();
+    for id in &others {
+        group.node(*id).suspect_leader();
+    }
+    // Half of the longest election timeout is its lease: a wrong suspicion has run its course by then.
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    let status = group.node(others[0]).status().borrow().clone();
+    assert_eq!((status.term, status.leader.map(|l| l.id)), (term, Some(old)));
+
+    let dead = Instant::now();
+    group.stop(old).await;
+    for id in &others {
+        group.node(*id).suspect_leader();
+    }
+    assert_ne!(group.leader().await, old);
+    assert!(dead.elapsed() < Duration::from_secs(2), "{:?}", dead.elapsed());
+    println!("replaced after {:?}", dead.elapsed());
+}
+
+/// Cuts, stops and restarts at random while clients write; runs for `RAFT_TEST_SECONDS` (3).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_acknowledged_command_is_lost_and_no_two_nodes_differ_whatever_is_cut_or_restarted() {
+    let seconds = std::env::var("RAFT_TEST_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(3);
+    let group = Group::of(3, |c| {
+        small_snapshots(c);
+        c.append_bytes_max = 2_000;
+        c.cache_bytes_max = 1_000;
+        c.propose_timeout = Duration::from_secs(2);
+    })
+    .await;
+    group.hub.jitter_us.store(500, Ordering::Relaxed);
+    let group = Arc::new(tokio::sync::RwLock::new(group));
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let writers: Vec<_> = (0..6)
+        .map(|w| {
+            let group = group.clone();
+            tokio::spawn(async move {
+                let mut acked = Vec::new();
+                for n in 0.. {
+                    if Instant::now() > until {
+                        break;
+                    }
+                    let line = text(format!("{w}.{n}"));
+                    let node = {
+                        let group = group.read().await;
+                        let ids = group.ids();
+                        group.find(ids[n % ids.len()])
+                    };
+                    let Some(node) = node else { continue };
+                    match node.propose(line.clone()).await {
+                        Ok((index, _)) => acked.push((index, line)),
+                        Err(_) => tokio::time::sleep(Duration::from_millis(3)).await,
+                    }
+                }
+                acked
+            })
+        })
+        .collect();
+    let mut dice = 0x2545_F491_4F6C_DD1Du64;
+    while Instant::now() < until {
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        let victim = (dice >> 8) % 3 + 1;
+        let pause = Duration::from_millis(100 + dice / 7 % 900);
+        if dice & 1 == 0 {
+            group.read().await.isolate(victim);
+            tokio::time::sleep(pause).await;
+            group.read().await.heal();
+        } else {
+            group.read().await.stop(victim).await;
+            tokio::time::sleep(pause).await;
+            group.write().await.start(victim).await.unwrap();
+        }
+    }
+    let mut acked = Vec::new();
+    for writer in writers {
+        acked.extend(writer.await.unwrap());
+    }
+    group.read().await.hub.jitter_us.store(0, Ordering::Relaxed);
+    let last = group.read().await.write(text("end")).await;
+    let lines = group.read().await.agree(last).await;
+    let have: std::collections::HashSet<_> = lines.into_iter().collect();
+    assert!(acked.len() > 50, "only {} acknowledged", acked.len());
+    for line in &acked {
+        assert!(have.contains(line), "acknowledged at {} but gone: {:?}", line.0, line.1);
+    }
+    println!("{} acknowledged, {} in the log", acked.len(), last);
+}

@@ -60,6 +60,7 @@ struct Group {
     writes: Vec<Write>,
     waiters: Vec<Waiter>,
     bytes: usize,
+    row_bytes: usize,
     /// Epoch and index up to which entries are durable once this is committed.
     durable: Option<(u64, u64)>,
 }
@@ -68,12 +69,19 @@ impl Group {
     fn append(&mut self, entries: Vec<Entry>, epoch: u64) {
         let Some(end) = entries.last().map(|e| e.log_id.index) else { return };
         self.durable = Some((epoch, end));
-        let bytes: usize = entries.iter().map(entry_bytes).sum();
-        let room = self.bytes + bytes <= ROW_BYTES;
-        self.bytes += bytes;
-        match self.writes.last_mut() {
-            Some(Write::Append(row)) if room => row.extend(entries),
-            _ => self.writes.push(Write::Append(entries)),
+        for entry in entries {
+            let bytes = entry_bytes(&entry);
+            self.bytes += bytes;
+            match self.writes.last_mut() {
+                Some(Write::Append(row)) if self.row_bytes + bytes <= ROW_BYTES => {
+                    self.row_bytes += bytes;
+                    row.push(entry);
+                }
+                _ => {
+                    self.row_bytes = bytes;
+                    self.writes.push(Write::Append(vec![entry]));
+                }
+            }
         }
     }
 }

@@ -205,7 +205,12 @@ impl Group {
     }
 
     pub fn node(&self, id: PeerId) -> Arc<Raft> {
-        self.hub.nodes.lock().unwrap()[&id].clone()
+        self.find(id).expect("a running node")
+    }
+
+    /// None while it is stopped, which in some tests is at any moment.
+    pub fn find(&self, id: PeerId) -> Option<Arc<Raft>> {
+        self.hub.nodes.lock().unwrap().get(&id).cloned()
     }
 
     pub fn ids(&self) -> Vec<PeerId> {
@@ -230,7 +235,8 @@ impl Group {
             let cut: HashSet<_> = self.hub.cut.lock().unwrap().iter().map(|(a, _)| *a).collect();
             let mut said: HashMap<PeerId, usize> = HashMap::new();
             for id in self.ids().into_iter().filter(|id| !cut.contains(id)) {
-                let status = self.node(id).status().borrow().clone();
+                let Some(node) = self.find(id) else { continue };
+                let status = node.status().borrow().clone();
                 if let Some(leader) = status.leader.filter(|l| !cut.contains(&l.id)) {
                     *said.entry(leader.id).or_default() += 1;
                 }
@@ -251,7 +257,8 @@ impl Group {
         let until = tokio::time::Instant::now() + Duration::from_secs(20);
         loop {
             let leader = self.leader().await;
-            match self.node(leader).propose(command.clone()).await {
+            let Some(node) = self.find(leader) else { continue };
+            match node.propose(command.clone()).await {
                 Ok((index, _)) => return index,
                 Err(e) => assert!(tokio::time::Instant::now() < until, "not written: {e}"),
             }
