@@ -5,13 +5,13 @@
 //! names.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-// pub mod active;
+pub mod active;
 pub mod clock;
 pub mod error;
 pub mod http;
-// pub mod lease;
+pub mod lease;
 pub mod peers;
 pub mod public;
-// pub mod replica;
+pub mod replica;
 pub mod state;
 pub mod tls;

@@ -38,7 +38,7 @@ const LINE_BYTES_MAX: usize = 64 << 20;
 const RETRY: Duration = Duration::from_millis(100);
 
 /// Is told of everything that changes, in the follower's task: be quick, never wait.
-pub trait Observer: Send + 'static {
+pub trait Observer: Send + Sync + 'static {
     /// The copy begins anew, from a snapshot; lines may have been missed.
     fn reset(&mut self, state: &Arc<State>);
     /// One line was applied; `state` is after it.

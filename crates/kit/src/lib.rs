@@ -9,4 +9,6 @@ pub mod guard;
 pub mod metrics;
 pub mod pki;
 pub mod process;
+pub mod renew;
 pub mod server;
+pub mod shell;
