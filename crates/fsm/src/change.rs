@@ -8,8 +8,8 @@ use model::namespace::{Namespace, NodePool};
 use model::scheduler_config::SchedulerConfiguration;
 use model::summary::JobSummary;
 use model::{
-    AllocId, Allocation, Deployment, DeploymentId, EvalId, Evaluation, Index, Job, JobId, NamespaceName, Node, NodeId,
-    Term,
+    AllocId, Allocation, Deployment, DeploymentId, EvalId, Evaluation, Index, Job, JobId, JobStatus, NamespaceName,
+    Node, NodeId, Term,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,13 +21,20 @@ use crate::command::{AllocClientUpdate, LeaseName};
 pub enum Change {
     Cluster(ClusterMeta),
     Lease(Lease),
-    /// The current version of a job.
+    /// The current version of a job, and its version row.
     Job(Arc<Job>),
+    /// A job's status moved; nothing else of it did. On the version row too.
+    JobStatus {
+        namespace: NamespaceName,
+        id: JobId,
+        status: JobStatus,
+        index: Index,
+    },
     JobGone {
         namespace: NamespaceName,
         id: JobId,
     },
-    /// A version of a job that rows refer to.
+    /// A version of a job other than the current one. Who follows these follows the jobs too.
     JobVersion(Arc<Job>),
     JobVersionGone {
         namespace: NamespaceName,
@@ -77,7 +84,7 @@ pub enum Change {
         name: String,
     },
     SchedulerConfig(Arc<SchedulerConfiguration>),
-    /// Index of the last plan applied for a job.
+    /// Index of the last plan applied for a job; 0 forgets it.
     JobFence {
         namespace: NamespaceName,
         id: JobId,
@@ -164,7 +171,7 @@ impl Change {
         match self {
             Self::Cluster(_) => Table::Cluster,
             Self::Lease(_) => Table::Leases,
-            Self::Job(_) | Self::JobGone { .. } => Table::Jobs,
+            Self::Job(_) | Self::JobStatus { .. } | Self::JobGone { .. } => Table::Jobs,
             Self::JobVersion(_) | Self::JobVersionGone { .. } => Table::JobVersions,
             Self::JobSubmission { .. } => Table::JobSubmissions,
             Self::JobSummary(_) | Self::JobSummaryGone { .. } => Table::JobSummaries,

@@ -85,7 +85,7 @@ pub enum Command {
     /// Proposed by: gateway.
     JobRegister(Box<JobRegister>),
     /// Stop a job, or purge it. Proposed by: gateway.
-    JobDeregister(JobDeregister),
+    JobDeregister(Box<JobDeregister>),
     /// Proposed by: controller.
     JobStability { namespace: NamespaceName, job_id: JobId, version: u64, stable: bool },
 

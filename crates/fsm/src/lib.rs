@@ -1,12 +1,34 @@
 //! Truth: how a command changes the state, and how a follower's copy stays the same.
+//!
+//! ```text
+//!   Envelope ──► apply ──► Outcome { reply, changes } ──► FeedLine ──► State::follow
+//!                  │ each change through State::commit                      │
+//!                  ▼                                                        ▼
+//!             the servers' State ◄──── the same tables, hash and fences ────► a follower's State
+//! ```
+//!
+//! Pure: no clock, no randomness, no I/O. The same log gives the same state, byte for byte.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod apply;
 pub mod change;
+mod check;
 pub mod command;
+mod commit;
+mod follow;
+mod hash;
 pub mod plan;
+pub mod snapshot;
 pub mod state;
+mod status;
+mod window;
 
+pub use apply::{Outcome, apply};
 pub use change::{Change, ClusterMeta, FeedLine, Lease, Table};
+pub use check::Broken;
 pub use command::{Command, Envelope, LeaseFence, LeaseName, Refusal, Reply, RequestId};
+pub use follow::FollowError;
 pub use plan::{PartDropped, Plan, PlanPart, PlanPreempt, PlanRefusal, PlanResult, PlanStop};
+pub use snapshot::{SnapshotError, read_snapshot, write_snapshot};
 pub use state::State;
+pub use window::{REQUESTS_MAX, WINDOW_MS};

@@ -47,6 +47,10 @@ pub struct Plan {
 pub struct PlanPart {
     /// The node's fence when the fit was checked (by the scheduler; the applier puts its own).
     pub fence: NodeFence,
+    /// The applier found that it does not fit: the state machine drops the part, with what is paired
+    /// with it, and reports this reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<PartDropped>,
     /// New allocations. `job` is unset; `job_version` and `job_incarnation` are set.
     pub place: Vec<Allocation>,
     /// Allocations that stay and take a new version of the job in place (same resources).
@@ -56,6 +60,15 @@ pub struct PlanPart {
     pub preempt: Vec<PlanPreempt>,
 }
 
+impl PlanPart {
+    /// The node's fence once this part is in: what the next part for the node must state.
+    pub fn fence_after(&self) -> NodeFence {
+        NodeFence(self.fence.get() + self.place.len() as u64)
+    }
+}
+
+/// An allocation's end, as far as the cluster decides it. With neither a terminal desired status nor a
+/// client status it only notes the follow-up evaluation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
@@ -127,6 +140,8 @@ pub enum PlanRefusal {
     NotAllAtOnce,
     #[error("plan is larger than the limit")]
     TooLarge,
+    #[error("plan contradicts itself or the evaluation it is for")]
+    Malformed,
     #[error("scheduler's delivery is no longer valid")]
     StaleDelivery,
 }

@@ -1,6 +1,7 @@
 //! The tables, with their indexes. A clone is cheap (shared trees), so a reader takes one and keeps a
 //! consistent view while writers go on.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
@@ -15,8 +16,12 @@ use model::{
 
 use crate::change::{ClusterMeta, Lease, Table};
 use crate::command::LeaseName;
+use crate::hash;
+use crate::window::Window;
 
 pub type JobKey = (NamespaceName, JobId);
+/// A version of an incarnation of a job.
+pub type VersionKey = (NamespaceName, JobId, Index, u64);
 
 /// Everything the cluster knows at one index.
 #[derive(Clone, Debug, Default)]
@@ -26,7 +31,7 @@ pub struct State {
     pub(crate) cluster: ClusterMeta,
     pub(crate) leases: OrdMap<LeaseName, Arc<Lease>>,
     pub(crate) jobs: OrdMap<JobKey, Arc<Job>>,
-    pub(crate) job_versions: OrdMap<(NamespaceName, JobId, Index, u64), Arc<Job>>,
+    pub(crate) job_versions: OrdMap<VersionKey, Arc<Job>>,
     pub(crate) job_submissions: OrdMap<(NamespaceName, JobId, u64), Arc<JobSubmission>>,
     pub(crate) job_summaries: OrdMap<JobKey, Arc<JobSummary>>,
     pub(crate) nodes: OrdMap<NodeId, Arc<Node>>,
@@ -45,7 +50,23 @@ pub struct State {
     pub(crate) allocs_by_deployment: OrdSet<(DeploymentId, AllocId)>,
     pub(crate) evals_by_job: OrdSet<(NamespaceName, JobId, EvalId)>,
     pub(crate) deployments_by_job: OrdSet<(NamespaceName, JobId, DeploymentId)>,
-    pub(crate) table_index: OrdMap<Table, Index>,
+    /// Evaluations a scheduler may still look at.
+    pub(crate) open_evals: OrdSet<(NamespaceName, JobId, EvalId)>,
+    /// Allocations per version of a job.
+    pub(crate) version_use: OrdMap<VersionKey, VersionUse>,
+    pub(crate) table_index: [Index; Table::ALL.len()],
+    /// Tables this copy holds; `None` for all of them.
+    pub(crate) followed: Option<BTreeSet<Table>>,
+    // the state servers' own, never in the feed
+    pub(crate) requests: Window,
+}
+
+/// How many allocation rows run one version of a job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct VersionUse {
+    pub rows: u64,
+    /// Those that are not terminal.
+    pub live: u64,
 }
 
 impl State {
@@ -54,17 +75,31 @@ impl State {
         self.index
     }
 
+    /// Rolling hash of all changes up to here, as the feed carries it.
+    pub fn hash_text(&self) -> String {
+        hash::text(self.hash)
+    }
+
+    /// True when this copy holds the rows of the table.
+    pub fn follows(&self, table: Table) -> bool {
+        self.followed.as_ref().is_none_or(|tables| tables.contains(&table))
+    }
+
     pub fn cluster(&self) -> &ClusterMeta {
         &self.cluster
     }
 
     /// Index of the last change in a table; what a blocking query on a list waits for.
     pub fn table_index(&self, table: Table) -> Index {
-        self.table_index.get(&table).copied().unwrap_or_default()
+        self.table_index[table as usize]
     }
 
     pub fn lease(&self, name: LeaseName) -> Option<&Arc<Lease>> {
         self.leases.get(&name)
+    }
+
+    pub fn leases(&self) -> impl DoubleEndedIterator<Item = &Arc<Lease>> {
+        self.leases.values()
     }
 
     pub fn job(&self, namespace: &NamespaceName, id: &JobId) -> Option<&Arc<Job>> {
@@ -138,8 +173,11 @@ impl State {
     }
 
     pub fn allocs_of_node<'a>(&'a self, id: &NodeId) -> impl Iterator<Item = &'a Arc<Allocation>> {
-        let (from, to) = ((id.clone(), AllocId::default()), (id.clone(), AllocId::from("~")));
-        self.allocs_by_node.range(from..=to).filter_map(|(_, alloc)| self.allocs.get(alloc))
+        let (from, id) = ((id.clone(), AllocId::default()), id.clone());
+        self.allocs_by_node
+            .range(from..)
+            .take_while(move |(node, _)| *node == id)
+            .filter_map(|(_, alloc)| self.allocs.get(alloc))
     }
 
     pub fn allocs_of_job<'a>(
@@ -147,20 +185,23 @@ impl State {
         namespace: &NamespaceName,
         id: &JobId,
     ) -> impl Iterator<Item = &'a Arc<Allocation>> {
-        let key = |alloc| (namespace.clone(), id.clone(), alloc);
-        self.allocs_by_job
-            .range(key(AllocId::default())..=key(AllocId::from("~")))
-            .filter_map(|(_, _, alloc)| self.allocs.get(alloc))
+        of_job(&self.allocs_by_job, namespace, id).filter_map(|alloc| self.allocs.get(alloc))
     }
 
     pub fn allocs_of_eval<'a>(&'a self, id: &EvalId) -> impl Iterator<Item = &'a Arc<Allocation>> {
-        let (from, to) = ((id.clone(), AllocId::default()), (id.clone(), AllocId::from("~")));
-        self.allocs_by_eval.range(from..=to).filter_map(|(_, alloc)| self.allocs.get(alloc))
+        let (from, id) = ((id.clone(), AllocId::default()), id.clone());
+        self.allocs_by_eval
+            .range(from..)
+            .take_while(move |(eval, _)| *eval == id)
+            .filter_map(|(_, alloc)| self.allocs.get(alloc))
     }
 
     pub fn allocs_of_deployment<'a>(&'a self, id: &DeploymentId) -> impl Iterator<Item = &'a Arc<Allocation>> {
-        let (from, to) = ((id.clone(), AllocId::default()), (id.clone(), AllocId::from("~")));
-        self.allocs_by_deployment.range(from..=to).filter_map(|(_, alloc)| self.allocs.get(alloc))
+        let (from, id) = ((id.clone(), AllocId::default()), id.clone());
+        self.allocs_by_deployment
+            .range(from..)
+            .take_while(move |(deployment, _)| *deployment == id)
+            .filter_map(|(_, alloc)| self.allocs.get(alloc))
     }
 
     pub fn eval(&self, id: &EvalId) -> Option<&Arc<Evaluation>> {
@@ -176,10 +217,27 @@ impl State {
         namespace: &NamespaceName,
         id: &JobId,
     ) -> impl Iterator<Item = &'a Arc<Evaluation>> {
-        let key = |eval| (namespace.clone(), id.clone(), eval);
-        self.evals_by_job
-            .range(key(EvalId::default())..=key(EvalId::from("~")))
-            .filter_map(|(_, _, eval)| self.evals.get(eval))
+        of_job(&self.evals_by_job, namespace, id).filter_map(|eval| self.evals.get(eval))
+    }
+
+    /// Evaluations of a job that are not finished: pending or blocked.
+    pub fn open_evals_of_job<'a>(
+        &'a self,
+        namespace: &NamespaceName,
+        id: &JobId,
+    ) -> impl Iterator<Item = &'a Arc<Evaluation>> {
+        of_job(&self.open_evals, namespace, id).filter_map(|eval| self.evals.get(eval))
+    }
+
+    /// All evaluations that are not finished.
+    pub fn open_evals(&self) -> impl Iterator<Item = &Arc<Evaluation>> {
+        self.open_evals.iter().filter_map(|(_, _, eval)| self.evals.get(eval))
+    }
+
+    /// How many allocations of this incarnation of a job are not terminal.
+    pub fn live_allocs(&self, namespace: &NamespaceName, id: &JobId, incarnation: Index) -> u64 {
+        let key = |version| (namespace.clone(), id.clone(), incarnation, version);
+        self.version_use.range(key(0)..=key(u64::MAX)).map(|(_, used)| used.live).sum()
     }
 
     pub fn deployment(&self, id: &DeploymentId) -> Option<&Arc<Deployment>> {
@@ -195,10 +253,7 @@ impl State {
         namespace: &NamespaceName,
         id: &JobId,
     ) -> impl Iterator<Item = &'a Arc<Deployment>> {
-        let key = |deployment| (namespace.clone(), id.clone(), deployment);
-        self.deployments_by_job
-            .range(key(DeploymentId::default())..=key(DeploymentId::from("~")))
-            .filter_map(|(_, _, deployment)| self.deployments.get(deployment))
+        of_job(&self.deployments_by_job, namespace, id).filter_map(|deployment| self.deployments.get(deployment))
     }
 
     /// The newest deployment of a job by create index.
@@ -226,4 +281,17 @@ impl State {
     pub fn scheduler_config(&self) -> Arc<SchedulerConfiguration> {
         self.scheduler_config.clone().unwrap_or_default()
     }
+}
+
+/// The entries of one job in an index that begins with the job's key.
+fn of_job<'a, T: Clone + Default + Ord>(
+    index: &'a OrdSet<(NamespaceName, JobId, T)>,
+    namespace: &NamespaceName,
+    id: &JobId,
+) -> impl Iterator<Item = &'a T> + use<'a, T> {
+    let (namespace, id) = (namespace.clone(), id.clone());
+    index
+        .range((namespace.clone(), id.clone(), T::default())..)
+        .take_while(move |(ns, job, _)| *job == id && *ns == namespace)
+        .map(|(_, _, entry)| entry)
 }

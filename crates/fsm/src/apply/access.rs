@@ -1,0 +1,84 @@
+//! Who may propose what, and under which lease.
+
+use model::{Role, Term};
+
+use crate::command::{Command, Envelope, LeaseName, Refusal};
+use crate::state::State;
+
+/// Name of a command, and the roles that propose it. The same words as the variants' docs.
+fn proposers(command: &Command) -> (&'static str, &'static [Role]) {
+    use Role::{Applier, Broker, Controller, Gateway, Scheduler, State};
+    match command {
+        Command::ClusterInit { .. } => ("ClusterInit", &[State]),
+        Command::FeatureLevel { .. } => ("FeatureLevel", &[State]),
+        Command::LeaseAcquire { lease, .. } => ("LeaseAcquire", owner(*lease)),
+        Command::LeaseRenew { lease, .. } => ("LeaseRenew", owner(*lease)),
+        Command::LeaseRelease { lease, .. } => ("LeaseRelease", owner(*lease)),
+        Command::LeaseExpire { .. } => ("LeaseExpire", &[State]),
+        Command::JobRegister(_) => ("JobRegister", &[Gateway]),
+        Command::JobDeregister(_) => ("JobDeregister", &[Gateway]),
+        Command::JobStability { .. } => ("JobStability", &[Controller]),
+        Command::EvalCreate { .. } => ("EvalCreate", &[Gateway, Controller]),
+        Command::EvalUpdate { .. } => ("EvalUpdate", &[Scheduler]),
+        Command::EvalUnblock { .. } => ("EvalUnblock", &[Broker]),
+        Command::EvalFinish { .. } => ("EvalFinish", &[Broker]),
+        Command::PlanApply { .. } => ("PlanApply", &[Applier]),
+        Command::NodeRegister { .. } => ("NodeRegister", &[Gateway]),
+        Command::NodeStatusUpdate { .. } => ("NodeStatusUpdate", &[Controller]),
+        Command::NodeEligibility { .. } => ("NodeEligibility", &[Gateway]),
+        Command::NodeDrain { .. } => ("NodeDrain", &[Gateway, Controller]),
+        Command::NodeDeregister { .. } => ("NodeDeregister", &[Gateway, Controller]),
+        Command::AllocClientUpdate { .. } => ("AllocClientUpdate", &[Controller]),
+        Command::AllocDesiredTransition { .. } => ("AllocDesiredTransition", &[Gateway, Controller]),
+        Command::DeploymentUpdate(_) => ("DeploymentUpdate", &[Controller]),
+        Command::SchedulerConfigSet { .. } => ("SchedulerConfigSet", &[Gateway]),
+        Command::NamespaceUpsert { .. } => ("NamespaceUpsert", &[Gateway]),
+        Command::NodePoolUpsert { .. } => ("NodePoolUpsert", &[Gateway]),
+        Command::Reap { .. } => ("Reap", &[Controller]),
+    }
+}
+
+/// The role whose work a lease is.
+const fn owner(lease: LeaseName) -> &'static [Role] {
+    match lease {
+        LeaseName::Broker => &[Role::Broker],
+        LeaseName::Applier => &[Role::Applier],
+        LeaseName::Controller => &[Role::Controller],
+    }
+}
+
+/// The lease a role acts under; `None` for roles of which any number acts at once.
+const fn lease_of(role: Role) -> Option<LeaseName> {
+    match role {
+        Role::Broker => Some(LeaseName::Broker),
+        Role::Applier => Some(LeaseName::Applier),
+        Role::Controller => Some(LeaseName::Controller),
+        _ => None,
+    }
+}
+
+pub(super) fn role(envelope: &Envelope) -> Result<(), Refusal> {
+    let (command, roles) = proposers(&envelope.command);
+    if roles.contains(&envelope.proposer) {
+        return Ok(());
+    }
+    Err(Refusal::WrongRole { role: envelope.proposer, command: command.to_owned() })
+}
+
+/// A role with a lease must hold it, at its present term; getting, keeping and giving back the lease
+/// itself is checked where it is done.
+pub(super) fn lease(state: &State, envelope: &Envelope) -> Result<(), Refusal> {
+    let about_lease = matches!(
+        envelope.command,
+        Command::LeaseAcquire { .. } | Command::LeaseRenew { .. } | Command::LeaseRelease { .. }
+    );
+    let Some(lease) = lease_of(envelope.proposer).filter(|_| !about_lease) else { return Ok(()) };
+    let current = state.lease(lease);
+    let given = envelope.lease.as_ref().filter(|fence| fence.lease == lease).map(|fence| fence.term);
+    let held = current.is_some_and(|row| !row.holder.is_empty() && Some(row.term) == given);
+    if held {
+        return Ok(());
+    }
+    let term = current.map_or(Term(0), |row| row.term);
+    Err(Refusal::StaleLease { lease, given: given.unwrap_or_default(), current: term })
+}

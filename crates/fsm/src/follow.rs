@@ -1,0 +1,54 @@
+//! How does a follower know that its copy is still the cluster's? Each line of the feed says which line
+//! it comes after, on which line of history, and what the hash of all changes is with it.
+
+use model::Index;
+
+use crate::change::FeedLine;
+use crate::hash;
+use crate::state::State;
+
+/// The line does not continue this copy; nothing was changed. Start from a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FollowError {
+    #[error("line {index} comes after {previous}, the copy is at {at}")]
+    Gap { index: Index, previous: Index, at: Index },
+    #[error("line {index} is of another line of history")]
+    OtherEpoch { index: Index },
+    #[error("line {index} says hash {theirs}, the copy comes to {ours}")]
+    Diverged { index: Index, theirs: String, ours: String },
+    #[error("line {index} has no readable hash")]
+    BadHash { index: Index },
+}
+
+impl State {
+    /// Applies one line of the feed. The hash is checked by copies that hold all tables; others take it
+    /// over, and leave out changes of tables they do not hold.
+    ///
+    /// # Errors
+    /// See [`FollowError`]; the copy is as it was before.
+    pub fn follow(&mut self, line: &FeedLine) -> Result<(), FollowError> {
+        let index = line.index;
+        if line.previous != self.index || index <= self.index {
+            return Err(FollowError::Gap { index, previous: line.previous, at: self.index });
+        }
+        if !self.cluster.epoch.is_empty() && line.epoch != self.cluster.epoch {
+            return Err(FollowError::OtherEpoch { index });
+        }
+        let theirs = hash::parse(&line.hash).ok_or(FollowError::BadHash { index })?;
+        if self.followed.is_none() {
+            let ours = hash::roll(self.hash, &line.changes);
+            if ours != theirs {
+                return Err(FollowError::Diverged { index, theirs: line.hash.clone(), ours: hash::text(ours) });
+            }
+        }
+        for change in &line.changes {
+            if self.follows(change.table()) {
+                self.commit(index, change);
+            }
+        }
+        self.cluster.epoch.clone_from(&line.epoch);
+        self.index = index;
+        self.hash = theirs;
+        Ok(())
+    }
+}

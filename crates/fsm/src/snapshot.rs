@@ -1,0 +1,420 @@
+//! The state as a stream of lines, for raft's snapshots and for followers that begin.
+//!
+//! ```text
+//!   {"format":"steppe-state","version":1,"index":…,"hash":…,"counts":{"leases":2,"jobs":17,…}}
+//!   one line per row, section after section in the order of [`Section::ALL`]
+//!   {"section":"jobs","sum":"…"}      after each section: checksum of everything before this line
+//!   {"end":true,"sum":"…"}
+//! ```
+//!
+//! Invariants
+//! * The same state gives the same bytes, and reading them gives the same state.
+//! * What can be derived is not written, except node fences: they count history, not rows.
+//! * A stream that is cut, damaged, longer than it says or of another version is refused whole; no line
+//!   longer than [`LINE_BYTES_MAX`] is held in memory.
+//! * With a list of tables only those are written, and the copy that is read knows that it holds no
+//!   others. The window of answered requests is written for raft only (no list).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, BufRead, Read, Write};
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use model::job::JobSubmission;
+use model::{Index, Job, JobId, NamespaceName, NodeFence, NodeId};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::change::{ClusterMeta, Table};
+use crate::command::RequestId;
+use crate::commit::version_key;
+use crate::hash::{self, Fnv};
+use crate::state::State;
+use crate::window::{Seen, Window};
+
+const FORMAT: &str = "steppe-state";
+const VERSION: u32 = 1;
+/// No row is longer than this; commands are bounded well below it.
+pub const LINE_BYTES_MAX: usize = 64 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    #[error("snapshot cannot be read or written")]
+    Io(#[from] io::Error),
+    #[error("this is no snapshot of the state")]
+    NotASnapshot,
+    #[error("snapshot has format version {0}, this program reads version {VERSION}")]
+    UnknownVersion(u32),
+    #[error("snapshot ends early, in {0}")]
+    Truncated(&'static str),
+    #[error("snapshot is damaged, in {0}")]
+    Damaged(&'static str),
+    #[error("snapshot line is longer than {LINE_BYTES_MAX} bytes, in {0}")]
+    LineTooLong(&'static str),
+}
+
+/// What a section holds. The order is the order in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Section {
+    Leases,
+    Jobs,
+    JobVersions,
+    JobSubmissions,
+    JobSummaries,
+    Nodes,
+    Allocs,
+    Evals,
+    Deployments,
+    Namespaces,
+    NodePools,
+    SchedulerConfig,
+    JobFences,
+    NodeFences,
+    Requests,
+}
+
+impl Section {
+    const ALL: [Self; 15] = [
+        Self::Leases,
+        Self::Jobs,
+        Self::JobVersions,
+        Self::JobSubmissions,
+        Self::JobSummaries,
+        Self::Nodes,
+        Self::Allocs,
+        Self::Evals,
+        Self::Deployments,
+        Self::Namespaces,
+        Self::NodePools,
+        Self::SchedulerConfig,
+        Self::JobFences,
+        Self::NodeFences,
+        Self::Requests,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Leases => Table::Leases.as_str(),
+            Self::Jobs => Table::Jobs.as_str(),
+            Self::JobVersions => Table::JobVersions.as_str(),
+            Self::JobSubmissions => Table::JobSubmissions.as_str(),
+            Self::JobSummaries => Table::JobSummaries.as_str(),
+            Self::Nodes => Table::Nodes.as_str(),
+            Self::Allocs => Table::Allocs.as_str(),
+            Self::Evals => Table::Evals.as_str(),
+            Self::Deployments => Table::Deployments.as_str(),
+            Self::Namespaces => Table::Namespaces.as_str(),
+            Self::NodePools => Table::NodePools.as_str(),
+            Self::SchedulerConfig => Table::SchedulerConfig.as_str(),
+            Self::JobFences => Table::JobFences.as_str(),
+            Self::NodeFences => "node_fences",
+            Self::Requests => "requests",
+        }
+    }
+
+    /// Whether a copy of these tables has the section; `None` is raft's own snapshot.
+    fn is_in(self, tables: Option<&BTreeSet<Table>>) -> bool {
+        let Some(tables) = tables else { return true };
+        match self {
+            // Fences count what happens to both.
+            Self::NodeFences => tables.contains(&Table::Nodes) && tables.contains(&Table::Allocs),
+            Self::Requests => false,
+            _ => Table::parse(self.name()).is_some_and(|table| tables.contains(&table)),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format: String,
+    version: u32,
+    index: Index,
+    hash: String,
+    cluster: ClusterMeta,
+    tables: Option<BTreeSet<Table>>,
+    table_index: Vec<Index>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    requests_floor: Option<RequestId>,
+    counts: BTreeMap<String, usize>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Trailer {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    section: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    end: Option<bool>,
+    sum: String,
+}
+
+/// Writes the state, or the given tables of it. Nothing is held back: give a buffered writer.
+///
+/// # Errors
+/// Those of the writer, and [`SnapshotError::LineTooLong`].
+pub fn write_snapshot(
+    state: &State,
+    w: &mut (impl Write + ?Sized),
+    tables: Option<&[Table]>,
+) -> Result<(), SnapshotError> {
+    let tables: Option<BTreeSet<Table>> = tables.map(|tables| tables.iter().copied().collect());
+    let mut out = Out { w, sum: Fnv::default(), line: Vec::new(), place: "header" };
+    let sections = || Section::ALL.into_iter().filter(|section| section.is_in(tables.as_ref()));
+    let skip_current = Section::Jobs.is_in(tables.as_ref());
+    let holds = |table: &Table| tables.as_ref().is_none_or(|tables| tables.contains(table));
+    out.row(&Header {
+        format: FORMAT.to_owned(),
+        version: VERSION,
+        index: state.index,
+        hash: state.hash_text(),
+        cluster: state.cluster.clone(),
+        tables: tables.clone().filter(|tables| tables.len() < Table::ALL.len()),
+        table_index: Table::ALL
+            .iter()
+            .map(|table| if holds(table) { state.table_index(*table) } else { Index(0) })
+            .collect(),
+        requests_floor: if tables.is_none() { state.requests.floor } else { None },
+        counts: sections().map(|s| (s.name().to_owned(), count(state, s, skip_current))).collect(),
+    })?;
+    for section in sections() {
+        out.place = section.name();
+        write_section(state, section, skip_current, &mut out)?;
+        let sum = hash::text(out.sum.0);
+        out.row(&Trailer { section: Some(section.name().to_owned()), end: None, sum })?;
+    }
+    let sum = hash::text(out.sum.0);
+    out.row(&Trailer { section: None, end: Some(true), sum })?;
+    out.w.flush()?;
+    Ok(())
+}
+
+/// The versions to write: those that the jobs' own rows do not give back.
+fn versions(state: &State, skip_current: bool) -> impl Iterator<Item = &Arc<Job>> {
+    let is_current = |job: &Job| state.jobs.get(&job.key()).is_some_and(|now| version_key(now) == version_key(job));
+    state.job_versions.values().filter(move |job| !(skip_current && is_current(job)))
+}
+
+fn count(state: &State, section: Section, skip_current: bool) -> usize {
+    match section {
+        Section::Leases => state.leases.len(),
+        Section::Jobs => state.jobs.len(),
+        Section::JobVersions => versions(state, skip_current).count(),
+        Section::JobSubmissions => state.job_submissions.len(),
+        Section::JobSummaries => state.job_summaries.len(),
+        Section::Nodes => state.nodes.len(),
+        Section::Allocs => state.allocs.len(),
+        Section::Evals => state.evals.len(),
+        Section::Deployments => state.deployments.len(),
+        Section::Namespaces => state.namespaces.len(),
+        Section::NodePools => state.node_pools.len(),
+        Section::SchedulerConfig => usize::from(state.scheduler_config.is_some()),
+        Section::JobFences => state.job_fences.len(),
+        Section::NodeFences => state.node_fences.len(),
+        Section::Requests => state.requests.seen.len(),
+    }
+}
+
+fn write_section<W: Write + ?Sized>(
+    state: &State,
+    section: Section,
+    skip_current: bool,
+    out: &mut Out<'_, W>,
+) -> Result<(), SnapshotError> {
+    match section {
+        Section::Leases => out.rows(state.leases.values()),
+        Section::Jobs => out.rows(state.jobs.values()),
+        Section::JobVersions => out.rows(versions(state, skip_current)),
+        Section::JobSubmissions => out.rows(state.job_submissions.iter()),
+        Section::JobSummaries => out.rows(state.job_summaries.values()),
+        Section::Nodes => out.rows(state.nodes.values()),
+        Section::Allocs => out.rows(state.allocs.values()),
+        Section::Evals => out.rows(state.evals.values()),
+        Section::Deployments => out.rows(state.deployments.values()),
+        Section::Namespaces => out.rows(state.namespaces.values()),
+        Section::NodePools => out.rows(state.node_pools.values()),
+        Section::SchedulerConfig => out.rows(state.scheduler_config.iter()),
+        Section::JobFences => out.rows(state.job_fences.iter()),
+        Section::NodeFences => out.rows(state.node_fences.iter()),
+        Section::Requests => out.rows(state.requests.seen.iter()),
+    }
+}
+
+struct Out<'a, W: Write + ?Sized> {
+    w: &'a mut W,
+    sum: Fnv,
+    line: Vec<u8>,
+    place: &'static str,
+}
+
+impl<W: Write + ?Sized> Out<'_, W> {
+    fn row(&mut self, row: &impl Serialize) -> Result<(), SnapshotError> {
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, row).map_err(io::Error::from)?;
+        if self.line.len() >= LINE_BYTES_MAX {
+            return Err(SnapshotError::LineTooLong(self.place));
+        }
+        self.line.push(b'\n');
+        self.sum.update(&self.line);
+        self.w.write_all(&self.line)?;
+        Ok(())
+    }
+
+    fn rows<T: Serialize>(&mut self, mut rows: impl Iterator<Item = T>) -> Result<(), SnapshotError> {
+        rows.try_for_each(|row| self.row(&row))
+    }
+}
+
+/// Reads what [`write_snapshot`] wrote.
+///
+/// # Errors
+/// See [`SnapshotError`].
+pub fn read_snapshot(r: impl BufRead) -> Result<State, SnapshotError> {
+    let mut input = In { r, sum: Fnv::default(), line: Vec::new(), place: "header" };
+    let header = read_header(&mut input)?;
+    let mut state = State {
+        index: header.index,
+        hash: hash::parse(&header.hash).ok_or(SnapshotError::Damaged("header"))?,
+        cluster: header.cluster,
+        requests: Window { seen: OrdMap::new(), floor: header.requests_floor },
+        ..State::default()
+    };
+    let in_header = header.table_index.try_into().map_err(|_| SnapshotError::Damaged("header"))?;
+    state.table_index = in_header;
+    for section in Section::ALL {
+        let Some(rows) = header.counts.get(section.name()) else { continue };
+        input.place = section.name();
+        for _ in 0..*rows {
+            read_row(&mut state, section, &mut input)?;
+        }
+        input.trailer(Some(section.name()))?;
+    }
+    input.place = "end";
+    input.trailer(None)?;
+    if input.next()? {
+        return Err(SnapshotError::Damaged("end"));
+    }
+    state.followed = header.tables;
+    Ok(state)
+}
+
+fn read_header(input: &mut In<impl BufRead>) -> Result<Header, SnapshotError> {
+    #[derive(Deserialize)]
+    struct Kind {
+        format: String,
+        version: u32,
+    }
+    if !input.next()? {
+        return Err(SnapshotError::Truncated("header"));
+    }
+    let kind: Kind = serde_json::from_slice(&input.line).map_err(|_| SnapshotError::NotASnapshot)?;
+    if kind.format != FORMAT {
+        return Err(SnapshotError::NotASnapshot);
+    }
+    if kind.version != VERSION {
+        return Err(SnapshotError::UnknownVersion(kind.version));
+    }
+    let header: Header = input.parse()?;
+    let known = |name: &String| Section::ALL.iter().any(|section| section.name() == name);
+    if header.counts.keys().all(known) { Ok(header) } else { Err(SnapshotError::Damaged("header")) }
+}
+
+fn read_row(state: &mut State, section: Section, input: &mut In<impl BufRead>) -> Result<(), SnapshotError> {
+    if !input.next()? {
+        return Err(SnapshotError::Truncated(section.name()));
+    }
+    match section {
+        Section::Leases => {
+            let row: Arc<crate::change::Lease> = input.parse()?;
+            state.leases.insert(row.name, row);
+        }
+        Section::Jobs => {
+            let row: Arc<Job> = input.parse()?;
+            state.job_versions.insert(version_key(&row), Arc::clone(&row));
+            state.jobs.insert(row.key(), row);
+        }
+        Section::JobVersions => {
+            let row: Arc<Job> = input.parse()?;
+            state.job_versions.insert(version_key(&row), row);
+        }
+        Section::JobSubmissions => {
+            let (key, row): ((NamespaceName, JobId, u64), Arc<JobSubmission>) = input.parse()?;
+            state.job_submissions.insert(key, row);
+        }
+        Section::JobSummaries => {
+            let row: Arc<model::summary::JobSummary> = input.parse()?;
+            state.job_summaries.insert((row.namespace.clone(), row.job_id.clone()), row);
+        }
+        Section::Nodes => {
+            let row: Arc<model::Node> = input.parse()?;
+            state.nodes.insert(row.id.clone(), row);
+        }
+        Section::Allocs => state.restore_alloc(input.parse()?),
+        Section::Evals => state.write_eval(input.parse()?),
+        Section::Deployments => state.write_deployment(input.parse()?),
+        Section::Namespaces => {
+            let row: Arc<model::namespace::Namespace> = input.parse()?;
+            state.namespaces.insert(row.name.as_str().into(), row);
+        }
+        Section::NodePools => {
+            let row: Arc<model::namespace::NodePool> = input.parse()?;
+            state.node_pools.insert(row.name.clone(), row);
+        }
+        Section::SchedulerConfig => state.scheduler_config = Some(input.parse()?),
+        Section::JobFences => {
+            let (key, row): ((NamespaceName, JobId, Index), Index) = input.parse()?;
+            state.job_fences.insert(key, row);
+        }
+        Section::NodeFences => {
+            let (key, row): (NodeId, NodeFence) = input.parse()?;
+            state.node_fences.insert(key, row);
+        }
+        Section::Requests => {
+            let (key, row): (RequestId, Arc<Seen>) = input.parse()?;
+            state.requests.seen.insert(key, row);
+        }
+    }
+    Ok(())
+}
+
+struct In<R> {
+    r: R,
+    sum: Fnv,
+    line: Vec<u8>,
+    place: &'static str,
+}
+
+impl<R: BufRead> In<R> {
+    /// Reads a line into `self.line`; false at the end of the stream.
+    fn next(&mut self) -> Result<bool, SnapshotError> {
+        self.line.clear();
+        let limit = u64::try_from(LINE_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
+        if self.r.by_ref().take(limit).read_until(b'\n', &mut self.line)? == 0 {
+            return Ok(false);
+        }
+        if self.line.last() != Some(&b'\n') {
+            let long = self.line.len() > LINE_BYTES_MAX;
+            return Err(if long {
+                SnapshotError::LineTooLong(self.place)
+            } else {
+                SnapshotError::Truncated(self.place)
+            });
+        }
+        self.sum.update(&self.line);
+        Ok(true)
+    }
+
+    fn parse<T: DeserializeOwned>(&self) -> Result<T, SnapshotError> {
+        serde_json::from_slice(&self.line).map_err(|_| SnapshotError::Damaged(self.place))
+    }
+
+    /// The line behind a section, or the last one.
+    fn trailer(&mut self, section: Option<&'static str>) -> Result<(), SnapshotError> {
+        let expected = hash::text(self.sum.0);
+        if !self.next()? {
+            return Err(SnapshotError::Truncated(self.place));
+        }
+        let trailer: Trailer = self.parse()?;
+        let ends = trailer.end.unwrap_or(false);
+        let fits = trailer.section.as_deref() == section && ends == section.is_none() && trailer.sum == expected;
+        if fits { Ok(()) } else { Err(SnapshotError::Damaged(self.place)) }
+    }
+}
