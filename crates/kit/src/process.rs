@@ -3,7 +3,6 @@
 //! ```text
 //!   Settings ──► process::start ──► telemetry, panic hook, parent-death signal
 //!                runtime()       ──► small tokio runtime
-//!                watch_trust()   ──► certificates and gossip keys renewed in place are taken up
 //!                Shutdown        ◄── SIGTERM, SIGINT (the second ends the process at once)
 //!                ready::Readiness ─► /health/ready        ops::router ─► /health/*, /metrics, /openapi.json
 //! ```
@@ -19,19 +18,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use client::tls::Identity;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
-
-use crate::background::{Background, Spec, Task};
-use crate::gossip::KeyRing;
-use crate::pki::GOSSIP_KEY_FILE;
 
 /// How many threads run tasks: a service is mostly waiting.
 const WORKERS: usize = 2;
 const BLOCKING_THREADS_MAX: usize = 16;
 const STACK_BYTES: usize = 1 << 20;
-const TRUST_PERIOD: Duration = Duration::from_secs(5);
 
 /// Settings common to all services. What was typed; [`client::tls::Identity`] says who we are.
 #[derive(Clone, Debug, PartialEq, Args, Serialize, Deserialize)]
@@ -213,30 +206,6 @@ impl Shutdown {
     }
 }
 
-/// Takes up certificates and gossip keys that were replaced on disk. A replacement caught half-way
-/// is tried again a period later; until then the old ones stay in use.
-pub fn watch_trust(background: &Background, identity: Identity, keys: Option<KeyRing>) -> Task {
-    let spec = Spec { name: "trust", period: TRUST_PERIOD, limit: Duration::from_secs(5) };
-    background.spawn(spec, move || {
-        let (identity, keys) = (identity.clone(), keys.clone());
-        async move {
-            let work = move || take_up(&identity, keys.as_ref());
-            tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(e.to_string()))
-        }
-    })
-}
-
-fn take_up(identity: &Identity, keys: Option<&KeyRing>) -> Result<String, String> {
-    if let Some(keys) = keys {
-        keys.reload(&identity.dir().join(GOSSIP_KEY_FILE)).map_err(|e| e.to_string())?;
-    }
-    if identity.reload_if_changed().map_err(|e| e.to_string())? {
-        tracing::info!(identity = %identity.me(), serial = identity.me().serial, "certificate renewed");
-        return Ok("certificate renewed".to_owned());
-    }
-    Ok("nothing new".to_owned())
-}
-
 /// The address others reach `bound` at: the bound one, unless it is unspecified (`0.0.0.0`); then
 /// the given one, or the one this machine would send from to `towards`, or loopback.
 pub fn advertised(bound: SocketAddr, given: Option<IpAddr>, towards: Option<SocketAddr>) -> SocketAddr {
@@ -285,29 +254,6 @@ mod tests {
         assert_eq!((typed.bind.port(), typed.log_json), (80, true));
         assert_eq!(serde_json::from_str::<Settings>("{}").unwrap(), Settings::default());
         assert!(serde_json::from_str::<Settings>("{\"regoin\":\"x\"}").is_err());
-    }
-
-    #[tokio::test]
-    async fn a_certificate_replaced_on_disk_is_taken_up() {
-        use crate::pki::Authority;
-        let dir = tempfile::tempdir().unwrap();
-        let ca = Authority::create(dir.path().join("ca"), "global").unwrap();
-        let id = dir.path().join("id");
-        let day = Duration::from_secs(86_400);
-        ca.write_identity(&id, client::tls::Role::State, "s", "global", day).unwrap();
-        let identity = Identity::load(&id).unwrap();
-        let old = identity.me().serial;
-        let background = Background::new(Shutdown::new());
-        let keys = KeyRing::load(&id.join(GOSSIP_KEY_FILE)).unwrap();
-        let task = watch_trust(&background, identity.clone(), Some(keys));
-        ca.write_identity(&id, client::tls::Role::State, "s", "global", day).unwrap();
-        let renewed = async {
-            while identity.me().serial == old {
-                task.poke();
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), renewed).await.unwrap();
     }
 
     #[test]

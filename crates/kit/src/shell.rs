@@ -145,8 +145,7 @@ impl Shell {
 
     /// A copy of these tables, which this process is not ready without.
     pub fn replica(&self, tables: &[Table], observer: Box<dyn Observer>) -> Replica {
-        let replica =
-            Replica::start(self.http.clone(), self.peers(), tables.to_vec(), observer, self.shutdown.token());
+        let replica = Replica::start(self.http.clone(), self.peers(), tables.to_vec(), observer, self.shutdown.token());
         let condition = self.readiness.condition("replica", "copy of the state is not there yet");
         let waiting = replica.clone();
         let shutdown = self.shutdown.clone();

@@ -174,8 +174,17 @@ impl Engine {
             self.next_greeting = now + jittered(pause);
         }
         if now >= self.next_sync {
+            self.take_up_keys();
             self.push_pull();
             self.next_sync = now + jittered(self.config.timing.sync);
+        }
+    }
+
+    fn take_up_keys(&self) {
+        match self.config.keys.reload_if_changed() {
+            Ok(true) => tracing::info!("gossip keys changed"),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "changed gossip keys cannot be used, the old ones stay"),
         }
     }
 

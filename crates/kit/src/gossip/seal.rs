@@ -12,9 +12,10 @@
 //! The ring holds several keys: the first seals, all open. To rotate: add the new key behind the
 //! old one everywhere, then put it first everywhere, then drop the old one.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use base64::Engine as _;
@@ -70,34 +71,60 @@ fn nonce(counter: [u8; COUNTER_BYTES]) -> Nonce {
     Nonce::assume_unique_for_key(bytes)
 }
 
-/// The keys of a cluster's gossip. Clones share them, and a reload.
+/// The keys of a cluster's gossip. Clones share them. Those from a file are read again, by the
+/// gossip engine, when the file changes.
 #[derive(Clone)]
 pub struct KeyRing(Arc<Ring>);
 
 struct Ring {
+    file: Option<File>,
     keys: ArcSwap<Vec<Key>>,
     salt: [u8; SALT_BYTES],
     counter: AtomicU64,
 }
 
+/// Where keys came from, and the change of it that is in use.
+struct File {
+    path: PathBuf,
+    changed: Mutex<Option<SystemTime>>,
+}
+
 impl KeyRing {
     /// Reads a file with one key per line, base64; the first one seals.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
-        Self::parse(&std::fs::read_to_string(path)?)
+        let changed = Mutex::new(changed(path));
+        let text = std::fs::read_to_string(path)?;
+        Self::new(&text, Some(File { path: path.to_owned(), changed }))
     }
 
     /// The keys in `text`, one per line.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
+        Self::new(text, None)
+    }
+
+    fn new(text: &str, file: Option<File>) -> Result<Self, KeyError> {
         let mut salt = [0; SALT_BYTES];
         SystemRandom::new().fill(&mut salt).map_err(|_| KeyError::Randomness)?;
         let keys = ArcSwap::from_pointee(keys(text)?);
-        Ok(Self(Arc::new(Ring { keys, salt, counter: AtomicU64::new(0) })))
+        Ok(Self(Arc::new(Ring { file, keys, salt, counter: AtomicU64::new(0) })))
     }
 
-    /// Takes over the keys that are in the file now.
-    pub fn reload(&self, path: &Path) -> Result<(), KeyError> {
-        self.0.keys.store(Arc::new(keys(&std::fs::read_to_string(path)?)?));
-        Ok(())
+    /// Takes over the keys that are in the file now; `Ok(true)` if it had changed.
+    ///
+    /// # Errors
+    /// The file is not usable; the keys stay as they were.
+    pub fn reload_if_changed(&self) -> Result<bool, KeyError> {
+        let Some(file) = &self.0.file else {
+            return Ok(false);
+        };
+        let now = changed(&file.path);
+        let mut known = file.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known == now {
+            return Ok(false);
+        }
+        self.0.keys.store(Arc::new(keys(&std::fs::read_to_string(&file.path)?)?));
+        *known = now;
+        Ok(true)
     }
 
     /// A packet with this content; `None` cannot happen with a valid ring.
@@ -129,6 +156,10 @@ impl KeyRing {
         let cipher = (format == FORMAT).then(|| key.cipher(salt))??;
         cipher.open_in_place(nonce, Aad::from(&*head), body).ok().map(|plain| &*plain)
     }
+}
+
+fn changed(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).ok()?.modified().ok()
 }
 
 fn keys(text: &str) -> Result<Vec<Key>, KeyError> {
@@ -187,6 +218,27 @@ mod tests {
             }
         }
         assert!(new.open(&mut old.seal(b"x").unwrap()).is_none());
+    }
+
+    #[test]
+    fn a_changed_file_is_taken_up_and_a_damaged_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gossip.key");
+        std::fs::write(&path, text(1)).unwrap();
+        let ring = KeyRing::load(&path).unwrap();
+        assert!(!ring.reload_if_changed().unwrap());
+        let write = |content: &str, seconds: u64| {
+            std::fs::write(&path, content).unwrap();
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).unwrap();
+        };
+        write("damaged", 1);
+        assert!(ring.reload_if_changed().is_err());
+        let old = KeyRing::parse(&text(1)).unwrap();
+        assert!(old.open(&mut ring.seal(b"x").unwrap()).is_some());
+        write(&text(2), 2);
+        assert!(ring.reload_if_changed().unwrap());
+        assert!(old.open(&mut ring.seal(b"x").unwrap()).is_none());
     }
 
     #[test]
