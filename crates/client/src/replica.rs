@@ -127,7 +127,7 @@ impl Replica {
             all: Table::ALL.iter().all(|t| tables.contains(t)),
             observer,
             shared: Arc::clone(&shared),
-            turn: usize::try_from(rand::random::<u16>()).unwrap_or(0),
+            turn: usize::from(rand::random::<u16>()),
         };
         tokio::spawn(async move {
             tokio::select! {

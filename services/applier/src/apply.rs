@@ -159,7 +159,12 @@ struct Checked {
 
 type Answer = oneshot::Sender<Result<Vec<PlanResult>, NotActive>>;
 
-fn answer(results: Option<Vec<PlanResult>>, repicked: Vec<Repicked>, answers: Vec<(usize, Answer)>, metrics: &crate::Counts) {
+fn answer(
+    results: Option<Vec<PlanResult>>,
+    repicked: Vec<Repicked>,
+    answers: Vec<(usize, Answer)>,
+    metrics: &crate::Counts,
+) {
     let mut results = results.map(Vec::into_iter);
     let mut repicked = repicked.into_iter();
     for (count, answer) in answers {
@@ -180,7 +185,10 @@ fn answer(results: Option<Vec<PlanResult>>, repicked: Vec<Repicked>, answers: Ve
 }
 
 /// Everything that waits, up to the limits of one command. `next` keeps the one that was too much.
-async fn next_batch(submissions: &mut mpsc::Receiver<Submission>, next: &mut Option<Submission>) -> Option<Vec<Submission>> {
+async fn next_batch(
+    submissions: &mut mpsc::Receiver<Submission>,
+    next: &mut Option<Submission>,
+) -> Option<Vec<Submission>> {
     let first = match next.take() {
         Some(first) => first,
         None => submissions.recv().await?,

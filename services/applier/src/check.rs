@@ -35,7 +35,8 @@ impl<'a> Checker<'a> {
     /// Checks one plan and fills in its fences; `seed` makes the choice of new ports.
     pub fn check(&mut self, plan: &mut Plan, seed: u64) -> Repicked {
         let mut repicked = Vec::new();
-        let job = self.state.job_version(&plan.namespace, &plan.job_id, plan.job_incarnation, plan.job_version).cloned();
+        let job =
+            self.state.job_version(&plan.namespace, &plan.job_id, plan.job_incarnation, plan.job_version).cloned();
         let leaving: HashSet<AllocId> = plan
             .parts
             .values()
@@ -48,7 +49,8 @@ impl<'a> Checker<'a> {
                 part.fence = self.fence(node_id);
                 continue;
             }
-            part.refused = self.check_part(node_id, part, job.as_deref(), &leaving, changed_after.get(), seed, &mut repicked);
+            part.refused =
+                self.check_part(node_id, part, job.as_deref(), &leaving, changed_after.get(), seed, &mut repicked);
             part.fence = self.fence(node_id);
         }
         self.take(plan);
@@ -90,7 +92,9 @@ impl<'a> Checker<'a> {
                     let (before, rest) = part.place.split_at_mut(at);
                     let Some(alloc) = rest.first_mut() else { break };
                     match placement::repick_ports(node, existing().chain(before.iter()), alloc, seed) {
-                        Ok(ports) => fresh.extend(ports.into_iter().map(|(label, port)| (alloc.id.clone(), label, port))),
+                        Ok(ports) => {
+                            fresh.extend(ports.into_iter().map(|(label, port)| (alloc.id.clone(), label, port)))
+                        }
                         Err(_) => return Some(PartDropped::PortTaken),
                     }
                 }
@@ -102,7 +106,11 @@ impl<'a> Checker<'a> {
     }
 
     /// What takes room on a node, this plan's leavers aside.
-    fn on_node<'b>(&'b self, node: &'b NodeId, leaving: &'b HashSet<AllocId>) -> impl Iterator<Item = &'b Arc<Allocation>> {
+    fn on_node<'b>(
+        &'b self,
+        node: &'b NodeId,
+        leaving: &'b HashSet<AllocId>,
+    ) -> impl Iterator<Item = &'b Arc<Allocation>> {
         self.state
             .allocs_of_node(node)
             .filter(|alloc| !alloc.client_terminal())

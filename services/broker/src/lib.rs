@@ -27,8 +27,15 @@ pub struct Config {
 }
 
 /// Tables the broker follows. Jobs, so that an evaluation given up gets a follow-up only while its job exists.
-const TABLES: &[Table] =
-    &[Table::Cluster, Table::Leases, Table::Evals, Table::Jobs, Table::JobFences, Table::Capacity, Table::SchedulerConfig];
+const TABLES: &[Table] = &[
+    Table::Cluster,
+    Table::Leases,
+    Table::Evals,
+    Table::Jobs,
+    Table::JobFences,
+    Table::Capacity,
+    Table::SchedulerConfig,
+];
 
 const OPENAPI: &str = include_str!("../../../openapi/broker.json");
 

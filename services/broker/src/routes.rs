@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::broker::{BrokerStats, Delivered, Dequeue, Dequeued, Outcome, SessionBeat, SessionOpen, SessionOpened, Verdicts};
+use api::broker::{
+    BrokerStats, Delivered, Dequeue, Dequeued, Outcome, SessionBeat, SessionOpen, SessionOpened, Verdicts,
+};
 use api::{Code, ErrorBody};
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -148,11 +150,8 @@ async fn dequeue(State(app): State<App>, Json(ask): Json<Dequeue>) -> Result<Jso
         woken.as_mut().enable();
         let found = app.shared.lock().dequeue(&session, &kinds, ask.max, now())?;
         if !found.is_empty() || Instant::now() >= deadline || app.shutdown.is_requested() {
-            let deliver = |d: queue::Delivery| Delivered {
-                eval: (*d.eval).clone(),
-                token: d.token,
-                wait_index: d.wait_index,
-            };
+            let deliver =
+                |d: queue::Delivery| Delivered { eval: (*d.eval).clone(), token: d.token, wait_index: d.wait_index };
             return Ok(Json(Dequeued { deliveries: found.into_iter().map(deliver).collect() }));
         }
         tokio::select! {

@@ -33,9 +33,8 @@ impl Session {
         let call = Call::post(SESSIONS, CALL).json(&SessionOpen { name: worker.to_owned(), kinds })?;
         let mut lines = http.open(&target, call, SILENCE).await?.lines(LINE_BYTES_MAX);
         let first = lines.next().await?.unwrap_or_default();
-        let opened: SessionOpened = serde_json::from_slice(&first).map_err(|source| {
-            ActiveError::Call(client::error::CallError::Decode { addr: target.addr, source })
-        })?;
+        let opened: SessionOpened = serde_json::from_slice(&first)
+            .map_err(|source| ActiveError::Call(client::error::CallError::Decode { addr: target.addr, source }))?;
         let ended = CancellationToken::new();
         let name: Arc<str> = opened.session.into();
         let stream_end = ended.clone();

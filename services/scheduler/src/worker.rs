@@ -198,7 +198,13 @@ impl Worker {
         }
     }
 
-    async fn conclude(&self, mut work: Work, result: PlanResult, todo: &mut VecDeque<Work>, verdicts: &mut Vec<Verdict>) {
+    async fn conclude(
+        &self,
+        mut work: Work,
+        result: PlanResult,
+        todo: &mut VecDeque<Work>,
+        verdicts: &mut Vec<Verdict>,
+    ) {
         if result.is_full() {
             verdicts.push(work.verdict(Outcome::Ack { index: result.index }));
             return;
@@ -234,10 +240,8 @@ impl Worker {
         tracing::warn!(eval_id = %eval.id, job_id = %eval.job_id, "plans kept conflicting, evaluation is set aside");
         let (failed, blocked) = placement::give_up(eval, client::clock::unix_nanos(), &mut new_uuid);
         debug_assert_eq!(failed.status, EvalStatus::Failed);
-        let command = fsm::Command::EvalUpdate {
-            evals: vec![fsm::command::EvalUpdate { eval: failed }],
-            create: vec![blocked],
-        };
+        let command =
+            fsm::Command::EvalUpdate { evals: vec![fsm::command::EvalUpdate { eval: failed }], create: vec![blocked] };
         match self.state.propose(command, None, SUBMIT).await {
             Ok((index, _)) => Some(index),
             Err(error) => {

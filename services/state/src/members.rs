@@ -83,7 +83,7 @@ impl Seen {
     pub fn from_member(member: &Member) -> Option<Self> {
         let id = member.tags.get(TAG_RAFT_ID)?.parse().ok()?;
         let initialized = member.tags.get(TAG_INITIALIZED).is_some_and(|v| v == "true");
-        Some(Self { peer: Peer { id, name: member.name.clone(), addr: member.addr.to_string() }, initialized })
+        Some(Self { peer: Peer { id, name: member.name.to_string(), addr: member.api.to_string() }, initialized })
     }
 }
 
@@ -94,17 +94,17 @@ impl Seen {
 pub async fn tend(shell: &kit::shell::Shell, server: &Server, bootstrap_expect: usize) -> Result<String, String> {
     let Some(running) = server.get() else { return Ok("raft is not running".to_owned()) };
     let status = running.raft.status().borrow().clone();
-    shell.directory.set_tag(TAG_RAFT_ID, status.id.to_string());
-    shell.directory.set_tag(TAG_INITIALIZED, status.initialized.to_string());
+    shell.set_tag(TAG_RAFT_ID, status.id.to_string()).await;
+    shell.set_tag(TAG_INITIALIZED, status.initialized.to_string()).await;
     let seen: Vec<Seen> = shell.directory.by_role(Role::State).iter().filter_map(Seen::from_member).collect();
     let step = decide(&status, status.id, bootstrap_expect, &seen);
     let raft = &running.raft;
     let done = match &step {
         Step::Nothing => return Ok("in order".to_owned()),
         Step::Found(peers) => raft.initialize(peers.clone()).await,
-        Step::AddLearner(peer) => raft.add_learner(peer.clone()).await,
-        Step::SetVoters(voters) => raft.change_voters(voters.clone()).await,
-        Step::Remove(id) => raft.remove(*id).await,
+        Step::AddLearner(peer) => raft.add_learner(peer.clone()).await.map(|_| ()),
+        Step::SetVoters(voters) => raft.change_voters(voters.clone()).await.map(|_| ()),
+        Step::Remove(id) => raft.remove(*id).await.map(|_| ()),
     };
     match done {
         Ok(()) => {

@@ -387,10 +387,12 @@ async fn change_peers(
 ) -> Result<Response, Refused> {
     let running = app.running()?;
     let done = match &change {
-        ChangePeers::Add(peer) => {
-            running.raft.add_learner(raft::Peer { id: peer.id, name: peer.name.clone(), addr: peer.addr.clone() }).await
-        }
-        ChangePeers::Remove { id } => running.raft.remove(*id).await,
+        ChangePeers::Add(peer) => running
+            .raft
+            .add_learner(raft::Peer { id: peer.id, name: peer.name.clone(), addr: peer.addr.clone() })
+            .await
+            .map(|_| ()),
+        ChangePeers::Remove { id } => running.raft.remove(*id).await.map(|_| ()),
         ChangePeers::TransferLeadership { to } => running.raft.transfer_leadership(*to).await,
     };
     match done {

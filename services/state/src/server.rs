@@ -22,7 +22,7 @@ use crate::network::Network;
 /// What a state server is made of at the moment.
 #[derive(Clone)]
 pub struct Running {
-    pub raft: Raft,
+    pub raft: Arc<Raft>,
     pub machine: Arc<Machine>,
 }
 
@@ -99,7 +99,7 @@ impl Starter {
         let network = Arc::new(Network::new(self.shell.http.clone(), self.shell.peers()));
         let raft = Raft::start(config, Arc::clone(&machine) as Arc<dyn raft::Machine>, network).await?;
         tracing::info!(raft_id = id, "raft started");
-        Ok(Running { raft, machine })
+        Ok(Running { raft: Arc::new(raft), machine })
     }
 }
 

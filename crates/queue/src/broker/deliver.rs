@@ -175,6 +175,18 @@ impl Broker {
         Ok(())
     }
 
+    /// The worker hands it back through no fault of its own (no applier, shutting down): it goes out
+    /// again at once and nothing is counted.
+    ///
+    /// # Errors
+    /// `NotOutstanding`, `TokenMismatch`; nothing changes then.
+    pub fn give_back(&mut self, session: &SessionId, eval: &EvalId, token: &str, now: Now) -> Result<(), QueueError> {
+        self.advance(now);
+        self.outstanding_of(session, eval, token)?;
+        self.conclude(eval, false);
+        Ok(())
+    }
+
     /// A failure counts unless the row has moved on all the same.
     fn conclude_failed(&mut self, eval: &EvalId) {
         if let Some(entry) = self.entries.get_mut(eval)
