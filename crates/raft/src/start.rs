@@ -91,7 +91,6 @@ fn settings(config: &Config) -> Result<openraft::Config, Error> {
         max_payload_entries: ENTRIES_PER_APPEND,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_after_entries.max(1)),
         max_in_snapshot_log_to_keep: config.keep_entries_after_snapshot,
-        broadcast_submitted_on_append: Some(true),
         enable_pre_vote: Some(true),
         enable_leader_restore: Some(false),
         quorum_loss_probe_interval: Some(lease * 2 + heartbeat),
