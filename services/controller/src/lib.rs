@@ -1,1 +1,111 @@
-//! controller
+//! The controller: nodes' health, news of allocations, deployments, clean-up. See README.md.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod deployments;
+pub mod news;
+pub mod nodes;
+pub mod reap;
+pub mod routes;
+pub mod shared;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::lease::{Held, LeaseKeeper};
+use client::replica::Replica;
+use client::state::StateClient;
+use fsm::{LeaseName, Table};
+use kit::process::{Settings, Shutdown};
+use kit::shell::{Shell, ShellError};
+use model::Role;
+use tokio::sync::mpsc;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::routes::App;
+use crate::shared::{Feed, Shared};
+
+/// Settings of a controller.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Config {
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// Tables the controller follows.
+const TABLES: &[Table] = &[
+    Table::Cluster,
+    Table::Leases,
+    Table::Jobs,
+    Table::JobVersions,
+    Table::Nodes,
+    Table::Allocs,
+    Table::Evals,
+    Table::Deployments,
+    Table::NodePools,
+];
+/// Batches of news that may wait.
+const NEWS_MAX: usize = 1_024;
+const CATCH_UP: Duration = Duration::from_secs(3);
+const OPENAPI: &str = include_str!("../../../openapi/controller.json");
+
+/// What the controller's concerns share.
+pub struct Controller {
+    pub state: StateClient,
+    pub replica: Replica,
+    pub lease: LeaseKeeper,
+    pub shared: Arc<Shared>,
+}
+
+impl Controller {
+    /// The lease, once the replica has everything that was done under the ones before.
+    pub async fn active(&self) -> Option<Held> {
+        let held = self.lease.current()?;
+        self.replica.reached(held.index, CATCH_UP).await.ok()?;
+        Some(held)
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(info(title = "Steppe controller", description = "Beats and news of nodes in; deployments, clean-up.",
+    license(name = "Apache-2.0", identifier = "Apache-2.0")), tags((name = "nodes", description = "What nodes say")))]
+struct Document;
+
+/// The service's OpenAPI document.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    OpenApiRouter::with_openapi(Document::openapi()).merge(routes::router()).into_openapi()
+}
+
+/// Runs a controller until shutdown.
+///
+/// # Errors
+/// It cannot start: certificates, listener, gossip.
+pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
+    let shell = Shell::start(config.settings, Role::Controller, shutdown).await?;
+    let shared = Shared::new();
+    let state = StateClient::new(shell.http.clone(), shell.peers(), Role::Controller);
+    let replica = shell.replica(TABLES, Box::new(Feed(shared.clone())));
+    let (lease, keeping) = LeaseKeeper::start(
+        state.clone(),
+        replica.clone(),
+        LeaseName::Controller,
+        shell.name.clone(),
+        shell.addr.to_string(),
+        shell.shutdown.token(),
+    );
+    let controller = Arc::new(Controller { state, replica, lease, shared });
+    let (news, waiting) = mpsc::channel(NEWS_MAX);
+    let loops = [
+        tokio::spawn(nodes::run(controller.clone(), shell.shutdown.clone())),
+        tokio::spawn(news::run(controller.clone(), waiting, shell.shutdown.clone())),
+        tokio::spawn(deployments::run(controller.clone(), shell.shutdown.clone())),
+    ];
+    reap::start(&controller, &shell.background);
+    let (router, _) = routes::router().split_for_parts();
+    shell.serve(router.with_state(App { controller, news }), OPENAPI).await?;
+    for running in loops {
+        let _ = running.await;
+    }
+    let _ = keeping.await;
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! The controller's endpoints: beats and news of nodes, by way of the gateways.
+
+use std::sync::Arc;
+
+use api::controller::{AllocNews, Beats, BeatsTaken};
+use api::{Code, ErrorBody};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use kit::guard::{refusal_body, require};
+use model::{NodeStatus, Role};
+use tokio::sync::{mpsc, oneshot};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::Controller;
+use crate::news::News;
+use crate::shared::now_ms;
+
+const GATEWAYS: &[Role] = &[Role::Gateway];
+
+#[derive(Clone)]
+pub struct App {
+    pub controller: Arc<Controller>,
+    pub news: mpsc::Sender<News>,
+}
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(beats)).routes(routes!(alloc_news)).layer(require(GATEWAYS))
+}
+
+struct Refused(ErrorBody);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        refusal_body(self.0.code().status(), &self.0)
+    }
+}
+
+fn refused(code: Code, message: &str) -> Refused {
+    Refused(ErrorBody::new(code, message))
+}
+
+/// Beats
+///
+/// Signs of life of nodes, and broken streams.
+#[utoipa::path(post, path = api::controller::BEATS, operation_id = "takeBeats", tag = "nodes",
+    request_body = Beats,
+    responses(
+        (status = 200, description = "Taken", body = BeatsTaken),
+        (status = 403, description = "The caller is no gateway", body = ErrorBody),
+        (status = 503, description = "Not the active controller", body = ErrorBody)))]
+async fn beats(State(app): State<App>, Json(beats): Json<Beats>) -> Result<Json<BeatsTaken>, Refused> {
+    let controller = &app.controller;
+    if controller.active().await.is_none() {
+        return Err(refused(Code::NotActive, "this controller is not the active one"));
+    }
+    let state = controller.replica.state();
+    let mut unknown = Vec::new();
+    let mut watch = controller.shared.lock();
+    let mut period_ms = watch.beats.schedule().period_ms;
+    for id in &beats.nodes {
+        match state.node(id) {
+            Some(node) => {
+                period_ms = watch.beats.beat(id, &beats.gateway, now_ms()).period_ms;
+                if node.status != NodeStatus::Ready {
+                    watch.returning.insert(id.clone());
+                }
+            }
+            None => unknown.push(id.clone()),
+        }
+    }
+    for id in &beats.broken {
+        if watch.beats.suspect(id, now_ms()) {
+            tracing::info!(node_id = %id, "node's stream broke, waiting for a beat");
+        }
+    }
+    let returning = !watch.returning.is_empty();
+    drop(watch);
+    if returning {
+        controller.shared.nodes.notify_one();
+    }
+    Ok(Json(BeatsTaken { period_ms, unknown }))
+}
+
+/// News of allocations
+///
+/// Answered once it is committed.
+#[utoipa::path(post, path = api::controller::ALLOC_NEWS, operation_id = "takeAllocNews", tag = "nodes",
+    request_body = AllocNews,
+    responses(
+        (status = 204, description = "Committed"),
+        (status = 403, description = "The caller is no gateway", body = ErrorBody),
+        (status = 429, description = "Too much news is waiting", body = ErrorBody),
+        (status = 503, description = "Not the active controller, or no leader; send it again", body = ErrorBody)))]
+async fn alloc_news(State(app): State<App>, Json(news): Json<AllocNews>) -> Result<StatusCode, Refused> {
+    let (done, committed) = oneshot::channel();
+    app.news
+        .try_send(News { updates: news.updates, done })
+        .map_err(|_| refused(Code::TooMany, "too much news of allocations is waiting"))?;
+    match committed.await {
+        Ok(true) => Ok(StatusCode::NO_CONTENT),
+        _ => Err(refused(Code::NotActive, "the news was not committed, send it again")),
+    }
+}
