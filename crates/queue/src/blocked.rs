@@ -196,10 +196,15 @@ impl Blocked {
             return false;
         }
         row.escaped_computed_class
-            || self.marks.iter().any(|(key, mark)| match key {
+            || self.classes().any(|(key, mark)| match key {
                 Key::Class(class) => mark.index > seen && row.class_eligibility.get(class) != Some(&false),
                 _ => false,
             })
+    }
+
+    /// Classes come before all other keys.
+    fn classes(&self) -> impl Iterator<Item = (&Key, &Mark)> {
+        self.marks.range(..Key::Node(NodeId::default()))
     }
 
     fn want(&mut self, id: &EvalId, reason: UnblockReason) {
