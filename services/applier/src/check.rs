@@ -86,7 +86,7 @@ impl<'a> Checker<'a> {
         let existing = || existing.iter().map(AsRef::as_ref);
         match placement::verify(node, existing(), &part.place) {
             Ok(()) => None,
-            Err(misfit) if misfit.is_port() => {
+            Err(placement::Misfit::Network(_)) => {
                 let mut fresh = Vec::new();
                 for at in 0..part.place.len() {
                     let (before, rest) = part.place.split_at_mut(at);

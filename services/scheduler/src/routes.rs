@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use client::replica::Replica;
 use client::state::new_uuid;
 use kit::guard::{refusal_body, require};
-use model::Role;
+use model::{Evaluation, Job, Role};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -51,18 +51,34 @@ async fn dry_run(State(app): State<App>, Json(ask): Json<DryRun>) -> Result<Json
     reached.map_err(|e| Refused(ErrorBody::new(Code::NotReady, e.to_string())))?;
     let view = app.views.load_full();
     let result = tokio::task::block_in_place(|| {
-        placement::dry_run(placement::DryRunRequest {
+        let request = placement::Request {
             state: &view.state,
             fleet: &view.fleet,
-            job: &ask.job,
+            eval: &eval_for(&ask.job),
             now: client::clock::unix_nanos(),
             seed: 1,
             new_id: &mut new_uuid,
-        })
+            suspects: &|_| false,
+        };
+        placement::dry_run(request, &ask.job)
     });
     Ok(Json(DryRunResult {
         annotations: result.annotations,
         failed_tg_allocs: result.failed_tg_allocs,
         created_evals: result.created_evals,
     }))
+}
+
+/// The evaluation that registering the job would create.
+fn eval_for(job: &Job) -> Evaluation {
+    let (namespace, job_id) = job.key();
+    Evaluation {
+        id: new_uuid().into(),
+        namespace,
+        job_id,
+        priority: job.priority(),
+        kind: job.kind_text().to_owned(),
+        triggered_by: "job-register".to_owned(),
+        ..Evaluation::default()
+    }
 }

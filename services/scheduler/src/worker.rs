@@ -238,10 +238,12 @@ impl Worker {
     async fn give_up(&self, work: &Work) -> Option<Index> {
         let eval = &work.delivered.eval;
         tracing::warn!(eval_id = %eval.id, job_id = %eval.job_id, "plans kept conflicting, evaluation is set aside");
-        let (failed, blocked) = placement::give_up(eval, client::clock::unix_nanos(), &mut new_uuid);
+        let (failed, blocked) = placement::give_up(eval, work.attempts, client::clock::unix_nanos(), &mut new_uuid);
         debug_assert_eq!(failed.status, EvalStatus::Failed);
-        let command =
-            fsm::Command::EvalUpdate { evals: vec![fsm::command::EvalUpdate { eval: failed }], create: vec![blocked] };
+        let command = fsm::Command::EvalUpdate {
+            evals: vec![fsm::command::EvalUpdate { eval: failed }],
+            create: blocked.into_iter().collect(),
+        };
         match self.state.propose(command, None, SUBMIT).await {
             Ok((index, _)) => Some(index),
             Err(error) => {

@@ -90,6 +90,9 @@ fn reason(tx: &Tx, id: &NodeId, part: &PlanPart) -> Option<PartDropped> {
     if part.place.is_empty() && part.update.is_empty() {
         return None;
     }
+    if part.refused.is_some() {
+        return part.refused;
+    }
     let Some(node) = tx.state.node(id) else { return Some(PartDropped::NodeGone) };
     if node.status != NodeStatus::Ready {
         return Some(PartDropped::NodeNotReady);
