@@ -4,6 +4,11 @@
 pub mod beneath;
 pub mod cgroup;
 pub mod contract;
+pub mod env;
+pub mod fingerprint;
+pub mod logs;
+pub mod mock;
+pub mod orphans;
 pub mod procfs;
 pub mod raw_exec;
 pub mod rotate;

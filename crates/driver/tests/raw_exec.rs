@@ -195,7 +195,8 @@ async fn a_task_that_ignores_the_signal_is_killed_after_the_grace_task_run_13() 
 #[tokio::test]
 async fn a_task_starts_with_no_signal_blocked_or_ignored() {
     let host = Host::new();
-    let handle = within(host.driver.start(host.task("web", "grep -E 'Sig(Blk|Ign)' /proc/self/status"))).await.unwrap();
+    let handle =
+        within(host.driver.start(host.task("web", "exec grep -E 'Sig(Blk|Ign)' /proc/self/status"))).await.unwrap();
     within(host.driver.wait(&handle.task_id)).await.unwrap();
     // Above signal 31 stand the C library's own, which a parent far away may have ignored.
     let standard = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap() & 0x7fff_ffff;
@@ -332,7 +333,9 @@ async fn a_task_in_its_cgroup_is_limited_killed_whole_and_leaves_nothing_cgroup_
     assert!(members.contains(&pid) && members.contains(&stray) && !members.contains(&host.supervisor_pids()[0]));
     let usage = host.driver.stats(&handle.task_id).unwrap();
     assert!(usage.pids.len() >= 2 && usage.rss_bytes > 0);
-    within(host.driver.kill(&handle.task_id, "", Duration::from_secs(1))).await.unwrap();
+    within(host.driver.kill(&handle.task_id, "", Duration::from_secs(10))).await.unwrap();
+    let exit = within(host.driver.wait(&handle.task_id)).await.unwrap();
+    assert_eq!((exit.code, exit.signal), (130, 2));
     eventually("the stray to die", || !is_alive(stray));
     within(host.driver.destroy(&handle.task_id, false)).await.unwrap();
     assert!(cgroups.scopes().is_empty());
@@ -441,6 +444,37 @@ async fn a_task_whose_supervisor_died_too_is_lost_and_cleaned_up_restore_04() {
     let lost = within(host.driver.recover(handle)).await;
     assert!(matches!(lost, Err(DriverError::Lost(_))), "{lost:?} {:?}", saved_status(&host.alloc.supervisor(), "web"));
     eventually("the leftover to die", || !is_alive(pid));
+}
+
+#[tokio::test]
+async fn a_sweep_ends_only_what_is_ours_and_unwanted() {
+    use driver::orphans::{Keep, sweep};
+    let (host, other) = (Host::new(), Host::new());
+    let script = "echo $$ > pid; exec sleep 600";
+    let handles = [
+        within(host.driver.start(host.task("web", script))).await.unwrap(),
+        within(other.driver.start(other.task("web", script))).await.unwrap(),
+    ];
+    let (mine, theirs) = (host.pid_file("web", "pid"), other.pid_file("web", "pid"));
+    let base = host.alloc.root.parent().unwrap();
+    let mut keep = Keep { allocs: [ALLOC.to_owned()].into(), task_ids: [handles[0].task_id.clone()].into() };
+    assert!(!sweep(base, None, &keep).ended_anything());
+    assert!(is_alive(mine));
+    // A task whose handle was never stored goes; its supervisor stays with the allocation.
+    keep.task_ids.clear();
+    assert_eq!(sweep(base, None, &keep).tasks, 1);
+    eventually("the unknown task to die", || !is_alive(mine));
+    assert_eq!(host.supervisor_pids().len(), 1);
+    // Nothing is wanted: a supervisor and even processes nobody has a record of go.
+    let mut nobody = std::process::Command::new("/bin/sleep");
+    nobody.arg("600").env("NOMAD_ALLOC_DIR", host.alloc.shared());
+    let mut nobody = nobody.spawn().unwrap();
+    let swept = sweep(base, None, &Keep::default());
+    assert_eq!((swept.supervisors, swept.processes, swept.dirs), (1, 1, vec![host.alloc.root.clone()]));
+    nobody.wait().unwrap();
+    eventually("the supervisor to die", || host.supervisor_pids().is_empty());
+    assert!(is_alive(theirs));
+    within(other.driver.destroy(&handles[1].task_id, true)).await.unwrap();
 }
 
 #[tokio::test]

@@ -58,6 +58,7 @@ pub(super) fn run(dir: &Path) -> io::Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
+    // Blocked and read away: whoever wants a supervisor gone asks it, so that its tasks are looked after.
     for ignored in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGPIPE] {
         mask.add(ignored);
     }

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use super::protocol::{Exit, StartTask, TaskStatus};
@@ -72,7 +72,7 @@ impl Task {
         let seats = start.cgroup.enter().map_err(|e| format!("failed to enter cgroup: {e}"))?;
         let adjusted = OomScore::set(start.oom_score_adj);
         let spawned = adjusted.and_then(|score| {
-            let spawned = command.spawn();
+            let spawned = spawn_unblocked(&mut command);
             score.restore();
             spawned
         });
@@ -219,6 +219,17 @@ fn command_of(start: &StartTask, with_logs: bool) -> Command {
         command.uid(ids.uid).gid(ids.gid);
     }
     command
+}
+
+/// A child inherits the mask of blocked signals: this supervisor's own must not be its.
+///
+/// A signal that comes while nothing is blocked is not missed: each turn of the loop looks at all children.
+fn spawn_unblocked(command: &mut Command) -> io::Result<std::process::Child> {
+    let blocked = SigSet::thread_get_mask()?;
+    SigSet::empty().thread_set_mask()?;
+    let spawned = command.spawn();
+    blocked.thread_set_mask()?;
+    spawned
 }
 
 fn make_pumps(pipes: [Option<OwnedFd>; 2], logs: Option<[Rotator; 2]>) -> io::Result<[Option<Pump>; 2]> {
