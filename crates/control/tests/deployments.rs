@@ -175,6 +175,13 @@ fn a_deployment_that_only_waits_for_its_promotion_does_not_fail() {
     assert_eq!(rollout.decide(9_999), Decision::default());
 }
 
+#[test]
+fn a_deployment_is_not_complete_before_its_canaries_are_promoted() {
+    let mut rollout = Rollout::new(DeploymentState { desired_canaries: 1, ..group(1, 1, 600) });
+    rollout.alloc("a", Some(true));
+    assert_eq!(rollout.update(1).status, None);
+}
+
 /// deploy-017.
 #[test]
 fn without_a_progress_deadline_the_first_unhealthy_alloc_fails_a_deployment() {

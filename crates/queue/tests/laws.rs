@@ -706,6 +706,19 @@ fn a_class_wakes_all_but_those_known_not_to_fit_it() {
     assert_eq!(rig.unblocked(), ["fits-late", "unknown-late"]);
 }
 
+#[test]
+fn a_class_that_was_freed_before_the_snapshot_does_not_wake_when_another_is_freed() {
+    let mut rig = Rig::new();
+    rig.freed("n1", "c", 7);
+    let mut row = blocked("a", "a", 8);
+    row.class_eligibility = [("c".to_owned(), true), ("d".to_owned(), false)].into();
+    rig.row(row);
+    rig.freed("n2", "d", 9);
+    assert!(rig.unblocked().is_empty());
+    rig.freed("n1", "c", 10);
+    assert_eq!(rig.unblocked(), ["a"]);
+}
+
 /// q-blocked-019, s-blocked-011.
 #[test]
 fn evals_blocked_by_plan_conflicts_are_retried_every_minute() {
