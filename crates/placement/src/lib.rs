@@ -1,1 +1,37 @@
-//! placement
+//! Placement: what an evaluation needs, and where it goes.
+//!
+//! Pure functions of a snapshot. [`schedule`] turns an evaluation into a plan; [`Fleet`] holds the nodes
+//! as flat numbers that follow the feed; [`verify`], [`feasible`] and [`repick_ports`] are the rules by
+//! which the applier checks a plan again, the same that the scheduler used.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod ask;
+mod constraint;
+mod explain;
+mod feasible;
+mod fit;
+mod fleet;
+mod names;
+mod pass;
+mod placer;
+mod ports;
+mod read;
+mod reconcile;
+mod reschedule;
+mod rng;
+mod schedule;
+pub mod score;
+mod seats;
+mod spread;
+mod updates;
+mod version;
+mod work;
+
+pub use explain::{Explain, GroupTrace, Verdict};
+pub use feasible::{Filter, feasible};
+pub use fit::{Amounts, Misfit, repick_ports, verify};
+pub use fleet::Fleet;
+pub use schedule::{BLOCKED_CONFLICTS, BLOCKED_REMAINING, Decision, DryRun, Request, dry_run, give_up, schedule};
+
+#[cfg(test)]
+mod vectors;

@@ -1,0 +1,223 @@
+//! Feasibility: may a node run a group at all, however empty it is?
+//!
+//! Compiled once per job and group, asked once per *shape* of node (see [`crate::fleet`]); only checks
+//! on something unique to a node are asked node by node. A job that asks for what is not built (volumes,
+//! devices, secret providers) finds no feasible node: nothing it asks for is ever ignored.
+
+use model::node::DriverInfo;
+use model::{Job, Node, TaskGroup};
+
+use crate::constraint::{Check, DISTINCT_HOSTS, DISTINCT_PROPERTY, Target};
+use crate::ports::{NodePorts, PortAsk};
+
+/// Why a node may not run a group. Its text is the key under which metrics count it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Filter {
+    /// `L op R`.
+    #[error("{0}")]
+    Constraint(String),
+    #[error("missing drivers")]
+    Drivers,
+    /// The driver is there and does not work just now; the node's class says nothing about that.
+    #[error("missing drivers")]
+    UnhealthyDriver,
+    #[error("missing network")]
+    Network,
+    #[error("missing host network \"{network}\" for port \"{port}\"")]
+    HostNetwork { network: String, port: String },
+    #[error("missing host volumes")]
+    HostVolumes,
+    #[error("missing CSI volumes")]
+    CsiVolumes,
+    #[error("missing devices")]
+    Devices,
+    #[error("missing secrets provider \"{0}\"")]
+    Secrets(String),
+    #[error("distinct_hosts")]
+    DistinctHosts,
+    /// `property=value used by n allocs`, or that the property is missing.
+    #[error("{0}")]
+    DistinctProperty(String),
+    #[error("not in the job's datacenters")]
+    Datacenter,
+    #[error("not in the job's node pool")]
+    Pool,
+}
+
+impl Filter {
+    /// True when every node of the computed class fails for the same reason, now and later.
+    pub(crate) fn is_of_class(&self) -> bool {
+        matches!(self, Self::Constraint(_) | Self::Drivers | Self::Secrets(_))
+    }
+}
+
+/// A property of which only so many allocations may share a value.
+#[derive(Clone, Debug)]
+pub(crate) struct Property {
+    pub target: Target,
+    pub text: String,
+    pub limit: usize,
+    /// Counts only the allocations of the group.
+    pub group_only: bool,
+}
+
+/// All static checks of one group, compiled.
+#[derive(Clone, Debug)]
+pub(crate) struct Checks {
+    job: Vec<Check>,
+    group: Vec<Check>,
+    pub job_escaped: bool,
+    pub group_escaped: bool,
+    drivers: Vec<String>,
+    mode: Option<String>,
+    ports: Vec<PortAsk>,
+    secrets: Vec<String>,
+    unbuilt: Option<Filter>,
+    pub distinct_hosts_job: bool,
+    pub distinct_hosts_group: bool,
+    pub properties: Vec<Property>,
+}
+
+impl Checks {
+    pub(crate) fn new(job: &Job, group: &TaskGroup) -> Self {
+        let of_group = || group.constraints.iter().chain(group.tasks.iter().flat_map(|t| &t.constraints));
+        let job_checks: Vec<Check> = job.constraints.iter().map(Check::of).collect();
+        let group_checks: Vec<Check> = of_group().map(Check::of).collect();
+        let mut drivers: Vec<String> = group.tasks.iter().map(|t| t.driver.clone()).collect();
+        drivers.sort_unstable();
+        drivers.dedup();
+        let hosts = |constraints: &[model::job::Constraint]| {
+            let distinct = |c: &model::job::Constraint| c.operand == DISTINCT_HOSTS && !says_false(&c.r_target);
+            constraints.iter().any(distinct)
+        };
+        let property = |c: &model::job::Constraint, group_only| {
+            (c.operand == DISTINCT_PROPERTY).then(|| Property {
+                target: Target::parse(&c.l_target),
+                text: c.l_target.clone(),
+                limit: if c.r_target.is_empty() { 1 } else { c.r_target.trim().parse().unwrap_or(0) },
+                group_only,
+            })
+        };
+        let properties = job.constraints.iter().filter_map(|c| property(c, false));
+        let csi = group.volumes.values().any(|v| v.kind == "csi");
+        Self {
+            job_escaped: job_checks.iter().any(|c| c.escaped),
+            group_escaped: group_checks.iter().any(|c| c.escaped) || csi,
+            job: job_checks,
+            group: group_checks,
+            drivers,
+            mode: group.networks.first().map(|n| n.mode.clone()),
+            ports: group.networks.first().map(PortAsk::of).unwrap_or_default(),
+            secrets: group.tasks.iter().flat_map(|t| &t.secrets).map(|s| s.provider.clone()).collect(),
+            unbuilt: unbuilt(group),
+            distinct_hosts_job: hosts(&job.constraints),
+            distinct_hosts_group: hosts(&group.constraints),
+            properties: properties.chain(of_group().filter_map(|c| property(c, true))).collect(),
+        }
+    }
+
+    /// The checks that all nodes of a shape answer alike.
+    pub(crate) fn shared(&self, node: &Node) -> Result<(), Filter> {
+        let failed = |checks: &[Check]| checks.iter().find(|c| !c.escaped && !c.holds(node)).map(|c| c.text.clone());
+        if let Some(text) = failed(&self.job) {
+            return Err(Filter::Constraint(text));
+        }
+        self.drivers(node)?;
+        if let Some(text) = failed(&self.group) {
+            return Err(Filter::Constraint(text));
+        }
+        self.network(node)?;
+        if let Some(provider) = self.secrets.iter().find(|p| !has_provider(node, p)) {
+            return Err(Filter::Secrets(provider.clone()));
+        }
+        self.unbuilt.clone().map_or(Ok(()), Err)
+    }
+
+    /// True when some check must be asked of each node.
+    pub(crate) fn has_own(&self) -> bool {
+        self.job.iter().chain(&self.group).any(|c| c.escaped)
+    }
+
+    /// The checks on what is unique to a node.
+    pub(crate) fn own(&self, node: &Node) -> Result<(), Filter> {
+        let mut all = self.job.iter().chain(&self.group);
+        all.find(|c| c.escaped && !c.holds(node)).map_or(Ok(()), |c| Err(Filter::Constraint(c.text.clone())))
+    }
+
+    fn drivers(&self, node: &Node) -> Result<(), Filter> {
+        for driver in &self.drivers {
+            let attribute = node.attributes.get(&format!("driver.{driver}")).is_some_and(|v| says_true(v));
+            match node.drivers.get(driver) {
+                Some(DriverInfo { detected: true, healthy: true, .. }) => {}
+                Some(DriverInfo { detected: true, .. }) => return Err(Filter::UnhealthyDriver),
+                None if attribute => {}
+                _ => return Err(Filter::Drivers),
+            }
+        }
+        Ok(())
+    }
+
+    fn network(&self, node: &Node) -> Result<(), Filter> {
+        let Some(mode) = &self.mode else { return Ok(()) };
+        let mode = if mode.is_empty() { "host" } else { mode };
+        if mode == "none" {
+            return Ok(());
+        }
+        let Some(resources) = &node.node_resources else { return Err(Filter::Network) };
+        let listed = resources.networks.iter().map(|n| &n.mode).chain(resources.node_networks.iter().map(|n| &n.mode));
+        let mut modes = listed.map(|m| if m.is_empty() { "host" } else { m.as_str() }).peekable();
+        let silent = modes.peek().is_none() && mode == "host" && self.ports.is_empty();
+        if !silent && !modes.any(|m| m == mode) {
+            return Err(Filter::Network);
+        }
+        let ports = NodePorts::of(node);
+        for ask in self.ports.iter().filter(|a| a.host_network.is_some()) {
+            let network = ask.network(node);
+            if !ports.has_network(network) {
+                return Err(Filter::HostNetwork { network: network.to_owned(), port: ask.label.clone() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the group asks for that no node can give yet.
+fn unbuilt(group: &TaskGroup) -> Option<Filter> {
+    if group.volumes.values().any(|v| v.kind == "csi") {
+        return Some(Filter::CsiVolumes);
+    }
+    if !group.volumes.is_empty() {
+        return Some(Filter::HostVolumes);
+    }
+    let devices = group.tasks.iter().filter_map(|t| t.resources.as_ref()).any(|r| !r.devices.is_empty());
+    devices.then_some(Filter::Devices)
+}
+
+fn has_provider(node: &Node, provider: &str) -> bool {
+    node.attributes.contains_key(&format!("plugins.secrets.{provider}.version"))
+}
+
+fn says_true(text: &str) -> bool {
+    matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
+}
+
+fn says_false(text: &str) -> bool {
+    matches!(text, "0" | "f" | "F" | "false" | "FALSE" | "False")
+}
+
+/// Whether a node may run a group of a job, apart from room and from what other allocations of the job
+/// do there. For whoever must ask again because the node's row has changed.
+///
+/// # Errors
+/// The first check that fails.
+pub fn feasible(node: &Node, job: &Job, group: &TaskGroup) -> Result<(), Filter> {
+    if !node.is_in_pool(job.node_pool()) {
+        return Err(Filter::Pool);
+    }
+    if !crate::read::in_datacenters(job, &node.datacenter) {
+        return Err(Filter::Datacenter);
+    }
+    let checks = Checks::new(job, group);
+    checks.shared(node)?;
+    checks.own(node)
+}

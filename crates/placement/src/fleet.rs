@@ -1,0 +1,393 @@
+//! All nodes as flat numbers, kept up to date from the feed: what a scheduling pass scans.
+//!
+//! ```text
+//!  chunks: [Arc<Chunk>]          one Chunk = 128 slots
+//!    hot:  [Hot; 128]            numbers only: capacity, use, shape, pool, datacenter, flags, hash
+//!    rows: [Arc<NodeRow>; 128]   the row, its ports, what each allocation holds
+//!  slots:  NodeId  -> slot       a node keeps its slot; a forgotten node's is used again
+//!  allocs: AllocId -> slot       allocations that hold something
+//!  shapes, pools, datacenters    texts turned into small numbers
+//! ```
+//!
+//! A *shape* is what decides whether a node is feasible, as far as nodes share it: computed class,
+//! drivers that are healthy, networks. Static checks run once per shape.
+//!
+//! Invariants: `hot.used` is the sum of `row.held`; `row.claims` and `row.cores` are the sorted multisets
+//! of what `row.held` claims; every held allocation is in `allocs` with its node's slot. Absent on
+//! purpose: jobs, constraints, anything that costs a string comparison per node.
+//!
+//! A clone shares every chunk and copies the ones it changes, so a scheduling pass takes one as its
+//! working copy and throws it away. Driven by whoever follows the feed: [`Fleet::from_state`] once, then
+//! [`Fleet::apply`] for every change; [`Fleet::assume`] lets the next evaluation of a batch see the plan
+//! of the one before.
+
+use std::sync::Arc;
+
+use fsm::{Change, Plan, State};
+use imbl::OrdMap;
+use model::{AllocId, Allocation, ClientStatus, Node, NodeId};
+
+use crate::fit::{Amounts, Held, capacity};
+use crate::ports::{Claim, NodePorts};
+use crate::rng;
+
+const CHUNK: usize = 128;
+
+pub(crate) type Slot = u32;
+
+/// The numbers of one node that the scoring loop reads.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Hot {
+    pub capacity: Amounts,
+    pub used: Amounts,
+    pub shape: u32,
+    pub pool: u32,
+    pub datacenter: u32,
+    /// Allocations that hold something there, and how many may (0: any number).
+    pub allocs: u32,
+    pub allocs_max: u32,
+    /// Up, not draining, eligible.
+    pub ready: bool,
+    pub hash: u64,
+}
+
+/// The rest of a node.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NodeRow {
+    pub node: Arc<Node>,
+    pub ports: NodePorts,
+    /// Sorted by id.
+    held: Vec<(AllocId, Held)>,
+    pub claims: Vec<Claim>,
+    pub cores: Vec<u16>,
+}
+
+#[derive(Clone, Debug)]
+struct Chunk {
+    hot: Vec<Hot>,
+    rows: Vec<Arc<NodeRow>>,
+}
+
+/// What nodes of one shape have in common, and one of them to ask.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    pub sample: Arc<Node>,
+    key: String,
+    nodes: u32,
+}
+
+/// Every node of the cluster; see the module's text. A clone is cheap.
+#[derive(Clone, Debug, Default)]
+pub struct Fleet {
+    chunks: Vec<Arc<Chunk>>,
+    len: usize,
+    slots: OrdMap<NodeId, Slot>,
+    ids: Arc<Vec<NodeId>>,
+    free: Vec<Slot>,
+    allocs: OrdMap<AllocId, Slot>,
+    shapes: imbl::Vector<Shape>,
+    shape_ids: OrdMap<String, u32>,
+    shapes_free: Vec<u32>,
+    pools: Arc<Vec<String>>,
+    datacenters: Arc<Vec<String>>,
+}
+
+impl Fleet {
+    pub fn from_state(state: &State) -> Self {
+        let mut fleet = Self::default();
+        for node in state.nodes() {
+            fleet.put_node(state, node);
+        }
+        fleet
+    }
+
+    /// Takes over one row change. `state` is the state after it (or after the whole line it came in).
+    pub fn apply(&mut self, state: &State, change: &Change) {
+        match change {
+            Change::Node(node) => match state.node(&node.id) {
+                Some(node) => self.put_node(state, node),
+                None => self.drop_node(&node.id),
+            },
+            Change::NodeGone { id } if state.node(id).is_none() => self.drop_node(id),
+            Change::Alloc(alloc) => self.refresh_alloc(state, &alloc.id),
+            Change::AllocClient { update, .. } => self.refresh_alloc(state, &update.id),
+            Change::AllocGone { id } => self.refresh_alloc(state, id),
+            _ => {}
+        }
+    }
+
+    /// Acts as if a plan were committed: its placements hold their resources. What it stops goes on
+    /// holding them until the node says that it ended, as in state.
+    pub fn assume(&mut self, plan: &Plan) {
+        for (node, part) in &plan.parts {
+            for stop in &part.stop {
+                if stop.client_status.is_some_and(ClientStatus::is_terminal) {
+                    self.release(&stop.id);
+                }
+            }
+            let Some(slot) = self.slot(node) else { continue };
+            for alloc in &part.place {
+                let held = Held::of(alloc, &self.row(slot).ports);
+                self.hold(slot, alloc.id.clone(), held);
+            }
+        }
+    }
+
+    /// How many nodes there are.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// What is in use on a node, as counted here.
+    pub fn used(&self, id: &NodeId) -> Option<Amounts> {
+        self.slot(id).map(|slot| self.hot(slot).used)
+    }
+
+    pub(crate) fn slot(&self, id: &NodeId) -> Option<Slot> {
+        self.slots.get(id).copied()
+    }
+
+    /// One past the last slot; some in between may be empty (their `ready` is false).
+    pub(crate) fn end(&self) -> usize {
+        self.len
+    }
+
+    /// All slots in order, with their numbers.
+    pub(crate) fn scan(&self) -> impl Iterator<Item = (Slot, &Hot)> {
+        (0..).zip(self.chunks.iter().flat_map(|chunk| &chunk.hot))
+    }
+
+    pub(crate) fn hot(&self, slot: Slot) -> &Hot {
+        let at = slot as usize;
+        &self.chunks[at / CHUNK].hot[at % CHUNK]
+    }
+
+    pub(crate) fn row(&self, slot: Slot) -> &Arc<NodeRow> {
+        let at = slot as usize;
+        &self.chunks[at / CHUNK].rows[at % CHUNK]
+    }
+
+    pub(crate) fn node(&self, slot: Slot) -> &Arc<Node> {
+        &self.row(slot).node
+    }
+
+    /// Ids by slot; that of an empty slot is the last node's that had it.
+    pub(crate) fn ids(&self) -> &Arc<Vec<NodeId>> {
+        &self.ids
+    }
+
+    pub(crate) fn shapes(&self) -> &imbl::Vector<Shape> {
+        &self.shapes
+    }
+
+    pub(crate) fn datacenters(&self) -> &[String] {
+        &self.datacenters
+    }
+
+    /// The number of a pool's name; `None` when no node is in it.
+    pub(crate) fn pool(&self, name: &str) -> Option<u32> {
+        position(&self.pools, name)
+    }
+
+    /// What an allocation holds, taken from its node.
+    pub(crate) fn release(&mut self, id: &AllocId) -> Option<(Slot, Held)> {
+        let slot = self.allocs.remove(id)?;
+        let (hot, row) = self.edit(slot);
+        let at = row.held.binary_search_by(|(other, _)| other.cmp(id)).ok()?;
+        let (_, held) = row.held.remove(at);
+        hot.used.sub(held.amounts);
+        hot.allocs -= 1;
+        remove_all(&mut row.claims, &held.claims);
+        remove_all(&mut row.cores, &held.cores);
+        Some((slot, held))
+    }
+
+    pub(crate) fn hold(&mut self, slot: Slot, id: AllocId, held: Held) {
+        self.release(&id);
+        self.allocs.insert(id.clone(), slot);
+        let (hot, row) = self.edit(slot);
+        hot.used.add(held.amounts);
+        hot.allocs += 1;
+        insert_all(&mut row.claims, &held.claims);
+        insert_all(&mut row.cores, &held.cores);
+        let at = row.held.partition_point(|(other, _)| *other < id);
+        row.held.insert(at, (id, held));
+    }
+
+    fn edit(&mut self, slot: Slot) -> (&mut Hot, &mut NodeRow) {
+        let at = slot as usize;
+        let chunk = Arc::make_mut(&mut self.chunks[at / CHUNK]);
+        (&mut chunk.hot[at % CHUNK], Arc::make_mut(&mut chunk.rows[at % CHUNK]))
+    }
+
+    fn refresh_alloc(&mut self, state: &State, id: &AllocId) {
+        self.release(id);
+        if let Some(alloc) = state.alloc(id) {
+            self.hold_row(alloc);
+        }
+    }
+
+    fn hold_row(&mut self, alloc: &Allocation) {
+        if !alloc.occupies_node() {
+            return;
+        }
+        if let Some(slot) = self.slot(&alloc.node_id) {
+            let held = Held::of(alloc, &self.row(slot).ports);
+            self.hold(slot, alloc.id.clone(), held);
+        }
+    }
+
+    fn put_node(&mut self, state: &State, node: &Arc<Node>) {
+        let shape = self.shape_of(node);
+        let known = self.slot(&node.id);
+        let slot = known.unwrap_or_else(|| self.new_slot(node.id.clone()));
+        if known.is_some() {
+            let old = self.hot(slot).shape;
+            self.leave_shape(old);
+        }
+        let pool = intern(&mut self.pools, node.pool());
+        let datacenter = intern(&mut self.datacenters, &node.datacenter);
+        let (hot, row) = self.edit(slot);
+        let same = known.is_some()
+            && row.node.node_resources == node.node_resources
+            && row.node.reserved_resources == node.reserved_resources;
+        row.node = node.clone();
+        hot.shape = shape;
+        hot.pool = pool;
+        hot.datacenter = datacenter;
+        hot.ready = node.is_ready();
+        hot.hash = rng::hash(node.id.as_str());
+        hot.allocs_max = u32::try_from(node.node_max_allocs).unwrap_or(0);
+        if same {
+            return;
+        }
+        hot.capacity = capacity(node);
+        row.ports = NodePorts::of(node);
+        let held: Vec<AllocId> = row.held.iter().map(|(id, _)| id.clone()).collect();
+        for id in &held {
+            self.release(id);
+        }
+        for alloc in state.allocs_of_node(&node.id) {
+            self.hold_row(alloc);
+        }
+    }
+
+    fn drop_node(&mut self, id: &NodeId) {
+        let Some(slot) = self.slots.remove(id) else { return };
+        let held: Vec<AllocId> = self.row(slot).held.iter().map(|(id, _)| id.clone()).collect();
+        for id in &held {
+            self.release(id);
+        }
+        self.leave_shape(self.hot(slot).shape);
+        let (hot, row) = self.edit(slot);
+        *hot = Hot::default();
+        *row = NodeRow::default();
+        self.free.push(slot);
+    }
+
+    fn new_slot(&mut self, id: NodeId) -> Slot {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            let chunk = match self.chunks.last_mut() {
+                Some(chunk) if chunk.hot.len() < CHUNK => Arc::make_mut(chunk),
+                _ => {
+                    let empty = Chunk { hot: Vec::with_capacity(CHUNK), rows: Vec::with_capacity(CHUNK) };
+                    self.chunks.push(Arc::new(empty));
+                    Arc::make_mut(self.chunks.last_mut().expect("one was pushed"))
+                }
+            };
+            chunk.hot.push(Hot::default());
+            chunk.rows.push(Arc::default());
+            self.len += 1;
+            Arc::make_mut(&mut self.ids).push(NodeId::default());
+            Slot::try_from(self.len - 1).expect("a cluster has fewer than four billion nodes")
+        });
+        Arc::make_mut(&mut self.ids)[slot as usize] = id.clone();
+        self.slots.insert(id, slot);
+        slot
+    }
+
+    fn shape_of(&mut self, node: &Arc<Node>) -> u32 {
+        let key = shape_key(node);
+        if let Some(&id) = self.shape_ids.get(&key) {
+            if let Some(shape) = self.shapes.get_mut(id as usize) {
+                shape.nodes += 1;
+                shape.sample = node.clone();
+            }
+            return id;
+        }
+        let shape = Shape { sample: node.clone(), key: key.clone(), nodes: 1 };
+        let id = if let Some(id) = self.shapes_free.pop() {
+            self.shapes.set(id as usize, shape);
+            id
+        } else {
+            self.shapes.push_back(shape);
+            u32::try_from(self.shapes.len() - 1).expect("there are no more shapes than nodes")
+        };
+        self.shape_ids.insert(key, id);
+        id
+    }
+
+    fn leave_shape(&mut self, id: u32) {
+        let Some(shape) = self.shapes.get_mut(id as usize) else { return };
+        shape.nodes -= 1;
+        if shape.nodes == 0 {
+            self.shape_ids.remove(&shape.key);
+            self.shapes_free.push(id);
+        }
+    }
+}
+
+/// A node without a computed class is a shape of its own. What the class does not cover (the health of
+/// drivers, networks) is part of the key.
+fn shape_key(node: &Node) -> String {
+    let mut key = if node.computed_class.is_empty() { node.id.to_string() } else { node.computed_class.clone() };
+    for (name, info) in node.drivers.iter().filter(|(_, info)| info.detected) {
+        key.push('\n');
+        key.push_str(name);
+        if !info.healthy {
+            key.push('!');
+        }
+    }
+    if let Some(resources) = &node.node_resources {
+        for network in resources.networks.iter().map(|n| &n.mode).chain(resources.node_networks.iter().map(|n| &n.mode))
+        {
+            key.push_str("\nmode ");
+            key.push_str(network);
+        }
+        for network in NodePorts::of(node).networks() {
+            key.push_str("\nnetwork ");
+            key.push_str(network);
+        }
+    }
+    key
+}
+
+fn position(names: &[String], name: &str) -> Option<u32> {
+    names.iter().position(|n| n == name).and_then(|i| u32::try_from(i).ok())
+}
+
+/// Pools and datacenters are few; their numbers are never given back.
+fn intern(names: &mut Arc<Vec<String>>, name: &str) -> u32 {
+    position(names, name).unwrap_or_else(|| {
+        Arc::make_mut(names).push(name.to_owned());
+        u32::try_from(names.len() - 1).expect("there are no more names than nodes")
+    })
+}
+
+fn insert_all<T: Ord + Copy>(set: &mut Vec<T>, items: &[T]) {
+    for item in items {
+        set.insert(set.partition_point(|other| other <= item), *item);
+    }
+}
+
+fn remove_all<T: Ord>(set: &mut Vec<T>, items: &[T]) {
+    for item in items {
+        if let Ok(at) = set.binary_search(item) {
+            set.remove(at);
+        }
+    }
+}

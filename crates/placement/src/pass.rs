@@ -1,0 +1,597 @@
+//! One scheduling pass: takes what the reconciler wants and finds nodes for it.
+//!
+//! Replacements go first, since each frees what it replaces; then what is new. A placement that finds no
+//! node takes back the stop that would have made room for it, and is counted as queued.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use fsm::Plan;
+use fsm::plan::PlanStop;
+use model::alloc::AllocDeploymentStatus;
+use model::metric::{AllocMetric, DesiredUpdates};
+use model::resources::Resources;
+use model::{
+    AllocId, Allocation, ClientStatus, DeploymentId, DesiredStatus, EvalId, Evaluation, Index, Job, JobKind, NodeId,
+    NodeStatus, TaskGroup,
+};
+
+use crate::explain::{Explain, GroupTrace};
+use crate::feasible::Checks;
+use crate::fit::Held;
+use crate::fleet::Slot;
+use crate::placer::{Pick, Placer};
+use crate::read;
+use crate::reconcile::{Changes, Given, NodePlace, Place, Row, Stop, Update, reconcile, reconcile_nodes};
+use crate::reschedule;
+use crate::rng::{Rng, mix};
+use crate::schedule::Request;
+use crate::seats::Standing;
+use crate::updates;
+use crate::work::Work;
+
+/// What a pass found, beside the plan.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outcome {
+    pub failed: BTreeMap<String, AllocMetric>,
+    pub queued: BTreeMap<String, i64>,
+    pub desired: BTreeMap<String, DesiredUpdates>,
+    pub deployment_id: Option<DeploymentId>,
+    pub followups: Vec<Evaluation>,
+    /// Something waits for room.
+    pub blocks: bool,
+    pub classes: BTreeMap<String, bool>,
+    pub escaped: bool,
+    pub met_suspect: bool,
+    pub traces: Explain,
+}
+
+type PlacerKey = (String, (Index, u64));
+
+pub(crate) struct Pass<'a, 'p> {
+    work: Work<'a>,
+    job: &'a Arc<Job>,
+    eval: &'a Evaluation,
+    now: i64,
+    plan: &'p mut Plan,
+    changes: Changes<'a>,
+    placers: BTreeMap<PlacerKey, Placer>,
+    out: Outcome,
+    /// Groups of which one found no node.
+    short: BTreeSet<PlacerKey>,
+    ports: Rng,
+}
+
+impl<'a> Pass<'a, '_> {
+    pub(crate) fn run(req: &mut Request<'a>, job: Option<&'a Arc<Job>>, kind: JobKind, plan: &mut Plan) -> Outcome {
+        let (state, eval) = (req.state, req.eval);
+        let allocs: Vec<Row<'a>> = state.allocs_of_job(&eval.namespace, &eval.job_id).collect();
+        let work = Work::new(state, req.fleet, job.map(|j| &**j), allocs, req.seed, req.suspects);
+        let deploys = matches!(kind, JobKind::Service | JobKind::System);
+        let latest = state.latest_deployment(&eval.namespace, &eval.job_id).filter(|_| deploys);
+        let judge = Judge { work: &work, job, cache: RefCell::default(), checks: RefCell::default() };
+        let classify = |alloc: Row<'a>| judge.classify(alloc);
+        let given = Given {
+            state,
+            job,
+            batch: matches!(kind, JobKind::Batch | JobKind::SysBatch),
+            eval,
+            now: req.now,
+            allocs: &work.allocs,
+            latest,
+            classify: &classify,
+            new_id: &mut *req.new_id,
+        };
+        let (changes, per_node) = if matches!(kind, JobKind::System | JobKind::SysBatch) {
+            let ready = targets(&work, job);
+            let nodes = reconcile_nodes(given, ready);
+            (nodes.changes, Some((nodes.place, nodes.present)))
+        } else {
+            (reconcile(given), None)
+        };
+        let mut out = Outcome { desired: changes.desired.clone(), ..Outcome::default() };
+        repair_lost(&work, &changes, plan);
+        for stop in &changes.stop {
+            put_stop(plan, stop);
+        }
+        note_followups(&changes, plan);
+        plan.deployment_updates.clone_from(&changes.deployment_updates);
+        out.deployment_id = changes.deployment.as_ref().map(|d| d.id.clone());
+        out.followups.clone_from(&changes.followups);
+        let Some(job) = job.filter(|job| !job.is_stopped()) else { return out };
+        out.queued = job.task_groups.iter().map(|g| (g.name().to_owned(), 0)).collect();
+        let ports = Rng::new(mix(req.seed));
+        let (placers, short) = Default::default();
+        let mut pass = Pass { work, job, eval, now: req.now, plan, changes, placers, out, short, ports };
+        pass.update_in_place();
+        for stop in std::mem::take(&mut pass.changes.stop) {
+            pass.work.stop(stop.alloc);
+        }
+        let new_id = &mut *req.new_id;
+        match per_node {
+            Some((place, present)) => pass.place_on_nodes(place, &present, new_id),
+            None => {
+                let destructive = std::mem::take(&mut pass.changes.destructive);
+                let place = std::mem::take(&mut pass.changes.place);
+                for wanted in destructive.into_iter().chain(place) {
+                    pass.place(wanted, new_id);
+                }
+            }
+        }
+        pass.finish()
+    }
+
+    fn finish(mut self) -> Outcome {
+        for placer in self.placers.values() {
+            self.out.escaped |= placer.escaped();
+            self.out.met_suspect |= placer.met_suspect;
+            for (class, eligible) in placer.classes.iter().filter(|(class, _)| !class.is_empty()) {
+                let known = self.out.classes.entry(class.clone()).or_insert(false);
+                *known |= eligible;
+            }
+        }
+        if self.changes.created || self.changes.resized {
+            self.plan.deployment = self.changes.deployment;
+        }
+        self.plan.parts.retain(|_, part| {
+            !(part.place.is_empty() && part.update.is_empty() && part.stop.is_empty() && part.preempt.is_empty())
+        });
+        for (node, part) in &mut self.plan.parts {
+            part.fence = self.work.state.node_fence(node);
+        }
+        self.out
+    }
+
+    fn update_in_place(&mut self) {
+        let deployment = self.active_deployment();
+        for alloc in &self.changes.in_place {
+            let mut row = Allocation::clone(alloc);
+            row.eval_id = self.eval.id.clone();
+            row.job_version = Some(self.job.version());
+            row.job_incarnation = Some(self.job.incarnation());
+            row.job = None;
+            if let Some(id) = deployment.as_ref().filter(|id| **id != row.deployment_id) {
+                row.deployment_id = id.clone();
+                row.deployment_status = None;
+            }
+            self.plan.parts.entry(alloc.node_id.clone()).or_default().update.push(row);
+        }
+    }
+
+    fn active_deployment(&self) -> Option<DeploymentId> {
+        self.changes.deployment.as_ref().filter(|d| d.status.is_active()).map(|d| d.id.clone())
+    }
+
+    /// The version a placement gets, and the deployment it belongs to.
+    fn version_for(&self, wanted: &Place<'a>) -> (Arc<Job>, Option<DeploymentId>) {
+        let newest = || (self.job.clone(), self.active_deployment());
+        let Some(least) = wanted.stable_from else { return newest() };
+        let state = self.work.state;
+        let (namespace, id, incarnation) = (&self.eval.namespace, &self.eval.job_id, self.job.incarnation());
+        let of_job = state.deployments_of_job(namespace, id).filter(|d| d.job_create_index == incarnation);
+        let stable = of_job.filter(|d| {
+            let group = d.task_groups.get(&wanted.group);
+            group.is_some_and(|g| g.promoted || g.desired_canaries == 0)
+        });
+        let stable = stable.max_by_key(|d| d.job_version);
+        let version = |version: u64| {
+            let job = state.job_version(namespace, id, incarnation, version)?;
+            job.lookup_group(&wanted.group).map(|group| (job.clone(), group))
+        };
+        if let Some((deployment, (job, _))) =
+            stable.filter(|d| d.job_version >= least).and_then(|d| version(d.job_version).map(|v| (d, v)))
+        {
+            return (job, deployment.status.is_active().then(|| deployment.id.clone()));
+        }
+        match version(least) {
+            Some((job, group)) if group.rolling_update().is_none() => (job, None),
+            _ => newest(),
+        }
+    }
+
+    fn placer(&mut self, key: &PlacerKey, job: &Arc<Job>, group: &TaskGroup, per_node: bool) {
+        if !self.placers.contains_key(key) {
+            let placer = Placer::new(&mut self.work, job, group, per_node);
+            let trace = GroupTrace::new(group.name(), job.version(), self.work.fleet.ids(), placer.seats());
+            self.out.traces.groups.push(trace);
+            self.placers.insert(key.clone(), placer);
+        }
+    }
+
+    fn place(&mut self, wanted: Place<'a>, new_id: &mut dyn FnMut() -> String) {
+        let (job, deployment) = self.version_for(&wanted);
+        let Some(group) = job.lookup_group(&wanted.group) else { return };
+        let key = (wanted.group.clone(), read::revision(&job));
+        self.placer(&key, &job, group, false);
+        if self.short.contains(&key) && wanted.replaces.is_none() {
+            self.count_short(&key);
+            return;
+        }
+        if let Some(stop) = &wanted.replaces {
+            self.work.stop(stop.alloc);
+        }
+        let preferred = wanted.previous.and_then(|previous| self.preferred(previous, &job, group));
+        let penalty: Vec<Slot> = match wanted.previous {
+            Some(previous) => {
+                reschedule::failed_nodes(previous).iter().filter_map(|id| self.work.fleet.slot(id)).collect()
+            }
+            None => Vec::new(),
+        };
+        match self.pick(&key, preferred, &penalty) {
+            Some((found, metric)) => {
+                if let Some(stop) = &wanted.replaces {
+                    put_stop(self.plan, stop);
+                }
+                let id = AllocId::from(new_id());
+                self.put(&key, &job, deployment, wanted, &found, metric, id);
+            }
+            None => {
+                if let Some(stop) = &wanted.replaces {
+                    self.work.unstop(stop.alloc);
+                }
+                self.fall_short(key);
+            }
+        }
+    }
+
+    /// A node that keeps the disk of the allocation before.
+    fn preferred(&self, previous: Row<'a>, job: &Job, group: &TaskGroup) -> Option<Slot> {
+        let disk = group.ephemeral_disk.as_ref()?;
+        if !(disk.sticky.unwrap_or(false) || disk.migrate.unwrap_or(false)) {
+            return None;
+        }
+        let before = self.work.state.job_of_alloc(previous)?;
+        let same = before.node_pool() == job.node_pool() && before.datacenters == job.datacenters;
+        self.work.fleet.slot(&previous.node_id).filter(|_| same)
+    }
+
+    /// Finds a node whose ports and cores can in fact be had.
+    fn pick(&mut self, key: &PlacerKey, preferred: Option<Slot>, penalty: &[Slot]) -> Option<(Found, AllocMetric)> {
+        let placer = self.placers.get_mut(key)?;
+        let mut preferred = preferred.filter(|slot| placer.takes(&self.work, *slot));
+        loop {
+            let pick = match preferred.take() {
+                Some(slot) => placer.only(&self.work, slot),
+                None => placer.pick(&self.work, penalty)?,
+            };
+            let row = self.work.fleet.row(pick.slot);
+            match placer.ask.allocate(row, &mut self.ports) {
+                Ok((resources, held)) => {
+                    let metric = placer.metric(&self.work, Some(&pick));
+                    return Some((Found { pick, resources, held }, metric));
+                }
+                Err(misfit) => placer.exhaust(&self.work, pick.slot, &misfit.to_string()),
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn put(
+        &mut self,
+        key: &PlacerKey,
+        job: &Arc<Job>,
+        deployment: Option<DeploymentId>,
+        wanted: Place<'a>,
+        found: &Found,
+        metric: AllocMetric,
+        id: AllocId,
+    ) {
+        let node = self.work.fleet.node(found.pick.slot).clone();
+        let names = self.changes.names.get_mut(&wanted.group);
+        let name = names.map_or_else(|| wanted.name.clone(), |names| names.unique(&wanted.name));
+        let policy = job.lookup_group(&wanted.group).and_then(|g| g.reschedule_policy.as_ref());
+        let tracker = wanted.previous.filter(|_| wanted.reschedule).map(|p| reschedule::track(p, policy, self.now));
+        let canary = wanted.canary && deployment.is_some();
+        let alloc = Allocation {
+            id: id.clone(),
+            namespace: self.eval.namespace.clone(),
+            eval_id: self.eval.id.clone(),
+            name,
+            node_id: node.id.clone(),
+            node_name: node.name.clone(),
+            job_id: self.eval.job_id.clone(),
+            task_group: wanted.group,
+            allocated_resources: Some(found.resources.clone()),
+            metrics: Some(metric),
+            desired_status: DesiredStatus::Run,
+            client_status: ClientStatus::Pending,
+            deployment_id: deployment.unwrap_or_default(),
+            deployment_status: canary.then(|| AllocDeploymentStatus { canary, ..AllocDeploymentStatus::default() }),
+            previous_allocation: wanted.previous.map(|p| p.id.clone()).unwrap_or_default(),
+            reschedule_tracker: tracker,
+            create_time: self.now,
+            modify_time: self.now,
+            job_version: Some(job.version()),
+            job_incarnation: Some(job.incarnation()),
+            ..Allocation::default()
+        };
+        if let Some(placer) = self.placers.get(key) {
+            self.work.place(found.pick.slot, placer.group_no, id, found.held.clone());
+        }
+        self.plan.parts.entry(node.id.clone()).or_default().place.push(alloc);
+    }
+
+    /// The first of its group that found no node: its metric stands for all.
+    fn fall_short(&mut self, key: PlacerKey) {
+        let Some(placer) = self.placers.get(&key) else { return };
+        let metric = placer.metric(&self.work, None);
+        match self.out.failed.get_mut(&key.0) {
+            Some(known) => known.coalesced_failures += 1,
+            None => {
+                self.out.failed.insert(key.0.clone(), metric);
+            }
+        }
+        self.count_queued(&key);
+        self.short.insert(key);
+    }
+
+    fn count_short(&mut self, key: &PlacerKey) {
+        if let Some(metric) = self.out.failed.get_mut(&key.0) {
+            metric.coalesced_failures += 1;
+        }
+        self.count_queued(key);
+    }
+
+    fn count_queued(&mut self, key: &PlacerKey) {
+        *self.out.queued.entry(key.0.clone()).or_default() += 1;
+        self.out.blocks = true;
+        let Some(placer) = self.placers.get(key) else { return };
+        if let Some(metric) = self.out.failed.get_mut(&key.0) {
+            add_exhausted(metric, &placer.group);
+        }
+    }
+
+    /// Each placement on its own node, or not at all.
+    fn place_on_nodes(
+        &mut self,
+        wanted: Vec<NodePlace<'a>>,
+        present: &BTreeSet<String>,
+        new_id: &mut dyn FnMut() -> String,
+    ) {
+        let job = self.job.clone();
+        let mut filtered: BTreeMap<PlacerKey, AllocMetric> = BTreeMap::new();
+        let mut placed: BTreeSet<String> = present.clone();
+        let mut infeasible: BTreeMap<String, i64> = BTreeMap::new();
+        for NodePlace { node, place } in wanted {
+            let Some(group) = job.lookup_group(&place.group) else { continue };
+            let key = (place.group.clone(), read::revision(&job));
+            self.placer(&key, &job, group, true);
+            let Some(slot) = self.work.fleet.slot(&node) else { continue };
+            if let Some(stop) = &place.replaces {
+                self.work.stop(stop.alloc);
+            }
+            let Some(placer) = self.placers.get_mut(&key) else { continue };
+            placer.sync(&self.work);
+            let (standing, why) = placer.standing(slot);
+            let why = why.to_owned();
+            let found = if placer.takes(&self.work, slot) { self.pick(&key, Some(slot), &[]) } else { None };
+            if let Some((found, metric)) = found.filter(|(found, _)| found.pick.slot == slot) {
+                placed.insert(place.group.clone());
+                if let Some(stop) = &place.replaces {
+                    put_stop(self.plan, stop);
+                }
+                let (id, deployment) = (AllocId::from(new_id()), self.active_deployment());
+                self.put(&key, &job, deployment, place, &found, metric, id);
+                continue;
+            }
+            let is_filtered = matches!(standing, Standing::Filtered(_));
+            if let Some(stop) = &place.replaces {
+                // It may not stay where it may not run; one that only finds no room stays.
+                if is_filtered { put_stop(self.plan, stop) } else { self.work.unstop(stop.alloc) }
+            }
+            if let Some(desired) = self.out.desired.get_mut(&place.group).filter(|_| is_filtered) {
+                desired.place = desired.place.saturating_sub(u64::from(place.replaces.is_none()));
+                *infeasible.entry(place.group.clone()).or_default() += 1;
+            }
+            let metrics = if is_filtered { &mut filtered } else { &mut self.short_metrics(&key) };
+            let metric = metrics
+                .entry(key.clone())
+                .or_insert_with(|| AllocMetric { node_pool: job.node_pool().to_owned(), ..AllocMetric::default() });
+            tally(metric, &why, is_filtered, self.work.fleet.node(slot));
+            if !is_filtered {
+                let metric = metric.clone();
+                self.out.failed.insert(key.0.clone(), metric);
+                self.count_queued(&key);
+            }
+        }
+        for ((group, _), metric) in filtered {
+            match self.out.failed.get_mut(&group) {
+                Some(known) => merge_filtered(known, &metric),
+                None if !placed.contains(&group) => {
+                    self.out.failed.insert(group, metric);
+                }
+                None => {}
+            }
+        }
+        self.shrink_deployment(&infeasible);
+        let available = available(&self.work, &job);
+        for metric in self.out.failed.values_mut() {
+            metric.nodes_in_pool = available.values().sum();
+            metric.nodes_available.clone_from(&available);
+        }
+    }
+
+    fn short_metrics(&self, key: &PlacerKey) -> BTreeMap<PlacerKey, AllocMetric> {
+        self.out.failed.get(&key.0).map(|m| (key.clone(), m.clone())).into_iter().collect()
+    }
+
+    /// Nodes that may not run a group do not count for its deployment.
+    fn shrink_deployment(&mut self, infeasible: &BTreeMap<String, i64>) {
+        let Some(deployment) = &mut self.changes.deployment else { return };
+        for (group, number) in infeasible {
+            if let Some(state) = deployment.task_groups.get_mut(group) {
+                state.desired_total = (state.desired_total - number).max(0);
+            }
+        }
+        if self.changes.created && deployment.task_groups.values().all(|s| s.desired_total == 0) {
+            self.changes.created = false;
+            self.out.deployment_id = None;
+            let id = deployment.id.clone();
+            for part in self.plan.parts.values_mut() {
+                let rows = part.place.iter_mut().chain(&mut part.update).filter(|row| row.deployment_id == id);
+                rows.for_each(|row| row.deployment_id = DeploymentId::default());
+            }
+        }
+    }
+}
+
+struct Found {
+    pick: Pick,
+    resources: model::alloc::AllocatedResources,
+    held: Held,
+}
+
+/// Judges what a changed job means for its allocations.
+struct Judge<'a, 'w> {
+    work: &'w Work<'a>,
+    job: Option<&'a Arc<Job>>,
+    cache: RefCell<BTreeMap<(Index, u64, String), bool>>,
+    checks: RefCell<BTreeMap<String, Checks>>,
+}
+
+impl<'a> Judge<'a, '_> {
+    fn classify(&self, alloc: Row<'a>) -> Update {
+        let Some(job) = self.job else { return Update::Ignore };
+        let (incarnation, version) = read::alloc_revision(alloc);
+        if (incarnation, version) == read::revision(job) {
+            return Update::Ignore;
+        }
+        let key = (incarnation, version, alloc.task_group.clone());
+        let known = self.cache.borrow().get(&key).copied();
+        let destructive = known.unwrap_or_else(|| {
+            let old = self.work.state.job_of_alloc(alloc).filter(|_| incarnation == job.incarnation());
+            let destructive = old.is_none_or(|old| updates::destructive(old, job, &alloc.task_group));
+            self.cache.borrow_mut().insert(key, destructive);
+            destructive
+        });
+        if destructive {
+            return Update::Destructive;
+        }
+        if alloc.is_terminal() {
+            return Update::Ignore;
+        }
+        let Some(node) = self.work.state.node(&alloc.node_id) else { return Update::Destructive };
+        if !node.is_in_pool(job.node_pool()) || !read::in_datacenters(job, &node.datacenter) {
+            return Update::Destructive;
+        }
+        if node.status != NodeStatus::Ready {
+            // Nothing can be told to it now; an evaluation comes when it is back.
+            return Update::Ignore;
+        }
+        let Some(group) = job.lookup_group(&alloc.task_group) else { return Update::Destructive };
+        let mut all = self.checks.borrow_mut();
+        let checks = all.entry(alloc.task_group.clone()).or_insert_with(|| Checks::new(job, group));
+        let alone = self.work.fleet.slot(&alloc.node_id).is_none_or(|slot| self.work.of_job(slot) <= 1);
+        let crowded = (checks.distinct_hosts_job || checks.distinct_hosts_group) && !alone;
+        if crowded || checks.shared(node).and_then(|()| checks.own(node)).is_err() {
+            return Update::Destructive;
+        }
+        Update::InPlace
+    }
+}
+
+fn targets(work: &Work<'_>, job: Option<&Arc<Job>>) -> BTreeSet<NodeId> {
+    let Some(job) = job else { return BTreeSet::new() };
+    let may = |node: &&Arc<model::Node>| {
+        node.is_ready() && node.is_in_pool(job.node_pool()) && read::in_datacenters(job, &node.datacenter)
+    };
+    work.state.nodes().filter(may).map(|node| node.id.clone()).collect()
+}
+
+fn available(work: &Work<'_>, job: &Job) -> BTreeMap<String, i64> {
+    let mut available = BTreeMap::new();
+    for node in work.state.nodes().filter(|node| node.is_ready() && node.is_in_pool(job.node_pool())) {
+        if read::in_datacenters(job, &node.datacenter) {
+            *available.entry(node.datacenter.clone()).or_default() += 1;
+        }
+    }
+    available
+}
+
+fn put_stop(plan: &mut Plan, stop: &Stop<'_>) {
+    plan.parts.entry(stop.alloc.node_id.clone()).or_default().stop.push(PlanStop {
+        id: stop.alloc.id.clone(),
+        desired_status: DesiredStatus::Stop,
+        description: stop.description.to_owned(),
+        client_status: stop.client_status,
+        followup_eval_id: stop.followup.clone(),
+    });
+}
+
+/// What was asked to stop on a node that is gone will never say that it did.
+fn repair_lost(work: &Work<'_>, changes: &Changes<'_>, plan: &mut Plan) {
+    for alloc in work.allocs.iter().filter(|a| read::stuck_on_node(a)) {
+        let away = work.state.node(&alloc.node_id).is_none_or(|node| read::is_unreachable(node));
+        if away && !changes.stop.iter().any(|s| s.alloc.id == alloc.id) {
+            put_stop(plan, &Stop::lost(alloc));
+        }
+    }
+}
+
+/// An allocation takes note of the evaluation that will look at it again: a stop that stops nothing, so
+/// that it passes whatever became of the node.
+fn note_followups(changes: &Changes<'_>, plan: &mut Plan) {
+    for (alloc, followup) in &changes.followup_of {
+        let note = PlanStop {
+            id: alloc.id.clone(),
+            desired_status: alloc.desired_status,
+            followup_eval_id: EvalId::clone(followup),
+            ..PlanStop::default()
+        };
+        plan.parts.entry(alloc.node_id.clone()).or_default().stop.push(note);
+    }
+}
+
+/// Adds what one more allocation asks for of that which is short.
+fn add_exhausted(metric: &mut AllocMetric, group: &TaskGroup) {
+    let (cpu, memory) =
+        (metric.dimension_exhausted.contains_key("cpu"), metric.dimension_exhausted.contains_key("memory"));
+    if !cpu && !memory {
+        return;
+    }
+    let zero = || Resources {
+        cpu: Some(0),
+        cores: Some(0),
+        memory_mb: Some(0),
+        memory_max_mb: Some(0),
+        disk_mb: Some(0),
+        iops: Some(0),
+        secrets_mb: Some(0),
+        ..Resources::default()
+    };
+    for task in &group.tasks {
+        let sum = metric.resources_exhausted.entry(task.name.clone()).or_insert_with(zero);
+        if cpu {
+            sum.cpu = Some(sum.cpu.unwrap_or(0).saturating_add(task.cpu_mhz()));
+        }
+        if memory {
+            sum.memory_mb = Some(sum.memory_mb.unwrap_or(0).saturating_add(task.memory_mb()));
+        }
+    }
+}
+
+fn tally(metric: &mut AllocMetric, why: &str, filtered: bool, node: &model::Node) {
+    metric.nodes_evaluated += 1;
+    let (total, reasons, classes) = if filtered {
+        (&mut metric.nodes_filtered, &mut metric.constraint_filtered, &mut metric.class_filtered)
+    } else {
+        (&mut metric.nodes_exhausted, &mut metric.dimension_exhausted, &mut metric.class_exhausted)
+    };
+    *total += 1;
+    *reasons.entry(why.to_owned()).or_default() += 1;
+    if !node.node_class.is_empty() {
+        *classes.entry(node.node_class.clone()).or_default() += 1;
+    }
+}
+
+fn merge_filtered(into: &mut AllocMetric, filtered: &AllocMetric) {
+    into.nodes_evaluated += filtered.nodes_evaluated;
+    into.nodes_filtered += filtered.nodes_filtered;
+    for (text, number) in &filtered.constraint_filtered {
+        *into.constraint_filtered.entry(text.clone()).or_default() += number;
+    }
+    for (class, number) in &filtered.class_filtered {
+        *into.class_filtered.entry(class.clone()).or_default() += number;
+    }
+}

@@ -1,0 +1,336 @@
+//! Ports of one node: which are free, and which to hand out.
+//!
+//! A node has addresses, each of which belongs to one or more host networks. An allocation claims a
+//! port on an address. A port counts as free on a host network only when no address of that network has
+//! it taken, since most programs bind them all; the address handed out is the network's first.
+//!
+//! Claims are a sorted multiset: two allocations may hold one port for a moment, while the one replaces
+//! the other, and giving up one of the claims must leave the other.
+
+use model::Node;
+use model::resources::{NetworkResource, Port};
+
+use crate::constraint::Target;
+use crate::rng::Rng;
+
+const DEFAULT_NETWORK: &str = "default";
+const DYNAMIC_MIN: u16 = 20_000;
+const DYNAMIC_MAX: u16 = 32_000;
+/// Random tries before the range is scanned.
+const DRAWS: usize = 20;
+/// A claim whose address the node no longer has stands on all of them.
+const ANY: u16 = u16::MAX;
+
+/// A port on an address: (port, address).
+pub(crate) type Claim = (u16, u16);
+
+/// A port that was handed out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Offered {
+    pub label: String,
+    pub value: u16,
+    pub to: i64,
+    pub host_ip: String,
+    pub claim: Claim,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Address {
+    ip: String,
+    networks: Vec<String>,
+    reserved: Vec<(u16, u16)>,
+}
+
+/// What a node's row says of its ports.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NodePorts {
+    addresses: Vec<Address>,
+    reserved: Vec<(u16, u16)>,
+    min: u16,
+    max: u16,
+    /// The node's own list of reserved ports cannot be read; nothing can be handed out safely.
+    broken: bool,
+}
+
+impl NodePorts {
+    pub(crate) fn of(node: &Node) -> Self {
+        let mut ports = Self { min: DYNAMIC_MIN, max: DYNAMIC_MAX, ..Self::default() };
+        let reserved = node.reserved_resources.as_ref().map(|r| r.networks.reserved_host_ports.as_str());
+        ports.reserved = ports.ranges(reserved.unwrap_or(""));
+        let Some(resources) = &node.node_resources else { return ports };
+        if let Ok(min @ 1..) = u16::try_from(resources.min_dynamic_port) {
+            ports.min = min;
+        }
+        if let Ok(max @ 1..) = u16::try_from(resources.max_dynamic_port) {
+            ports.max = max;
+        }
+        for network in &resources.node_networks {
+            for address in &network.addresses {
+                let alias = if address.alias.is_empty() { DEFAULT_NETWORK } else { &address.alias };
+                let own = ports.ranges(&address.reserved_ports);
+                ports.add_address(&address.address, alias, own);
+            }
+        }
+        if ports.addresses.is_empty() {
+            for network in resources.networks.iter().filter(|n| !n.ip.is_empty()) {
+                ports.add_address(&network.ip, DEFAULT_NETWORK, Vec::new());
+            }
+        }
+        ports
+    }
+
+    fn add_address(&mut self, ip: &str, alias: &str, reserved: Vec<(u16, u16)>) {
+        let at = self.addresses.iter().position(|a| a.ip == ip).unwrap_or_else(|| {
+            self.addresses.push(Address { ip: ip.to_owned(), ..Address::default() });
+            self.addresses.len() - 1
+        });
+        self.addresses[at].networks.push(alias.to_owned());
+        self.addresses[at].reserved.extend(reserved);
+    }
+
+    fn ranges(&mut self, text: &str) -> Vec<(u16, u16)> {
+        let mut ranges = Vec::new();
+        for part in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
+            let (from, to) = part.split_once('-').unwrap_or((part, part));
+            match (from.trim().parse(), to.trim().parse()) {
+                (Ok(from), Ok(to)) if from <= to => ranges.push((from, to)),
+                _ => self.broken = true,
+            }
+        }
+        ranges
+    }
+
+    pub(crate) fn has_network(&self, name: &str) -> bool {
+        self.addresses.iter().any(|a| a.networks.iter().any(|n| n == name))
+    }
+
+    /// The names of its host networks, in the order of addresses.
+    pub(crate) fn networks(&self) -> impl Iterator<Item = &str> {
+        self.addresses.iter().flat_map(|a| a.networks.iter().map(String::as_str))
+    }
+
+    /// The claim that a recorded port makes here.
+    pub(crate) fn claim(&self, host_ip: &str, port: u16) -> Claim {
+        let at = self.addresses.iter().position(|a| a.ip == host_ip);
+        (port, at.and_then(|i| u16::try_from(i).ok()).unwrap_or(ANY))
+    }
+
+    fn members(&self, network: &str) -> Vec<u16> {
+        let on = |a: &Address| a.networks.iter().any(|n| n == network);
+        (0u16..).zip(&self.addresses).filter(|(_, a)| on(a)).map(|(i, _)| i).collect()
+    }
+
+    fn is_reserved(&self, members: &[u16], port: u16) -> bool {
+        let within = |ranges: &[(u16, u16)]| ranges.iter().any(|&(from, to)| from <= port && port <= to);
+        within(&self.reserved) || members.iter().any(|&i| within(&self.addresses[usize::from(i)].reserved))
+    }
+
+    fn is_free(&self, used: &[Claim], members: &[u16], port: u16) -> bool {
+        !self.is_reserved(members, port) && !taken(used, members, port)
+    }
+
+    /// Whether a claim of one more allocation clashes with what is there.
+    pub(crate) fn clashes(&self, used: &[Claim], claim: Claim) -> bool {
+        let (port, address) = claim;
+        if address == ANY {
+            return used.iter().any(|c| c.0 == port);
+        }
+        let networks = &self.addresses[usize::from(address)].networks;
+        let mut members: Vec<u16> = networks.iter().flat_map(|n| self.members(n)).collect();
+        members.push(address);
+        !self.is_free(used, &members, port)
+    }
+
+    /// Whether the ports asked for could be handed out.
+    ///
+    /// # Errors
+    /// What is missing, as a metric's key.
+    pub(crate) fn can_offer(&self, used: &[Claim], asks: &[PortAsk], node: &Node) -> Result<(), String> {
+        let dynamic = asks.iter().filter(|a| a.value.is_none()).count();
+        let room = usize::from(self.max.saturating_sub(self.min)) + 1;
+        let reserved: usize = self.all_reserved().map(|(from, to)| usize::from(to - from) + 1).sum();
+        if dynamic == asks.len() && !self.broken && room > used.len() + reserved + dynamic {
+            let known = |a: &PortAsk| self.has_network(a.network(node));
+            return asks.iter().find(|a| !known(a)).map_or(Ok(()), |a| Err(no_address(a.network(node))));
+        }
+        self.offer(used, asks, node, &mut Rng::new(0)).map(|_| ())
+    }
+
+    fn all_reserved(&self) -> impl Iterator<Item = (u16, u16)> {
+        self.reserved.iter().chain(self.addresses.iter().flat_map(|a| &a.reserved)).copied()
+    }
+
+    /// Picks the ports asked for: static ones as they are, dynamic ones at random from the range.
+    ///
+    /// # Errors
+    /// What is missing, as a metric's key.
+    pub(crate) fn offer(
+        &self,
+        used: &[Claim],
+        asks: &[PortAsk],
+        node: &Node,
+        rng: &mut Rng,
+    ) -> Result<Vec<Offered>, String> {
+        if self.broken && !asks.is_empty() {
+            return Err("network: invalid reserved ports".to_owned());
+        }
+        let mut offers: Vec<Option<Offered>> = vec![None; asks.len()];
+        let mut now_used: Vec<Claim> = Vec::with_capacity(asks.len());
+        for dynamic in [false, true] {
+            for (ask, offer) in asks.iter().zip(&mut offers).filter(|(a, _)| a.value.is_none() == dynamic) {
+                let network = ask.network(node);
+                let members = self.members(network);
+                let Some(&first) = members.first() else { return Err(no_address(network)) };
+                let free = |port| self.is_free(used, &members, port) && !taken_by(&now_used, &members, port);
+                let value = match ask.value {
+                    Some(port) if ask.ignore_collision || free(port) => port,
+                    Some(port) => return Err(format!("network: reserved port collision {}={port}", ask.label)),
+                    None => self.pick(&free, rng).ok_or("network: dynamic port selection failed")?,
+                };
+                now_used.push((value, first));
+                *offer = Some(Offered {
+                    label: ask.label.clone(),
+                    value,
+                    to: if ask.to == -1 { i64::from(value) } else { ask.to },
+                    host_ip: self.addresses[usize::from(first)].ip.clone(),
+                    claim: (value, first),
+                });
+            }
+        }
+        Ok(offers.into_iter().flatten().collect())
+    }
+
+    fn pick(&self, free: &dyn Fn(u16) -> bool, rng: &mut Rng) -> Option<u16> {
+        let size = u64::from(self.max.checked_sub(self.min)?) + 1;
+        let mut draw = || self.min + u16::try_from(rng.below(size)).unwrap_or(0);
+        if let Some(port) = (0..DRAWS).map(|_| draw()).find(|port| free(*port)) {
+            return Some(port);
+        }
+        let from = draw();
+        (from..=self.max).chain(self.min..from).find(|port| free(*port))
+    }
+}
+
+fn no_address(network: &str) -> String {
+    format!("network: no addresses available for \"{network}\" network")
+}
+
+fn taken(used: &[Claim], members: &[u16], port: u16) -> bool {
+    let from = used.partition_point(|c| c.0 < port);
+    used[from..].iter().take_while(|c| c.0 == port).any(|c| c.1 == ANY || members.contains(&c.1))
+}
+
+/// Like [`taken`], over a list that is not sorted.
+fn taken_by(used: &[Claim], members: &[u16], port: u16) -> bool {
+    used.iter().any(|c| c.0 == port && members.contains(&c.1))
+}
+
+/// A port that a group asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PortAsk {
+    pub label: String,
+    /// `None` for a dynamic port.
+    pub value: Option<u16>,
+    pub to: i64,
+    pub host_network: Option<Target>,
+    pub ignore_collision: bool,
+}
+
+impl PortAsk {
+    /// The ports of a network block. A static port outside 1..65535 can be had nowhere; it is asked for
+    /// as port 0, which no node has free.
+    pub(crate) fn of(network: &NetworkResource) -> Vec<Self> {
+        let ask = |port: &Port, fixed: bool| Self {
+            label: port.label.clone(),
+            value: fixed.then(|| u16::try_from(port.value).unwrap_or(0)),
+            to: port.to,
+            host_network: match port.host_network.as_str() {
+                "" | DEFAULT_NETWORK => None,
+                name => Some(Target::parse(name)),
+            },
+            ignore_collision: port.ignore_collision,
+        };
+        let fixed = network.reserved_ports.iter().map(|p| ask(p, true));
+        fixed.chain(network.dynamic_ports.iter().map(|p| ask(p, false))).collect()
+    }
+
+    /// Name of the host network on this node; empty when the node lacks what it is named by.
+    pub(crate) fn network<'a>(&'a self, node: &'a Node) -> &'a str {
+        match &self.host_network {
+            None => DEFAULT_NETWORK,
+            Some(target) => target.resolve(node).unwrap_or(""),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::node::{NodeNetworkAddress, NodeNetworkResource, NodeResources};
+
+    fn node(reserved: &str) -> Node {
+        let address = |ip: &str, alias: &str| NodeNetworkAddress {
+            address: ip.into(),
+            alias: alias.into(),
+            ..NodeNetworkAddress::default()
+        };
+        let addresses = vec![address("10.0.0.1", "default"), address("::1", "default"), address("9.9.9.9", "public")];
+        let network = NodeNetworkResource { mode: "host".into(), addresses, ..NodeNetworkResource::default() };
+        let resources = NodeResources {
+            node_networks: vec![network],
+            min_dynamic_port: 100,
+            max_dynamic_port: 103,
+            ..NodeResources::default()
+        };
+        let mut node = Node { node_resources: Some(resources), ..Node::default() };
+        let mut own = model::node::NodeReservedResources::default();
+        own.networks.reserved_host_ports = reserved.into();
+        node.reserved_resources = Some(own);
+        node
+    }
+
+    fn ask(label: &str, value: Option<u16>, network: &str) -> PortAsk {
+        let host_network = (!network.is_empty()).then(|| Target::parse(network));
+        PortAsk { label: label.into(), value, to: -1, host_network, ignore_collision: false }
+    }
+
+    #[test]
+    fn a_static_port_is_free_once_per_host_network() {
+        let node = node("22");
+        let ports = NodePorts::of(&node);
+        let mut rng = Rng::new(1);
+        let first = ports.offer(&[], &[ask("http", Some(8080), "")], &node, &mut rng).unwrap();
+        assert_eq!((first[0].value, first[0].host_ip.as_str(), first[0].to), (8080, "10.0.0.1", 8080));
+        let used = [first[0].claim];
+        let again = ports.offer(&used, &[ask("http", Some(8080), "")], &node, &mut rng).unwrap_err();
+        assert_eq!(again, "network: reserved port collision http=8080");
+        assert!(ports.offer(&used, &[ask("http", Some(8080), "public")], &node, &mut rng).is_ok());
+        assert!(ports.offer(&[], &[ask("ssh", Some(22), "")], &node, &mut rng).is_err());
+        // rank-007
+        let absent = ports.offer(&[], &[ask("x", None, "private")], &node, &mut rng).unwrap_err();
+        assert_eq!(absent, "network: no addresses available for \"private\" network");
+    }
+
+    #[test]
+    fn dynamic_ports_come_from_the_range_until_it_is_full() {
+        let node = node("101");
+        let ports = NodePorts::of(&node);
+        let asks: Vec<_> = ["a", "b"].iter().map(|l| ask(l, None, "")).collect();
+        let got = ports.offer(&[(100, 0)], &asks, &node, &mut Rng::new(7)).unwrap();
+        let mut values: Vec<_> = got.iter().map(|o| o.value).collect();
+        values.sort_unstable();
+        assert_eq!(values, [102, 103]);
+        assert!(ports.can_offer(&[(100, 0)], &asks, &node).is_ok());
+        let full = ports.can_offer(&[(100, 0), (102, 1)], &asks, &node).unwrap_err();
+        assert_eq!(full, "network: dynamic port selection failed");
+    }
+
+    /// rank-006
+    #[test]
+    fn rank_006_a_node_whose_reserved_ports_cannot_be_read_gives_none() {
+        let node = node("80-,x");
+        let ports = NodePorts::of(&node);
+        assert!(ports.can_offer(&[], &[ask("a", None, "")], &node).is_err());
+        assert!(ports.can_offer(&[], &[], &node).is_ok());
+    }
+}

@@ -1,0 +1,65 @@
+//! The placement formulas. Each scorer gives a number or nothing; a node's score is the mean of the
+//! numbers given. Source: the compatible interface's formulas; vectors in the tests.
+
+use std::f64::consts::LN_10;
+
+use crate::fit::Amounts;
+
+/// Best value of the raw fit score.
+const FIT_MAX: f64 = 18.0;
+
+/// How full nodes are to be kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Fill a node before the next.
+    #[default]
+    Binpack,
+    /// Use the emptiest first.
+    Spread,
+}
+
+fn free_share(used: i64, capacity: i64) -> f64 {
+    if capacity <= 0 {
+        return 0.0;
+    }
+    // i64 -> f64 loses nothing below 2^53, far above any node.
+    #[allow(clippy::cast_precision_loss)]
+    let share = used as f64 / capacity as f64;
+    1.0 - share
+}
+
+/// Fit score from 0 to 1 of a node that holds `used` with the new allocation included.
+pub fn fit(algorithm: Algorithm, used: Amounts, capacity: Amounts) -> f64 {
+    let power = |used, capacity| (free_share(used, capacity) * LN_10).exp();
+    let total = power(used.cpu, capacity.cpu) + power(used.memory, capacity.memory);
+    let raw = match algorithm {
+        Algorithm::Binpack => 20.0 - total,
+        Algorithm::Spread => total - 2.0,
+    };
+    raw.clamp(0.0, FIT_MAX) / FIT_MAX
+}
+
+/// Pushes allocations of one group apart: `collisions` of them are there already, of `count` wanted.
+#[allow(clippy::cast_precision_loss)]
+pub fn anti_affinity(collisions: u32, count: usize) -> Option<f64> {
+    (collisions > 0).then(|| -(f64::from(collisions) + 1.0) / (count.max(1) as f64))
+}
+
+/// Share of the weight of the affinities that match, `None` when there are none.
+pub fn affinity(weights: impl Iterator<Item = (i64, bool)>) -> Option<f64> {
+    let (mut matched, mut all) = (0_i64, 0_i64);
+    for (weight, matches) in weights {
+        all = all.saturating_add(weight.saturating_abs());
+        if matches {
+            matched = matched.saturating_add(weight);
+        }
+    }
+    #[allow(clippy::cast_precision_loss)]
+    (all > 0).then(|| matched as f64 / all as f64)
+}
+
+/// Mean of what the scorers gave.
+#[allow(clippy::cast_precision_loss)]
+pub fn mean(given: &[f64]) -> f64 {
+    if given.is_empty() { 0.0 } else { given.iter().sum::<f64>() / given.len() as f64 }
+}

@@ -1,0 +1,154 @@
+//! The working copy of one scheduling pass: the fleet as it would be with what was decided so far, and
+//! how many allocations of the job each node would have.
+//!
+//! Every change is an [`Event`] in a journal. Placers (one per group) keep a cursor into it and re-score
+//! only the nodes that changed since they last looked, so that N placements cost N log M and not N·M.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fsm::State;
+use model::{AllocId, Allocation, Job, NodeId};
+
+use crate::fit::Held;
+use crate::fleet::{Fleet, Slot};
+use crate::score::Algorithm;
+
+/// Number of a group's name within one pass.
+pub(crate) type GroupNo = usize;
+
+/// Something on a node changed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Event {
+    pub slot: Slot,
+    pub group: GroupNo,
+    /// Change of the number of allocations of the group that are not terminal.
+    pub living: i64,
+}
+
+/// See the module's text.
+pub(crate) struct Work<'a> {
+    pub state: &'a State,
+    pub fleet: Fleet,
+    pub seed: u64,
+    pub suspects: &'a dyn Fn(&NodeId) -> bool,
+    pub algorithm: Algorithm,
+    pub oversubscription: bool,
+    /// All allocations of the job in state.
+    pub allocs: Vec<&'a Arc<Allocation>>,
+    pub events: Vec<Event>,
+    groups: Vec<String>,
+    /// Per slot: allocations of the job, and of each group, that are on the node.
+    of_job: Vec<u32>,
+    of_group: Vec<Vec<u32>>,
+    staged: BTreeMap<AllocId, Option<(Slot, Held)>>,
+}
+
+impl<'a> Work<'a> {
+    pub(crate) fn new(
+        state: &'a State,
+        fleet: &Fleet,
+        job: Option<&Job>,
+        allocs: Vec<&'a Arc<Allocation>>,
+        seed: u64,
+        suspects: &'a dyn Fn(&NodeId) -> bool,
+    ) -> Self {
+        let (algorithm, oversubscription) = settings(state, job);
+        let end = fleet.end();
+        let mut work = Self {
+            state,
+            fleet: fleet.clone(),
+            seed,
+            suspects,
+            algorithm,
+            oversubscription,
+            allocs,
+            events: Vec::new(),
+            groups: Vec::new(),
+            of_job: vec![0; end],
+            of_group: Vec::new(),
+            staged: BTreeMap::new(),
+        };
+        for group in job.iter().flat_map(|j| &j.task_groups) {
+            work.group(group.name());
+        }
+        for at in 0..work.allocs.len() {
+            let alloc = work.allocs[at];
+            if let Some(slot) = alloc.occupies_node().then(|| work.fleet.slot(&alloc.node_id)).flatten() {
+                let group = work.group(&alloc.task_group);
+                work.of_job[slot as usize] += 1;
+                work.of_group[group][slot as usize] += 1;
+            }
+        }
+        work
+    }
+
+    pub(crate) fn group(&mut self, name: &str) -> GroupNo {
+        self.groups.iter().position(|g| g == name).unwrap_or_else(|| {
+            self.groups.push(name.to_owned());
+            self.of_group.push(vec![0; self.fleet.end()]);
+            self.groups.len() - 1
+        })
+    }
+
+    pub(crate) fn of_job(&self, slot: Slot) -> u32 {
+        self.of_job[slot as usize]
+    }
+
+    pub(crate) fn of_group(&self, group: GroupNo, slot: Slot) -> u32 {
+        self.of_group[group][slot as usize]
+    }
+
+    /// The plan stops an allocation: what it holds is free for the rest of this plan.
+    pub(crate) fn stop(&mut self, alloc: &Allocation) {
+        if self.staged.contains_key(&alloc.id) {
+            return;
+        }
+        let group = self.group(&alloc.task_group);
+        let held = self.fleet.release(&alloc.id);
+        if let Some((slot, _)) = &held {
+            let slot = *slot as usize;
+            self.of_job[slot] = self.of_job[slot].saturating_sub(1);
+            self.of_group[group][slot] = self.of_group[group][slot].saturating_sub(1);
+        }
+        if let Some(slot) = self.fleet.slot(&alloc.node_id) {
+            self.events.push(Event { slot, group, living: -i64::from(!alloc.is_terminal()) });
+        }
+        self.staged.insert(alloc.id.clone(), held);
+    }
+
+    /// Takes a stop back, because nothing could be placed instead.
+    pub(crate) fn unstop(&mut self, alloc: &Allocation) {
+        let Some(held) = self.staged.remove(&alloc.id) else { return };
+        let group = self.group(&alloc.task_group);
+        if let Some((slot, held)) = held {
+            self.fleet.hold(slot, alloc.id.clone(), held);
+            self.of_job[slot as usize] += 1;
+            self.of_group[group][slot as usize] += 1;
+        }
+        if let Some(slot) = self.fleet.slot(&alloc.node_id) {
+            self.events.push(Event { slot, group, living: i64::from(!alloc.is_terminal()) });
+        }
+    }
+
+    /// The plan places an allocation.
+    pub(crate) fn place(&mut self, slot: Slot, group: GroupNo, id: AllocId, held: Held) {
+        self.fleet.hold(slot, id, held);
+        self.of_job[slot as usize] += 1;
+        self.of_group[group][slot as usize] += 1;
+        self.events.push(Event { slot, group, living: 1 });
+    }
+}
+
+/// The cluster's settings, with what the job's pool says otherwise.
+fn settings(state: &State, job: Option<&Job>) -> (Algorithm, bool) {
+    let config = state.scheduler_config();
+    let pool = job.and_then(|job| state.node_pool(job.node_pool())).and_then(|p| p.scheduler_configuration.as_ref());
+    let algorithm = pool.map(|p| p.scheduler_algorithm.as_str()).filter(|a| !a.is_empty());
+    let algorithm = match algorithm.unwrap_or(&config.scheduler_algorithm) {
+        "spread" => Algorithm::Spread,
+        _ => Algorithm::Binpack,
+    };
+    let oversubscription = pool.and_then(|p| p.memory_oversubscription_enabled);
+    (algorithm, oversubscription.unwrap_or(config.memory_oversubscription_enabled))
+}
