@@ -113,8 +113,7 @@ fn alloc_of_task(pid: i32, base: &Path, alias: &Path) -> Option<String> {
     if u32::try_from(pid).is_ok_and(|pid| pid == std::process::id()) {
         return None;
     }
-    let dir = procfs::environ(pid, "NOMAD_ALLOC_DIR")?;
-    first_below(Path::new(&dir), base, alias)
+    first_below(Path::new(procfs::Environ::of(pid).get("NOMAD_ALLOC_DIR")?), base, alias)
 }
 
 fn first_below(path: &Path, base: &Path, alias: &Path) -> Option<String> {

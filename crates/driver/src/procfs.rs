@@ -63,22 +63,34 @@ pub fn tree(pid: i32) -> Vec<Stat> {
     found
 }
 
-/// The children of this process. Falls back to a scan where the kernel has no `children` file.
-pub fn own_children() -> Vec<i32> {
+/// The children of this process.
+///
+/// A scan, and not the kernel's `children` file: that one may skip a child while its sibling exits.
+pub fn own_children() -> Vec<Stat> {
     let me = std::process::id();
-    match fs::read_to_string(format!("/proc/self/task/{me}/children")) {
-        Ok(text) => text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect(),
-        Err(_) => pids().into_iter().filter_map(stat).filter(|s| s.ppid.cast_unsigned() == me).map(|s| s.pid).collect(),
-    }
+    pids().into_iter().filter_map(stat).filter(|s| s.ppid.cast_unsigned() == me).collect()
 }
 
-/// One variable of the environment a process was started with.
-pub fn environ(pid: i32, name: &str) -> Option<String> {
-    let bytes = fs::read(format!("/proc/{pid}/environ")).ok()?;
-    bytes.split(|b| *b == 0).find_map(|entry| {
-        let text = std::str::from_utf8(entry).ok()?;
-        Some(text.strip_prefix(name)?.strip_prefix('=')?.to_owned())
-    })
+/// The environment a process was started with. Empty while it is being replaced by `exec`, once it is
+/// exiting, and when it is another user's.
+#[derive(Clone, Debug, Default)]
+pub struct Environ(Vec<u8>);
+
+impl Environ {
+    pub fn of(pid: i32) -> Self {
+        Self(fs::read(format!("/proc/{pid}/environ")).unwrap_or_default())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.split(|b| *b == 0).find_map(|entry| {
+            let text = std::str::from_utf8(entry).ok()?;
+            text.strip_prefix(name)?.strip_prefix('=')
+        })
+    }
 }
 
 /// The arguments a process was started with.

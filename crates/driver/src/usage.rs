@@ -37,7 +37,8 @@ fn from_cgroup(scope: &Scope, usage: &mut Usage) {
     match (scope.version, scope.dirs.as_slice()) {
         (Some(Version::V1), [_, memory, _]) => {
             let stat = fs::read_to_string(memory.join("memory.stat")).unwrap_or_default();
-            usage.rss_bytes = keyed(&stat, "rss").unwrap_or(usage.rss_bytes);
+            // The kernel counts in batches per processor: a small task may still read as nothing.
+            usage.rss_bytes = keyed(&stat, "rss").filter(|n| *n > 0).unwrap_or(usage.rss_bytes);
             usage.cache_bytes = keyed(&stat, "cache").unwrap_or(0);
             usage.swap_bytes = keyed(&stat, "swap").unwrap_or(0);
             let max = fs::read_to_string(memory.join("memory.max_usage_in_bytes")).unwrap_or_default();
@@ -46,7 +47,7 @@ fn from_cgroup(scope: &Scope, usage: &mut Usage) {
         (Some(Version::V2), [dir]) => {
             let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap_or_default();
             let stat = read("memory.stat");
-            usage.rss_bytes = keyed(&stat, "anon").unwrap_or(usage.rss_bytes);
+            usage.rss_bytes = keyed(&stat, "anon").filter(|n| *n > 0).unwrap_or(usage.rss_bytes);
             usage.cache_bytes = keyed(&stat, "file").unwrap_or(0);
             usage.swap_bytes = read("memory.swap.current").trim().parse().unwrap_or(0);
             usage.max_usage_bytes = read("memory.peak").trim().parse().unwrap_or(0);

@@ -45,6 +45,8 @@ struct Supervisor {
     buffer: Vec<u8>,
     idle_since: Instant,
     leaving: bool,
+    /// Nothing that descends from here is left: known from the last look at the children.
+    childless: bool,
 }
 
 pub(super) fn run(dir: &Path) -> io::Result<()> {
@@ -75,6 +77,7 @@ pub(super) fn run(dir: &Path) -> io::Result<()> {
         buffer: vec![0; BUFFER_BYTES],
         idle_since: Instant::now(),
         leaving: false,
+        childless: true,
     };
     while !supervisor.leaving {
         supervisor.turn()?;
@@ -289,7 +292,14 @@ impl Supervisor {
             let (pid, code, signal) = match waitid(Id::All, flags | WaitPidFlag::WNOWAIT) {
                 Ok(WaitStatus::Exited(pid, code)) => (pid, code, 0),
                 Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, 128 + signal as i32, signal as i32),
-                Ok(_) | Err(Errno::ECHILD) => return Ok(()),
+                Ok(_) => {
+                    self.childless = false;
+                    return Ok(());
+                }
+                Err(Errno::ECHILD) => {
+                    self.childless = true;
+                    return Ok(());
+                }
                 Err(Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
             };
@@ -349,14 +359,20 @@ impl Supervisor {
         let mains: Vec<i32> = self.tasks.iter().filter(|t| t.is_running()).map(|t| t.status.pid).collect();
         let name = &self.tasks[at].status.task;
         let mut found = false;
-        for pid in procfs::own_children() {
-            if mains.contains(&pid) || procfs::stat(pid).is_none_or(|s| s.zombie) {
+        if self.childless {
+            return false;
+        }
+        for child in procfs::own_children() {
+            if child.zombie || mains.contains(&child.pid) {
                 continue;
             }
-            if alone || procfs::environ(pid, "NOMAD_TASK_NAME").as_deref() == Some(name) {
+            let environ = procfs::Environ::of(child.pid);
+            if alone || environ.get("NOMAD_TASK_NAME") == Some(name) {
+                let _ = nix::sys::signal::kill(Pid::from_raw(child.pid), Signal::SIGKILL);
                 found = true;
-                let _ = nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
+            // In the middle of exec or exit it does not say whose it is: look again.
+            found |= environ.is_empty();
         }
         found
     }
