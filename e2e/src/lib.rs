@@ -1,1 +1,6 @@
-//! e2e
+//! The suite as a whole: the control plane in one process ([`plane`]), and, as a black box, the processes
+//! that `scripts/up` starts (in `tests/`).
+#![allow(clippy::unwrap_used)]
+
+pub mod nouns;
+pub mod plane;

@@ -1,0 +1,188 @@
+//! The control plane in one process: real services, listeners, certificates, gossip and files; nodes are
+//! played by the test.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::controller::{AllocNews, Beats, BeatsTaken};
+use client::active::Active;
+use client::replica::{NoObserver, Replica};
+use client::state::StateClient;
+use fsm::command::{AllocClientUpdate, Command, JobRegister};
+use fsm::{LeaseName, State, Table};
+use kit::pki::Authority;
+use kit::process::{Settings, Shutdown};
+use kit::shell::Shell;
+use model::{ClientStatus, EvalId, Index, Job, Node, NodeId, Role};
+
+pub const WITHIN: Duration = Duration::from_secs(30);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// A running control plane, and a caller with a gateway's certificate.
+pub struct Plane {
+    dir: tempfile::TempDir,
+    authority: Authority,
+    seed: SocketAddr,
+    running: Vec<(String, Shutdown, tokio::task::JoinHandle<()>)>,
+    pub shell: Shell,
+    pub state: StateClient,
+    pub replica: Replica,
+    pub controller: Active,
+    beating: Arc<std::sync::Mutex<Vec<NodeId>>>,
+}
+
+impl Plane {
+    /// One of each, and `schedulers` schedulers.
+    pub async fn start(schedulers: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::create(dir.path().join("ca"), "global").unwrap();
+        let seed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let settings = identity(&dir, &authority, seed, Role::Gateway, "test-gateway");
+        let shell = Shell::start(settings, Role::Gateway, Shutdown::new()).await.unwrap();
+        let state = StateClient::new(shell.http.clone(), shell.peers(), Role::Gateway);
+        let replica = shell.replica(&Table::ALL, Box::new(NoObserver));
+        let controller = Active::new(shell.http.clone(), replica.clone(), LeaseName::Controller);
+        let beating = Arc::default();
+        let mut plane = Self { dir, authority, seed, running: Vec::new(), shell, state, replica, controller, beating };
+        plane.run(Role::State, "state-0");
+        plane.run(Role::Broker, "broker-0");
+        plane.run(Role::Applier, "applier-0");
+        plane.run(Role::Controller, "controller-0");
+        for n in 0..schedulers {
+            plane.run(Role::Scheduler, &format!("scheduler-{n}"));
+        }
+        plane.keep_beating();
+        plane
+    }
+
+    /// Starts a service (again).
+    pub fn run(&mut self, role: Role, name: &str) {
+        let mut settings = identity(&self.dir, &self.authority, self.seed, role, name);
+        let shutdown = Shutdown::new();
+        let wish = shutdown.clone();
+        let seed = self.seed;
+        let task = tokio::spawn(async move {
+            match role {
+                Role::State => {
+                    settings.gossip_bind = seed;
+                    let config = state::Config { settings, bootstrap_expect: 1, ca_dir: None, snapshot_after: 8192 };
+                    state::run(config, wish).await.unwrap();
+                }
+                Role::Broker => broker::run(broker::Config { settings }, wish).await.unwrap(),
+                Role::Applier => applier::run(applier::Config { settings }, wish).await.unwrap(),
+                Role::Controller => controller::run(controller::Config { settings }, wish).await.unwrap(),
+                Role::Scheduler => scheduler::run(scheduler::Config { settings }, wish).await.unwrap(),
+                other => panic!("{other} is not run here"),
+            }
+        });
+        self.running.push((name.to_owned(), shutdown, task));
+    }
+
+    /// Ends a service without a word, as a crash would: its tasks stop where they are.
+    pub async fn crash(&mut self, name: &str) {
+        let at = self.running.iter().position(|(n, ..)| n == name).unwrap();
+        let (_, _, task) = self.running.remove(at);
+        task.abort();
+        let _ = task.await;
+    }
+
+    /// Ends a service in good order.
+    pub async fn stop(&mut self, name: &str) {
+        let at = self.running.iter().position(|(n, ..)| n == name).unwrap();
+        let (_, shutdown, task) = self.running.remove(at);
+        shutdown.request();
+        task.await.unwrap();
+    }
+
+    fn keep_beating(&self) {
+        let (controller, beating) = (self.controller.clone(), self.beating.clone());
+        let shutdown = self.shell.shutdown.clone();
+        tokio::spawn(async move {
+            while !shutdown.is_requested() {
+                let nodes = beating.lock().unwrap().clone();
+                let beats = Beats { gateway: "test-gateway".to_owned(), nodes, broken: Vec::new() };
+                let _: Result<BeatsTaken, _> = controller.post(api::controller::BEATS, &beats, WITHIN).await;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        });
+    }
+
+    /// Registers nodes, lets them beat, and waits until they are ready.
+    pub async fn nodes(&self, nodes: Vec<Node>) {
+        let ids: Vec<NodeId> = nodes.iter().map(|n| n.id.clone()).collect();
+        for node in nodes {
+            self.propose(Command::NodeRegister { node: Box::new(node), evals: Vec::new() }).await;
+        }
+        self.beating.lock().unwrap().extend(ids.iter().cloned());
+        self.until("nodes are ready", |state| ids.iter().all(|id| state.node(id).is_some_and(|n| n.is_ready()))).await;
+    }
+
+    /// The node falls silent.
+    pub fn silence(&self, id: &NodeId) {
+        self.beating.lock().unwrap().retain(|n| n != id);
+    }
+
+    pub async fn propose(&self, command: Command) -> Index {
+        self.state.propose(command, None, WITHIN).await.unwrap().0
+    }
+
+    /// Registers a job; the evaluation's id.
+    pub async fn register(&self, job: Job) -> EvalId {
+        let eval = crate::nouns::eval(&job);
+        let id = eval.id.clone();
+        let register = JobRegister { job, eval: Some(eval), submission: None, enforce_index: None };
+        self.propose(Command::JobRegister(Box::new(register))).await;
+        id
+    }
+
+    /// Says for every allocation that should run and is new that its tasks run.
+    pub async fn report_running(&self, state: &State) {
+        let updates: Vec<AllocClientUpdate> = state
+            .allocs()
+            .filter(|a| a.client_status == ClientStatus::Pending && a.desired_status == model::DesiredStatus::Run)
+            .map(|a| AllocClientUpdate {
+                id: a.id.clone(),
+                node_id: a.node_id.clone(),
+                client_status: ClientStatus::Running,
+                modify_time: client::clock::unix_nanos(),
+                ..AllocClientUpdate::default()
+            })
+            .collect();
+        if !updates.is_empty() {
+            let news = AllocNews { updates };
+            let _: Result<serde_json::Value, _> =
+                self.controller.post(api::controller::ALLOC_NEWS, &news, WITHIN).await;
+        }
+    }
+
+    /// Waits until the state is as wanted.
+    pub async fn until(&self, what: &str, wanted: impl Fn(&State) -> bool) -> Arc<State> {
+        let look = async {
+            let mut index = Index(0);
+            loop {
+                let state = self.replica.state();
+                if wanted(&state) {
+                    return state;
+                }
+                index = index.max(state.index());
+                self.replica.past(index, Duration::from_millis(500)).await;
+            }
+        };
+        match tokio::time::timeout(WITHIN, look).await {
+            Ok(state) => state,
+            Err(_) => panic!("not in time: {what}"),
+        }
+    }
+}
+
+fn identity(dir: &tempfile::TempDir, authority: &Authority, seed: SocketAddr, role: Role, name: &str) -> Settings {
+    let home = dir.path().join(name);
+    authority.write_identity(home.join("identity"), role, name, "global", DAY).unwrap();
+    Settings {
+        data_dir: home.join("data"),
+        identity_dir: home.join("identity"),
+        join: vec![seed.to_string()],
+        ..Settings::default()
+    }
+}
