@@ -84,7 +84,7 @@ impl Ticker {
             }
             Effect::Rescan => {
                 let state = self.replica.state();
-                self.shared.lock().resync(state.evals(), state.index(), now());
+                self.shared.lock().refill(state.evals(), now());
                 return;
             }
         };
