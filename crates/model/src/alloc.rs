@@ -272,7 +272,7 @@ pub struct TaskEvent {
     pub time: i64,
     pub message: String,
     pub display_message: String,
-    #[serde(with = "nil")]
+    #[serde(with = "crate::nil::object")]
     pub details: BTreeMap<String, String>,
     pub fails_task: bool,
     pub restart_reason: String,

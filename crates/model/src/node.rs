@@ -10,7 +10,6 @@ use crate::ids::AllocId;
 use crate::ids::Index;
 use crate::ids::NodeId;
 use crate::nil;
-use crate::nil::is_default;
 use crate::nil::object;
 use crate::resources::NetworkResource;
 use crate::status::Eligibility;
@@ -42,7 +41,7 @@ pub struct Node {
     pub node_class: String,
     pub node_pool: String,
     pub cgroup_parent: String,
-    #[serde(skip_serializing_if = "is_default")]
+    /// On the wire for older clients; what counts is `drain_strategy`.
     pub drain: bool,
     pub drain_strategy: Option<DrainStrategy>,
     pub scheduling_eligibility: Eligibility,
@@ -262,7 +261,7 @@ pub struct NodeEvent {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default, rename_all = "PascalCase")]
 pub struct DriverInfo {
-    #[serde(with = "nil")]
+    #[serde(with = "object")]
     pub attributes: BTreeMap<String, String>,
     pub detected: bool,
     pub healthy: bool,
@@ -377,7 +376,7 @@ pub struct NodeListStub {
     pub status_description: String,
     #[serde(with = "nil")]
     pub drivers: BTreeMap<String, DriverInfo>,
-    #[serde(with = "nil")]
+    #[serde(with = "object")]
     pub host_volumes: BTreeMap<String, HostVolumeInfo>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_resources: Option<NodeResources>,
