@@ -116,7 +116,7 @@ fn deprecated_input_is_warned_about() {
         "stop_after_client_disconnect",
         "prevent_reschedule_on_lost",
         "shutdown_delay",
-        "VaultGrace",
+        "vault_grace",
     ] {
         assert!(text.contains(word), "{word} in {text}");
     }

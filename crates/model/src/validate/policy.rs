@@ -28,9 +28,7 @@ pub(super) fn restart(policy: &RestartPolicy) -> Findings {
     let delay = policy.delay();
     let needed = i128::from(attempts) * i128::from(delay.0);
     found.when(needed > i128::from(interval.0), || {
-        format!(
-            "Nomad can't restart the TaskGroup {attempts} times in an interval of {interval} with a delay of {delay}"
-        )
+        format!("can't restart the TaskGroup {attempts} times in an interval of {interval} with a delay of {delay}")
     });
     found
 }
@@ -92,7 +90,7 @@ fn achievable(found: &mut Findings, policy: &ReschedulePolicy, function: &str) {
     found.when(made < attempts, || {
         let interval = policy.interval.unwrap_or_default();
         let cap = if function == "constant" { String::new() } else { format!(", delay ceiling {:?}", Nanos(clamp(most)).to_string()) };
-        format!("Nomad can only make {made} attempts in {interval} with initial delay {delay} and delay function {function:?}{cap}")
+        format!("can only make {made} attempts in {interval} with initial delay {delay} and delay function {function:?}{cap}")
     });
 }
 

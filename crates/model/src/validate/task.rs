@@ -50,7 +50,7 @@ fn times(task: &Task, group: &TaskGroup, job: &Job, found: &mut Findings) {
     found.when(kill.0 < 0, || "KillTimeout must be a positive value".into());
     let progress = group.update.as_ref().map(|update| update.progress_deadline()).unwrap_or_default();
     found.when(job.kind() == Some(JobKind::Service) && progress.0 > 0 && kill > progress, || {
-        format!("KillTimout ({kill}) longer than the group's ProgressDeadline ({progress})")
+        format!("KillTimeout ({kill}) longer than the group's ProgressDeadline ({progress})")
     });
     found.when(task.shutdown_delay.0 < 0, || "ShutdownDelay must be a positive value".into());
 }

@@ -8,7 +8,7 @@ use crate::task::{Task, WorkloadIdentity};
 pub(super) fn warnings(job: &Job) -> Vec<String> {
     let mut out = Vec::new();
     if job.periodic.as_ref().is_some_and(|periodic| periodic.spec.as_deref().is_some_and(|spec| !spec.is_empty())) {
-        out.push("cron is deprecated and may be removed in a future release. Use crons instead".to_owned());
+        out.push("cron is deprecated, use crons instead".to_owned());
     }
     let groups_with = |wanted: fn(&TaskGroup) -> bool| job.task_groups.iter().filter(|group| wanted(group)).count();
     let canaries = groups_with(|group| group.update.as_ref().is_some_and(|update| update.canary() > 0));
@@ -29,7 +29,7 @@ fn of_group(group: &TaskGroup) -> Findings {
     let mut found = Findings::default();
     let (parallel, count) = (group.update.as_ref().map_or(0, |update| update.max_parallel()), group.count());
     found.when(parallel > count && count > 1, || {
-        format!("Update max parallel count is greater than task group count ({parallel} > {count}). A destructive change would result in the simultaneous replacement of all allocations.")
+        format!("Update max parallel count is greater than task group count ({parallel} > {count})")
     });
     for (set, old, new) in [
         (group.max_client_disconnect.is_some(), "max_client_disconnect", "disconnect.lost_after"),
@@ -43,7 +43,7 @@ fn of_group(group: &TaskGroup) -> Findings {
         found.when(set, || format!("{old} is deprecated and ignored. Use {new} instead"));
     }
     found.when(group.networks.iter().any(|network| network.mbits.unwrap_or(0) > 0), || {
-        "mbits has been deprecated as of Nomad 0.12.0. Please remove mbits from the network block".into()
+        "mbits has been deprecated and is ignored, remove it from the network block".into()
     });
     found.when(!group.services.is_empty() && group.shutdown_delay.is_none_or(|delay| delay.0 == 0), || {
         "group has services but no shutdown_delay set; requests may still arrive while its tasks are being stopped"
@@ -60,14 +60,14 @@ fn of_group(group: &TaskGroup) -> Findings {
 fn of_task(task: &Task, found: &mut Findings) {
     if let Some(resources) = &task.resources {
         found.when(resources.iops.unwrap_or(0) > 0, || {
-            "IOPS has been deprecated as of Nomad 0.9.0. Please remove IOPS from resource block.".into()
+            "iops is deprecated and ignored, remove it from the resources block".into()
         });
         found.when(!resources.networks.is_empty(), || {
-            "task network resources have been deprecated as of Nomad 0.12.0. Please configure networking via group network block.".into()
+            "network in resources is deprecated, use the network block of the group".into()
         });
     }
     found.when(task.templates.iter().any(|one| one.vault_grace.is_some_and(|grace| grace.0 != 0)), || {
-        "VaultGrace has been deprecated as of Nomad 0.11 and ignored since Vault 0.5. Please remove VaultGrace / vault_grace from template block.".into()
+        "vault_grace is deprecated and ignored, remove it from the template block".into()
     });
     found.when(!task.services.is_empty() && task.shutdown_delay.0 == 0, || {
         "task has services but no shutdown_delay set; requests may still arrive while it is being stopped".into()
@@ -81,12 +81,12 @@ fn of_task(task: &Task, found: &mut Findings) {
 fn identity(one: &WorkloadIdentity) -> Vec<&'static str> {
     let mut texts = Vec::new();
     match one.audience.len() {
-        0 => texts.push("identities without an audience are insecure"),
+        0 => texts.push("an identity without an audience is accepted by anyone"),
         1 => {}
-        _ => texts.push("while multiple audiences are allowed, it is more secure to use 1 audience per identity"),
+        _ => texts.push("an identity with several audiences lets each of them act as the others see it"),
     }
     if one.ttl.0 == 0 {
-        texts.push("identities without an expiration are insecure");
+        texts.push("an identity without a ttl never expires");
     }
     texts
 }
