@@ -60,6 +60,22 @@ fn no_certificate() -> Response {
     refusal(Code::Unauthenticated, "a certificate of this cluster is required")
 }
 
+/// A handler's way to say no: answers with the code's status and the body as JSON.
+#[derive(Clone, Debug)]
+pub struct Refused(pub ErrorBody);
+
+impl Refused {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self(ErrorBody::new(code, message))
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        refusal_body(self.0.code().status(), &self.0)
+    }
+}
+
 /// Lets only callers of these roles through.
 pub fn require(roles: &'static [Role]) -> Require {
     Require { roles }

@@ -153,7 +153,7 @@ impl Applier {
 struct Checked {
     plans: Vec<Plan>,
     repicked: Vec<Repicked>,
-    answers: Vec<(usize, oneshot::Sender<Result<Vec<PlanResult>, NotActive>>)>,
+    answers: Vec<(usize, Answer)>,
     entry: u64,
 }
 

@@ -4,9 +4,8 @@ use api::applier::{PlansSubmitted, SubmitPlans};
 use api::{Code, ErrorBody};
 use axum::Json;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::response::{IntoResponse, Response};
 use client::lease::LeaseKeeper;
-use kit::guard::{refusal_body, require};
+use kit::guard::{Refused, require};
 use model::Role;
 use tokio::sync::{mpsc, oneshot};
 use utoipa_axum::router::OpenApiRouter;
@@ -31,14 +30,6 @@ pub fn router() -> OpenApiRouter<App> {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
 }
 
-struct Refused(ErrorBody);
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        refusal_body(self.0.code().status(), &self.0)
-    }
-}
-
 /// Submit plans
 ///
 /// They are checked in order, each against all before it, and committed together with whatever else is
@@ -52,21 +43,20 @@ impl IntoResponse for Refused {
         (status = 429, description = "Too many submissions are waiting", body = ErrorBody),
         (status = 503, description = "Not the active applier; nothing was done", body = ErrorBody)))]
 async fn submit_plans(State(app): State<App>, Json(body): Json<SubmitPlans>) -> Result<Json<PlansSubmitted>, Refused> {
-    let refused = |code, message: &str| Refused(ErrorBody::new(code, message));
     if app.lease.current().is_none() {
-        return Err(refused(Code::NotActive, "this applier is not the active one"));
+        return Err(Refused::new(Code::NotActive, "this applier is not the active one"));
     }
     let placed: usize = body.plans.iter().map(placements).sum();
     if body.plans.len() > PLANS_PER_COMMAND_MAX || placed > PLACEMENTS_PER_COMMAND_MAX {
-        return Err(refused(Code::TooLarge, "more plans or placements than one command may carry"));
+        return Err(Refused::new(Code::TooLarge, "more plans or placements than one command may carry"));
     }
     let (answer, answered) = oneshot::channel();
     app.submit
         .try_send(Submission { plans: body.plans, answer })
-        .map_err(|_| refused(Code::TooMany, "too many plans are waiting"))?;
+        .map_err(|_| Refused::new(Code::TooMany, "too many plans are waiting"))?;
     match answered.await {
         Ok(Ok(results)) => Ok(Json(PlansSubmitted { results })),
-        Ok(Err(_)) => Err(refused(Code::NotActive, "this applier is not the active one")),
-        Err(_) => Err(refused(Code::NotReady, "the applier is shutting down")),
+        Ok(Err(_)) => Err(Refused::new(Code::NotActive, "this applier is not the active one")),
+        Err(_) => Err(Refused::new(Code::NotReady, "the applier is shutting down")),
     }
 }

@@ -16,7 +16,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use client::state::new_uuid;
-use kit::guard::{refusal_body, require};
+use kit::guard::{Refused, require};
 use kit::process::Shutdown;
 use model::Role;
 use queue::{Kind, QueueError, SessionId};
@@ -52,23 +52,14 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(OpenApiRouter::new().routes(routes!(stats)).layer(require(READERS)))
 }
 
-pub struct Refused(ErrorBody);
-
-impl From<QueueError> for Refused {
-    fn from(error: QueueError) -> Self {
-        let code = match error {
-            QueueError::NotActive => Code::NotActive,
-            QueueError::TooManySessions => Code::TooMany,
-            QueueError::UnknownSession | QueueError::NotOutstanding | QueueError::TokenMismatch => Code::StaleDelivery,
-        };
-        Self(ErrorBody::new(code, error.to_string()))
-    }
-}
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        refusal_body(self.0.code().status(), &self.0)
-    }
+/// The answer to a worker's call that the queue refuses.
+fn refusal(error: QueueError) -> Refused {
+    let code = match error {
+        QueueError::NotActive => Code::NotActive,
+        QueueError::TooManySessions => Code::TooMany,
+        QueueError::UnknownSession | QueueError::NotOutstanding | QueueError::TokenMismatch => Code::StaleDelivery,
+    };
+    Refused::new(code, error.to_string())
 }
 
 /// Ends the session when the stream is dropped, however that comes about.
@@ -98,7 +89,7 @@ impl Drop for Open {
 async fn open_session(State(app): State<App>, Json(open): Json<SessionOpen>) -> Result<Response, Refused> {
     let name = new_uuid();
     let session = SessionId::from(name.as_str());
-    app.shared.lock().session_open(&session, now())?;
+    app.shared.lock().session_open(&session, now()).map_err(refusal)?;
     tracing::info!(worker = open.name, session = name, "worker's session opened");
     let guard = Open { shared: Arc::clone(&app.shared), session };
     let first = serde_json::to_string(&SessionOpened { session: name }).unwrap_or_default() + "\n";
@@ -126,7 +117,7 @@ async fn open_session(State(app): State<App>, Json(open): Json<SessionOpen>) -> 
         (status = 409, description = "The session is not open: open another", body = ErrorBody),
         (status = 503, description = "Not the active broker", body = ErrorBody)))]
 async fn beat(State(app): State<App>, Json(beat): Json<SessionBeat>) -> Result<StatusCode, Refused> {
-    app.shared.lock().beat(&SessionId::from(beat.session.as_str()), now())?;
+    app.shared.lock().beat(&SessionId::from(beat.session.as_str()), now()).map_err(refusal)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -148,7 +139,7 @@ async fn dequeue(State(app): State<App>, Json(ask): Json<Dequeue>) -> Result<Jso
         let woken = app.shared.work.notified();
         tokio::pin!(woken);
         woken.as_mut().enable();
-        let found = app.shared.lock().dequeue(&session, &kinds, ask.max, now())?;
+        let found = app.shared.lock().dequeue(&session, &kinds, ask.max, now()).map_err(refusal)?;
         if !found.is_empty() || Instant::now() >= deadline || app.shutdown.is_requested() {
             let deliver =
                 |d: queue::Delivery| Delivered { eval: (*d.eval).clone(), token: d.token, wait_index: d.wait_index };
@@ -189,7 +180,7 @@ async fn verdicts(State(app): State<App>, Json(given): Json<Verdicts>) -> Result
         }
     }
     app.shared.wake();
-    first_error.map_or(Ok(StatusCode::NO_CONTENT), |error| Err(error.into()))
+    first_error.map_or(Ok(StatusCode::NO_CONTENT), |error| Err(refusal(error)))
 }
 
 /// Numbers

@@ -7,8 +7,7 @@ use api::{Code, ErrorBody};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use kit::guard::{refusal_body, require};
+use kit::guard::{Refused, require};
 use model::{NodeStatus, Role};
 use tokio::sync::{mpsc, oneshot};
 use utoipa_axum::router::OpenApiRouter;
@@ -30,18 +29,6 @@ pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(beats)).routes(routes!(alloc_news)).layer(require(GATEWAYS))
 }
 
-struct Refused(ErrorBody);
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        refusal_body(self.0.code().status(), &self.0)
-    }
-}
-
-fn refused(code: Code, message: &str) -> Refused {
-    Refused(ErrorBody::new(code, message))
-}
-
 /// Beats
 ///
 /// Signs of life of nodes, and broken streams.
@@ -54,7 +41,7 @@ fn refused(code: Code, message: &str) -> Refused {
 async fn beats(State(app): State<App>, Json(beats): Json<Beats>) -> Result<Json<BeatsTaken>, Refused> {
     let controller = &app.controller;
     if controller.active().await.is_none() {
-        return Err(refused(Code::NotActive, "this controller is not the active one"));
+        return Err(Refused::new(Code::NotActive, "this controller is not the active one"));
     }
     let state = controller.replica.state();
     let mut unknown = Vec::new();
@@ -98,9 +85,9 @@ async fn alloc_news(State(app): State<App>, Json(news): Json<AllocNews>) -> Resu
     let (done, committed) = oneshot::channel();
     app.news
         .try_send(News { updates: news.updates, done })
-        .map_err(|_| refused(Code::TooMany, "too much news of allocations is waiting"))?;
+        .map_err(|_| Refused::new(Code::TooMany, "too much news of allocations is waiting"))?;
     match committed.await {
         Ok(true) => Ok(StatusCode::NO_CONTENT),
-        _ => Err(refused(Code::NotActive, "the news was not committed, send it again")),
+        _ => Err(Refused::new(Code::NotActive, "the news was not committed, send it again")),
     }
 }

@@ -6,10 +6,9 @@ use api::scheduler::{DryRun, DryRunResult};
 use api::{Code, ErrorBody};
 use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
 use client::replica::Replica;
 use client::state::new_uuid;
-use kit::guard::{refusal_body, require};
+use kit::guard::{Refused, require};
 use model::{Evaluation, Job, Role};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -29,14 +28,6 @@ pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(dry_run)).layer(require(GATEWAYS))
 }
 
-struct Refused(ErrorBody);
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        refusal_body(self.0.code().status(), &self.0)
-    }
-}
-
 /// Dry run
 ///
 /// What registering the job would do, from the scheduler's present view. Nothing is changed.
@@ -48,7 +39,7 @@ impl IntoResponse for Refused {
         (status = 503, description = "The replica has not caught up", body = ErrorBody)))]
 async fn dry_run(State(app): State<App>, Json(ask): Json<DryRun>) -> Result<Json<DryRunResult>, Refused> {
     let reached = app.replica.reached(ask.wait_index, CATCH_UP).await;
-    reached.map_err(|e| Refused(ErrorBody::new(Code::NotReady, e.to_string())))?;
+    reached.map_err(|e| Refused::new(Code::NotReady, e.to_string()))?;
     let view = app.views.load_full();
     let result = tokio::task::block_in_place(|| {
         let request = placement::Request {

@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use client::http::{Call, Http, Target};
 use client::peers::Peers;
-use kit::guard::{Peer, refusal_body, require};
+use kit::guard::{Peer, Refused, require};
 use model::{Index, Role, Term};
 use raft::{ProposeError, Verb};
 use serde::Deserialize;
@@ -92,22 +92,9 @@ fn limit(bytes: usize) -> axum::extract::DefaultBodyLimit {
     axum::extract::DefaultBodyLimit::max(bytes)
 }
 
-/// An answer that says no.
-pub struct Refused(ErrorBody);
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        refusal_body(self.0.code().status(), &self.0)
-    }
-}
-
-fn refused(code: Code, message: impl Into<String>) -> Refused {
-    Refused(ErrorBody::new(code, message))
-}
-
 impl App {
     fn running(&self) -> Result<Running, Refused> {
-        self.server.get().ok_or_else(|| refused(Code::NotReady, "raft is not running on this server"))
+        self.server.get().ok_or_else(|| Refused::new(Code::NotReady, "raft is not running on this server"))
     }
 
     /// Address of a state server by its name.
@@ -126,10 +113,11 @@ impl App {
     /// Hands a call to the leader as it is; `leader` as raft told.
     async fn forward(&self, leader: Option<raft::Peer>, headers: &HeaderMap, call: Call) -> Result<Response, Refused> {
         if headers.contains_key(FORWARDED) {
-            return Err(refused(Code::NoLeader, "this server is not the leader any more"));
+            return Err(Refused::new(Code::NoLeader, "this server is not the leader any more"));
         }
-        let leader = leader.ok_or_else(|| refused(Code::NoLeader, "no leader is known"))?;
-        let addr = self.address(&leader).ok_or_else(|| refused(Code::NoLeader, "the leader's address is not known"))?;
+        let leader = leader.ok_or_else(|| Refused::new(Code::NoLeader, "no leader is known"))?;
+        let addr =
+            self.address(&leader).ok_or_else(|| Refused::new(Code::NoLeader, "the leader's address is not known"))?;
         let target = Target::new(addr, Role::State).named(leader.name.as_str());
         let call = call.header(FORWARDED, HeaderValue::from_static("1"));
         match self.http.call(&target, call).await {
@@ -144,9 +132,9 @@ impl App {
                 Err(Refused(ErrorBody { code: body.code, message: body.message, retry_after_ms: body.retry_after_ms }))
             }
             Err(error) if error.outcome() == client::error::Outcome::NotSent => {
-                Err(refused(Code::NoLeader, "the leader cannot be reached"))
+                Err(Refused::new(Code::NoLeader, "the leader cannot be reached"))
             }
-            Err(_) => Err(refused(Code::UnknownOutcome, "the leader did not answer")),
+            Err(_) => Err(Refused::new(Code::UnknownOutcome, "the leader did not answer")),
         }
     }
 }
@@ -171,9 +159,9 @@ struct Proposer {
         (status = 504, description = "Whether it was done is not known", body = ErrorBody)))]
 async fn propose(State(app): State<App>, peer: Peer, headers: HeaderMap, body: Bytes) -> Result<Response, Refused> {
     let parsed: Proposer =
-        serde_json::from_slice(&body).map_err(|e| refused(Code::BadRequest, format!("not a command: {e}")))?;
+        serde_json::from_slice(&body).map_err(|e| Refused::new(Code::BadRequest, format!("not a command: {e}")))?;
     if peer.role != Role::State && parsed.proposer != peer.role {
-        return Err(refused(Code::Forbidden, format!("a {} may not speak for a {}", peer.role, parsed.proposer)));
+        return Err(Refused::new(Code::Forbidden, format!("a {} may not speak for a {}", peer.role, parsed.proposer)));
     }
     let running = app.running()?;
     match running.raft.propose(body.clone()).await {
@@ -198,7 +186,7 @@ fn propose_error(error: &ProposeError) -> Refused {
         ProposeError::Unknown(_) => Code::UnknownOutcome,
         ProposeError::TooLarge { .. } => Code::TooLarge,
     };
-    refused(code, error.to_string())
+    Refused::new(code, error.to_string())
 }
 
 /// Read index
@@ -215,7 +203,7 @@ async fn read_index(State(app): State<App>, headers: HeaderMap) -> Result<Respon
             let mut applied = running.machine.applied_index();
             let reached = tokio::time::timeout(FORWARD, applied.wait_for(|at| *at >= Index(index))).await;
             if !matches!(reached, Ok(Ok(_))) {
-                return Err(refused(Code::NotReady, "the leader has not applied its own log in time"));
+                return Err(Refused::new(Code::NotReady, "the leader has not applied its own log in time"));
             }
             // Entries without a command have no line in the feed: name the last one that has.
             let read = ReadIndex { index: running.machine.feed().last() };
@@ -260,18 +248,18 @@ async fn feed(State(app): State<App>, Query(query): Query<FeedQuery>) -> Result<
         && *theirs != ours
     {
         tracing::error!(index = after.get(), "a follower's copy differs from ours");
-        return Err(refused(Code::Gone, "the follower's copy differs"));
+        return Err(Refused::new(Code::Gone, "the follower's copy differs"));
     }
     let body = Body::from_stream(stream::feed(feed, after, query.epoch, tables, app.shutdown.clone()));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
 
 fn tables(names: Option<&str>) -> Result<TableSet, Refused> {
-    TableSet::parse(names.unwrap_or_default()).ok_or_else(|| refused(Code::BadRequest, "unknown table"))
+    TableSet::parse(names.unwrap_or_default()).ok_or_else(|| Refused::new(Code::BadRequest, "unknown table"))
 }
 
 fn gone(error: &FeedError) -> Refused {
-    refused(Code::Gone, error.to_string())
+    Refused::new(Code::Gone, error.to_string())
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -293,7 +281,7 @@ async fn snapshot(State(app): State<App>, Query(query): Query<SnapshotQuery>) ->
     let tables = tables(query.tables.as_deref())?;
     let state = running.machine.state();
     if state.cluster().epoch.is_empty() {
-        return Err(refused(Code::NotReady, "this server has no state yet"));
+        return Err(Refused::new(Code::NotReady, "this server has no state yet"));
     }
     let body = Body::from_stream(stream::snapshot(state, tables));
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response())
@@ -357,19 +345,19 @@ async fn raft_rpc(
     let running = app.running()?;
     let answer = if verb == "snapshot" {
         let header = headers.get(SNAPSHOT_HEADER).and_then(|v| v.to_str().ok()).and_then(base64_bytes);
-        let header = header.ok_or_else(|| refused(Code::BadRequest, "snapshot header is missing"))?;
+        let header = header.ok_or_else(|| Refused::new(Code::BadRequest, "snapshot header is missing"))?;
         running.raft.handle_snapshot(header.into(), body.into_data_stream()).await
     } else {
         let verb = Verb::ALL.into_iter().find(|v| v.as_str() == verb);
-        let verb = verb.ok_or_else(|| refused(Code::NotFound, "unknown raft message"))?;
+        let verb = verb.ok_or_else(|| Refused::new(Code::NotFound, "unknown raft message"))?;
         let body = axum::body::to_bytes(body, RAFT_BYTES_MAX).await;
-        let body = body.map_err(|_| refused(Code::TooLarge, "raft message is too large or broke off"))?;
+        let body = body.map_err(|_| Refused::new(Code::TooLarge, "raft message is too large or broke off"))?;
         running.raft.handle(verb, body).await
     };
     match answer {
         Ok(bytes) => Ok(bytes.into_response()),
-        Err(raft::Error::Malformed(what)) => Err(refused(Code::BadRequest, what)),
-        Err(error) => Err(refused(Code::NotReady, error.to_string())),
+        Err(raft::Error::Malformed(what)) => Err(Refused::new(Code::BadRequest, what)),
+        Err(error) => Err(Refused::new(Code::NotReady, error.to_string())),
     }
 }
 
@@ -399,10 +387,10 @@ async fn change_peers(
         Ok(()) => Ok(StatusCode::NO_CONTENT.into_response()),
         Err(raft::Error::NotLeader { leader }) => {
             let call = Call::post(api::state::RAFT_PEERS, FORWARD).json(&change);
-            let call = call.map_err(|e| refused(Code::BadRequest, e.to_string()))?;
+            let call = call.map_err(|e| Refused::new(Code::BadRequest, e.to_string()))?;
             app.forward(leader, &headers, call).await
         }
-        Err(error) => Err(refused(Code::Conflict, error.to_string())),
+        Err(error) => Err(Refused::new(Code::Conflict, error.to_string())),
     }
 }
 
@@ -421,11 +409,13 @@ async fn sign(State(app): State<App>, peer: Peer, Json(request): Json<SignReques
     let own = request.role == peer.role && request.name == peer.name;
     let vouched = peer.role == Role::Operator || peer.role == Role::Gateway && request.role == Role::Agent;
     if !own && !vouched {
-        return Err(refused(Code::Forbidden, "a certificate is signed for the caller's own name only"));
+        return Err(Refused::new(Code::Forbidden, "a certificate is signed for the caller's own name only"));
     }
-    let signer =
-        app.signer.as_ref().ok_or_else(|| refused(Code::NotReady, "this server does not have the authority's key"))?;
-    let certificate = signer.sign(&request).map_err(|e| refused(Code::BadRequest, e.to_string()))?;
+    let signer = app
+        .signer
+        .as_ref()
+        .ok_or_else(|| Refused::new(Code::NotReady, "this server does not have the authority's key"))?;
+    let certificate = signer.sign(&request).map_err(|e| Refused::new(Code::BadRequest, e.to_string()))?;
     tracing::info!(role = %request.role, name = request.name, "certificate signed");
     Ok(Json(Signed { certificate }))
 }
