@@ -255,8 +255,10 @@ impl<'a> Decoder<'a> {
         let mut map = Wire::new();
         for attribute in &at.body.attributes {
             match self.evaluator.eval(&attribute.value, scope) {
-                Ok(value) if !self.emit(value.weight() + attribute.name.len() as u64, attribute.span) => drop(value),
                 Ok(value) => {
+                    if !self.emit(value.weight() + attribute.name.len() as u64, attribute.span) {
+                        return map;
+                    }
                     let outcome =
                         if value.is_null() { Err(format!("{} required", to.name())) } else { typed(&value, &to) };
                     if let Some(json) = self.keep(outcome.map_err(|why| unsuitable(&attribute.value, &why))) {

@@ -34,4 +34,4 @@ pub const BCRYPT_COST: u32 = 12;
 /// Findings reported for one parse.
 pub const DIAGNOSTICS: usize = 100;
 /// Bytes of one compiled regular expression.
-pub const REGEX_BYTES: usize = 1024 * 1024;
+pub const REGEX_BYTES: usize = 256 * 1024;

@@ -60,7 +60,10 @@ pub(crate) fn template(file: u32, text: &str, base: usize) -> Fallible<Kind> {
 
 /// What the parser complained about, in the reference's words.
 fn grammar_problem(file: u32, text: &str, error: &hcl_edit::parser::Error) -> Box<Problem> {
-    let offset = error.location().offset().min(text.len());
+    let mut offset = error.location().offset().min(text.len());
+    while !text.is_char_boundary(offset) {
+        offset -= 1;
+    }
     let rest = text.get(offset..).unwrap_or_default();
     let width = rest.chars().next().map_or(0, char::len_utf8);
     let at = Span::new(file, offset, offset + width);
@@ -80,14 +83,6 @@ fn grammar_problem(file: u32, text: &str, error: &hcl_edit::parser::Error) -> Bo
         return Problem::error(at, "Too deeply nested", format!("The parser allows {}.", after(message, "expected ")));
     }
     if message.starts_with("invalid block body") {
-        let line = text[..offset].rfind('\n').map_or(0, |n| n + 1);
-        let line = &text[line..offset];
-        if let Some(open) = line.rfind('{') {
-            let name = line[open + 1..].trim();
-            if !name.is_empty() && !name.contains('=') && rest.starts_with(['{', '"']) {
-                return scan::one_line_block(Span::new(file, offset - name.len() - 1, offset + 1), name);
-            }
-        }
         return Problem::error(
             at,
             "Invalid single-argument block definition",

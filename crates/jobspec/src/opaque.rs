@@ -16,8 +16,10 @@ pub(crate) fn body(decoder: &mut Decoder<'_>, body: &ast::Body, scope: &Scope<'_
     let mut wire = Map::new();
     for attribute in &body.attributes {
         match decoder.evaluator.eval(&attribute.value, scope) {
-            Ok(value) if !decoder.emit(value.weight() + attribute.name.len() as u64, attribute.span) => drop(value),
             Ok(value) => {
+                if !decoder.emit(value.weight() + attribute.name.len() as u64, attribute.span) {
+                    return wire;
+                }
                 let json = to_json(&value);
                 let literal = matches!(attribute.value.kind, Kind::Object(_)) && !attribute.from_json;
                 wire.insert(attribute.name.clone(), if literal { Json::Array(vec![json]) } else { json });

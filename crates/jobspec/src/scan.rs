@@ -171,6 +171,9 @@ impl<'a> Scan<'a> {
             }
             [b'{', ..] => {
                 let open = self.brace_kind();
+                if open == Open::Block {
+                    self.check_one_line(start)?;
+                }
                 self.push(open, start, 1)?;
                 self.token(b'{', 1);
             }
@@ -342,10 +345,10 @@ impl<'a> Scan<'a> {
         )
     }
 
-    /// Refuses `name { inner "label" …` on one line, as soon as its label begins.
-    fn check_one_line(&self, quote: usize) -> Fallible<()> {
+    /// Refuses `name { inner "label" …` and `name { inner {` on one line, as soon as that is clear.
+    fn check_one_line(&self, next: usize) -> Fallible<()> {
         let Some(Frame { open: Open::Block, at, .. }) = self.stack.last() else { return Ok(()) };
-        let between = &self.text[*at + 1..quote];
+        let between = &self.text[*at + 1..next];
         let name = between.trim();
         let is_name = name.starts_with(|c: char| c.is_alphabetic() || c == '_')
             && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
@@ -353,7 +356,7 @@ impl<'a> Scan<'a> {
             return Ok(());
         }
         let start = *at + 1 + (between.len() - between.trim_start().len());
-        Err(one_line_block(self.span(start, quote + 1), name))
+        Err(one_line_block(self.span(start, next + 1), name))
     }
 
     fn finish(&self) -> Fallible<()> {

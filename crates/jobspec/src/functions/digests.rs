@@ -106,8 +106,11 @@ fn bcrypt(cx: &Context<'_>, args: &[Value]) -> Outcome {
         return Err(Failure::Argument(0, "must be at most 72 bytes".to_owned()));
     }
     // About 40 µs per unit of work at cost 4, doubling with each step.
-    cx.charge(1u64 << (cost + 13))?;
-    let salt = random(cx);
+    cx.charge(1u64 << (cost + 14))?;
+    Ok(Value::string(bcrypt_hash(cost, random(cx), password)))
+}
+
+fn bcrypt_hash(cost: u32, salt: [u8; 16], password: &str) -> String {
     let mut key = password.as_bytes().to_vec();
     key.push(0);
     key.truncate(72);
@@ -127,5 +130,24 @@ fn bcrypt(cx: &Context<'_>, args: &[Value]) -> Outcome {
     }
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).take(23).collect();
     let coder = GeneralPurpose::new(&BCRYPT, NO_PAD);
-    Ok(Value::string(format!("$2a${cost:02}${}{}", coder.encode(salt), coder.encode(bytes))))
+    format!("$2a${cost:02}${}{}", coder.encode(salt), coder.encode(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Source: the test vectors of the crypt_blowfish implementation.
+    #[test]
+    fn password_hashes_equal_the_published_ones() {
+        for (password, hash) in [
+            ("U*U", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"),
+            ("U*U*", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.VGOzA784oUp/Z0DY336zx7pLYAy0lwK"),
+            ("", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.7uG0VCzI2bS7j6ymqJi9CdcdxiRTWNy"),
+        ] {
+            let coder = GeneralPurpose::new(&BCRYPT, NO_PAD);
+            let salt: [u8; 16] = coder.decode(&hash[7..29]).unwrap().try_into().unwrap();
+            assert_eq!(bcrypt_hash(5, salt, password), hash);
+        }
+    }
 }

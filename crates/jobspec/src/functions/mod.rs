@@ -81,7 +81,9 @@ pub(crate) struct Context<'a> {
 impl Context<'_> {
     /// Announces work ahead of doing it, so that a body cannot outgrow the budget of the parse.
     pub fn charge(&self, cost: u64) -> Result<(), Failure> {
-        self.evaluator.charge(cost, self.at).map_err(|problem| Failure::Call(problem.detail))
+        self.evaluator
+            .charge(cost, self.at)
+            .map_err(|problem| Failure::Call(problem.detail.trim_end_matches('.').to_owned()))
     }
 }
 

@@ -258,6 +258,20 @@ mod tests {
         sum
     }
 
+    /// Made with another implementation, for this test only.
+    #[test]
+    fn what_another_implementation_encrypted_is_read_with_both_forms_of_the_key() {
+        let ciphertext = STANDARD.decode(include_str!("../../tests/data/rsa/ciphertext.base64").trim()).unwrap();
+        for pem in [
+            include_str!("../../tests/data/rsa/throwaway-pkcs1.pem"),
+            include_str!("../../tests/data/rsa/throwaway-pkcs8.pem"),
+        ] {
+            let key = PrivateKey::from_pem(pem).unwrap();
+            assert_eq!(key.decrypt(&ciphertext).as_deref(), Ok(&b"attack at dawn"[..]));
+            assert!(key.decrypt(&[0xff; 200]).is_err() && key.decrypt(&[]).is_err());
+        }
+    }
+
     #[test]
     fn broken_keys_are_refused() {
         assert!(PrivateKey::from_pem("").is_err());

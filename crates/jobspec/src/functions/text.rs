@@ -176,12 +176,16 @@ fn replace(cx: &Context<'_>, args: &[Value]) -> Outcome {
 
 fn regex_replace(cx: &Context<'_>, args: &[Value]) -> Outcome {
     let (subject, pattern, to) = (text(args, 0), text(args, 1), text(args, 2));
-    cx.charge(pattern.len() as u64 * 256)?;
-    let regex = RegexBuilder::new(pattern)
-        .size_limit(limits::REGEX_BYTES)
-        .dfa_size_limit(limits::REGEX_BYTES)
-        .build()
+    cx.charge(limits::REGEX_BYTES as u64 / 2 + pattern.len() as u64 * 256)?;
+    let compile = |bytes: usize| RegexBuilder::new(pattern).size_limit(bytes).dfa_size_limit(bytes).build();
+    // Matching takes at most the length of the text times the size of the program: most programs
+    // are small, and a large one pays for it.
+    let sized = |bytes: usize, per_byte: u64| compile(bytes).map(|regex| (regex, per_byte));
+    let (regex, per_byte) = sized(limits::REGEX_BYTES / 16, 64)
+        .or_else(|_| sized(limits::REGEX_BYTES / 4, 1024))
+        .or_else(|_| sized(limits::REGEX_BYTES, 8192))
         .map_err(|error| Failure::Argument(1, error.to_string().lines().last().unwrap_or_default().to_owned()))?;
+    cx.charge(subject.len() as u64 * per_byte)?;
     let mut out = String::new();
     let mut copied = 0;
     for found in regex.captures_iter(subject) {

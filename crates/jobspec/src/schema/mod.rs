@@ -166,3 +166,79 @@ pub(crate) static VALIDATION: Body = Body {
     fields: &[required("condition", "condition", Shape::Raw), required("error_message", "error_message", Shape::Raw)],
     hidden: &[],
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The body a path of the reference names, from the job down.
+    fn body_at(path: &str) -> Option<&'static Body> {
+        match path {
+            "(constraint)" => return Some(&job::CONSTRAINT),
+            "(affinity)" => return Some(&job::AFFINITY),
+            "(root)" => return Some(&ROOT),
+            _ => {}
+        }
+        let mut body = &ROOT;
+        for part in path.split('.') {
+            body = match body.field(part)?.shape {
+                Shape::One(inner) | Shape::Many(inner) | Shape::ByLabel(inner) => inner,
+                _ => return None,
+            };
+        }
+        Some(body)
+    }
+
+    #[test]
+    fn every_block_and_attribute_of_the_reference_is_in_the_tables_with_its_type() {
+        let mut checked = 0;
+        for row in include_str!("../../tests/data/blocks.tsv").lines().skip(1) {
+            let columns: Vec<&str> = row.split('\t').collect();
+            let (path, name, of, needed) = (columns[0], columns[1], columns[2], columns[3]);
+            if name == "*" || name.starts_with("dynamic") {
+                continue;
+            }
+            let body = body_at(path).unwrap_or_else(|| panic!("{path} is unknown"));
+            if name == "(label)" {
+                assert!(body.label().is_some(), "{path} has no label");
+                continue;
+            }
+            let field = body.field(name).unwrap_or_else(|| panic!("{path} has no {name}"));
+            let fits = match field.shape {
+                Shape::Text(_) => of == "string",
+                Shape::Bool(_) => of == "bool",
+                Shape::Int(..) => of.contains("int"),
+                Shape::Duration(_) => of == "duration",
+                Shape::TextList => of == "list(string)",
+                Shape::PortList => of == "list(number)",
+                Shape::TextMap => of == "map(string)" || of.contains("string attributes"),
+                Shape::TextListMap => of.contains("list(string) attributes"),
+                Shape::Opaque => of.contains("opaque") || path == "(root)",
+                Shape::One(_) => of.contains("at most one") || of.contains("exactly one"),
+                Shape::Many(_) | Shape::ByLabel(_) => {
+                    of.contains("repeated") || of.contains("last wins") || path == "(root)"
+                }
+                Shape::Raw => path.starts_with("variable"),
+                Shape::Label => false,
+            };
+            assert!(fits, "{path}.{name} is {of} in the reference");
+            let exempt = path == "(root)" || (path, name) == ("job.group.scaling", "max");
+            assert!(
+                exempt || field.required == (needed == "yes"),
+                "{path}.{name}: required is {needed} in the reference"
+            );
+            checked += 1;
+        }
+        assert!(checked > 350, "{checked}");
+    }
+
+    #[test]
+    fn no_body_lands_two_fields_in_one_place() {
+        for body in [&job::JOB, &job::GROUP, &task::TASK, &service::SERVICE, &job::NETWORK, &job::CONSTRAINT] {
+            let mut seen = std::collections::BTreeSet::new();
+            for wire in body.fields.iter().map(|field| field.wire).chain(body.hidden.iter().map(|(wire, _)| *wire)) {
+                assert!(seen.insert(wire), "{wire} twice");
+            }
+        }
+    }
+}
