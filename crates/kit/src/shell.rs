@@ -14,11 +14,14 @@ use std::time::Duration;
 
 use axum::Router;
 use client::http::Http;
+use client::lease::LeaseKeeper;
 use client::peers::Peers;
 use client::replica::{Observer, Replica};
+use client::state::StateClient;
 use client::tls::{Identity, TlsError};
-use fsm::Table;
+use fsm::{LeaseName, Table};
 use model::Role;
+use tokio::task::JoinHandle;
 
 use crate::background::{Background, Spec};
 use crate::gossip::{Directory, Gossip, GossipConfig, GossipError, KeyError, KeyRing, Tags, Timing};
@@ -155,6 +158,18 @@ impl Shell {
             condition.met();
         });
         replica
+    }
+
+    /// A caller of the state servers, in this process's role.
+    pub fn state(&self) -> StateClient {
+        StateClient::new(self.http.clone(), self.peers(), self.role)
+    }
+
+    /// Keeps, or waits for, the lease of this service's work, served at its internal listener. The task
+    /// ends after shutdown, with the lease released.
+    pub fn lease(&self, name: LeaseName, state: &StateClient, replica: &Replica) -> (LeaseKeeper, JoinHandle<()>) {
+        let (holder, addr) = (self.name.clone(), self.addr.to_string());
+        LeaseKeeper::start(state.clone(), replica.clone(), name, holder, addr, self.shutdown.token())
     }
 
     /// Serves until shutdown, then says goodbye.

@@ -6,9 +6,7 @@ pub mod check;
 pub mod overlay;
 pub mod routes;
 
-use client::lease::LeaseKeeper;
 use client::replica::NoObserver;
-use client::state::StateClient;
 use fsm::{LeaseName, Table};
 use kit::metrics::{Counter, Sample};
 use kit::process::{Settings, Shutdown};
@@ -56,16 +54,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// It cannot start: certificates, listener, gossip.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     let shell = Shell::start(config.settings, Role::Applier, shutdown).await?;
-    let state = StateClient::new(shell.http.clone(), shell.peers(), Role::Applier);
+    let state = shell.state();
     let replica = shell.replica(TABLES, Box::new(NoObserver));
-    let (lease, keeping) = LeaseKeeper::start(
-        state.clone(),
-        replica.clone(),
-        LeaseName::Applier,
-        shell.name.clone(),
-        shell.addr.to_string(),
-        shell.shutdown.token(),
-    );
+    let (lease, keeping) = shell.lease(LeaseName::Applier, &state, &replica);
     let counts = Counts {
         plans: shell.metrics.counter("nomad.plan.submit", &[]),
         conflicts: shell.metrics.counter("nomad.plan.node_rejected", &[]),

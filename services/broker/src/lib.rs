@@ -6,8 +6,6 @@ pub mod gauges;
 pub mod routes;
 pub mod shared;
 
-use client::lease::LeaseKeeper;
-use client::state::StateClient;
 use fsm::{LeaseName, Table};
 use kit::process::{Settings, Shutdown};
 use kit::shell::{Shell, ShellError};
@@ -56,16 +54,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     let shell = Shell::start(config.settings, Role::Broker, shutdown).await?;
     let shared = Shared::new();
-    let state = StateClient::new(shell.http.clone(), shell.peers(), Role::Broker);
+    let state = shell.state();
     let replica = shell.replica(TABLES, Box::new(Feed(shared.clone())));
-    let (lease, keeping) = LeaseKeeper::start(
-        state.clone(),
-        replica.clone(),
-        LeaseName::Broker,
-        shell.name.clone(),
-        shell.addr.to_string(),
-        shell.shutdown.token(),
-    );
+    let (lease, keeping) = shell.lease(LeaseName::Broker, &state, &replica);
     let ticker = Ticker { shared: shared.clone(), lease, replica, state, gauges: Gauges::new(&shell.metrics) };
     let ticking = tokio::spawn(ticker.run(shell.shutdown.clone()));
     let (router, _) = routes::router().split_for_parts();

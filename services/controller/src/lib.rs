@@ -83,16 +83,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     let shell = Shell::start(config.settings, Role::Controller, shutdown).await?;
     let shared = Shared::new();
-    let state = StateClient::new(shell.http.clone(), shell.peers(), Role::Controller);
+    let state = shell.state();
     let replica = shell.replica(TABLES, Box::new(Feed(shared.clone())));
-    let (lease, keeping) = LeaseKeeper::start(
-        state.clone(),
-        replica.clone(),
-        LeaseName::Controller,
-        shell.name.clone(),
-        shell.addr.to_string(),
-        shell.shutdown.token(),
-    );
+    let (lease, keeping) = shell.lease(LeaseName::Controller, &state, &replica);
     let controller = Arc::new(Controller { state, replica, lease, shared });
     let (news, waiting) = mpsc::channel(NEWS_MAX);
     let loops = [

@@ -8,7 +8,6 @@ pub mod view;
 pub mod worker;
 
 use client::active::Active;
-use client::state::StateClient;
 use fsm::{LeaseName, Table};
 use kit::metrics::Sample;
 use kit::process::{Settings, Shutdown};
@@ -75,7 +74,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
         http: shell.http.clone(),
         broker: active(LeaseName::Broker),
         applier: active(LeaseName::Applier),
-        state: StateClient::new(shell.http.clone(), shell.peers(), Role::Scheduler),
+        state: shell.state(),
         replica: replica.clone(),
         views: views.clone(),
         traces: Default::default(),
