@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::change::{ClusterMeta, Table};
 use crate::command::RequestId;
 use crate::commit::version_key;
-use crate::hash::{self, Fnv};
+use crate::hash::{self, Hash};
 use crate::state::State;
 use crate::window::{Seen, Window};
 
@@ -157,7 +157,7 @@ pub fn write_snapshot(
     tables: Option<&[Table]>,
 ) -> Result<(), SnapshotError> {
     let tables: Option<BTreeSet<Table>> = tables.map(|tables| tables.iter().copied().collect());
-    let mut out = Out { w, sum: Fnv::default(), line: Vec::new(), place: "header" };
+    let mut out = Out { w, sum: Hash::default(), line: Vec::new(), place: "header" };
     let sections = || Section::ALL.into_iter().filter(|section| section.is_in(tables.as_ref()));
     let skip_current = Section::Jobs.is_in(tables.as_ref());
     let holds = |table: &Table| tables.as_ref().is_none_or(|tables| tables.contains(table));
@@ -178,10 +178,10 @@ pub fn write_snapshot(
     for section in sections() {
         out.place = section.name();
         write_section(state, section, skip_current, &mut out)?;
-        let sum = hash::text(out.sum.0);
+        let sum = hash::text(out.sum.value());
         out.row(&Trailer { section: Some(section.name().to_owned()), end: None, sum })?;
     }
-    let sum = hash::text(out.sum.0);
+    let sum = hash::text(out.sum.value());
     out.row(&Trailer { section: None, end: Some(true), sum })?;
     out.w.flush()?;
     Ok(())
@@ -240,7 +240,7 @@ fn write_section<W: Write + ?Sized>(
 
 struct Out<'a, W: Write + ?Sized> {
     w: &'a mut W,
-    sum: Fnv,
+    sum: Hash,
     line: Vec<u8>,
     place: &'static str,
 }
@@ -268,7 +268,7 @@ impl<W: Write + ?Sized> Out<'_, W> {
 /// # Errors
 /// See [`SnapshotError`].
 pub fn read_snapshot(r: impl BufRead) -> Result<State, SnapshotError> {
-    let mut input = In { r, sum: Fnv::default(), line: Vec::new(), place: "header" };
+    let mut input = In { r, sum: Hash::default(), line: Vec::new(), place: "header" };
     let header = read_header(&mut input)?;
     let mut state = State {
         index: header.index,
@@ -377,7 +377,7 @@ fn read_row(state: &mut State, section: Section, input: &mut In<impl BufRead>) -
 
 struct In<R> {
     r: R,
-    sum: Fnv,
+    sum: Hash,
     line: Vec<u8>,
     place: &'static str,
 }
@@ -408,7 +408,7 @@ impl<R: BufRead> In<R> {
 
     /// The line behind a section, or the last one.
     fn trailer(&mut self, section: Option<&'static str>) -> Result<(), SnapshotError> {
-        let expected = hash::text(self.sum.0);
+        let expected = hash::text(self.sum.value());
         if !self.next()? {
             return Err(SnapshotError::Truncated(self.place));
         }

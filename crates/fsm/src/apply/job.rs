@@ -196,13 +196,15 @@ pub(super) fn deregister(tx: &mut Tx, command: &JobDeregister) -> Result<Reply, 
 }
 
 /// Forgets the job with all that is only about it. Its allocations stay, with the versions they run,
-/// until they have ended and are forgotten; its blocked evaluations end with the next one that succeeds.
+/// until they have ended and are forgotten.
 pub(super) fn purge(tx: &mut Tx, job: &Job) {
     let key = job.key();
     let (namespace, id) = key.clone();
-    let pending: Vec<_> = tx.state.open_evals_of_job(&namespace, &id).cloned().collect();
-    for eval in pending.iter().filter(|eval| eval.status == EvalStatus::Pending) {
-        eval::set_status(tx, eval, EvalStatus::Complete, "job was purged");
+    let open: Vec<_> = tx.state.open_evals_of_job(&namespace, &id).cloned().collect();
+    for eval in &open {
+        let waits = eval.status == EvalStatus::Blocked;
+        let status = if waits { EvalStatus::Cancelled } else { EvalStatus::Complete };
+        eval::set_status(tx, eval, status, "job was purged");
     }
     let deployments: Vec<_> = tx.state.deployments_of_job(&namespace, &id).map(|d| d.id.clone()).collect();
     for deployment in &deployments {

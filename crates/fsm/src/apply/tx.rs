@@ -63,9 +63,8 @@ impl Tx {
     /// Writes an allocation's row and accounts for what it means to its job and its node.
     pub fn put_alloc(&mut self, row: Allocation) {
         let before = self.state.alloc(&row.id).cloned();
-        let change = Change::Alloc(Arc::new(row.clone()));
         self.account(before.as_deref(), &row);
-        self.put(change);
+        self.put(Change::Alloc(Arc::new(row)));
     }
 
     /// What a row's change means to its job's summary and status, and to its node's room.
