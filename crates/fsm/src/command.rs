@@ -196,7 +196,10 @@ pub struct AllocClientUpdate {
     /// The node that says so; refused when the allocation is another's.
     pub node_id: NodeId,
     pub client_status: ClientStatus,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub client_description: String,
+    /// None: as they were.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub task_states: BTreeMap<String, TaskState>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deployment_status: Option<AllocDeploymentStatus>,

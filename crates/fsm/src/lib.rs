@@ -28,7 +28,7 @@ pub use change::{Change, ClusterMeta, FeedLine, Lease, Table};
 pub use check::Broken;
 pub use command::{Command, Envelope, LeaseFence, LeaseName, Refusal, Reply, RequestId};
 pub use follow::FollowError;
-pub use plan::{PartDropped, Plan, PlanPart, PlanPreempt, PlanRefusal, PlanResult, PlanStop};
+pub use plan::{PartDropped, Plan, PlanDeploymentUpdate, PlanPart, PlanPreempt, PlanRefusal, PlanResult, PlanStop};
 pub use snapshot::{SnapshotError, read_snapshot, write_snapshot};
 pub use state::State;
 pub use window::{REQUESTS_MAX, WINDOW_MS};

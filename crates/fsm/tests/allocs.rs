@@ -1,0 +1,255 @@
+//! Allocations: what their nodes say, what operators ask, when room appears, when rows are forgotten.
+#![allow(clippy::unwrap_used)]
+
+mod world;
+
+use fsm::command::{AllocClientUpdate, Refusal};
+use fsm::{Change, Command, Plan, PlanStop, Table};
+use model::alloc::DesiredTransition;
+use model::{ClientStatus, DesiredStatus, EvalStatus, Evaluation, Index, NodeStatus, Role};
+use world::{World, eval, ids, job, ns};
+
+fn world() -> World {
+    let mut world = World::new();
+    world.node("n1");
+    world.node("n2");
+    world.register(job("web"));
+    world
+}
+
+fn roomier(world: &World) -> usize {
+    world.changed(Table::Capacity)
+}
+
+/// The node of an allocation is out of reach; `later` is when that is given up.
+fn make_unknown(world: &mut World, job: &str, id: &str, later: &str) {
+    let mut plan: Plan = world.plan(job);
+    plan.parts.entry(world.alloc(id).node_id.clone()).or_default().stop.push(PlanStop {
+        id: id.into(),
+        desired_status: DesiredStatus::Run,
+        client_status: Some(ClientStatus::Unknown),
+        followup_eval_id: later.into(),
+        ..PlanStop::default()
+    });
+    assert!(world.apply_plan(plan).is_full());
+}
+
+#[test]
+fn store_037_038_a_summary_moves_what_moves_and_keeps_what_ended() {
+    let mut world = world();
+    world.place("web", "n1", &["a", "b"]);
+    world.tell("a", ClientStatus::Running);
+    assert_eq!(world.summary("web"), [0, 1, 1, 0, 0, 0, 0]);
+    world.tell("a", ClientStatus::Complete);
+    assert_eq!(world.summary("web"), [0, 1, 0, 1, 0, 0, 0]);
+    world.tell("b", ClientStatus::Failed);
+    world.tell("b", ClientStatus::Complete);
+    assert_eq!(world.summary("web"), [0, 0, 0, 2, 1, 0, 0], "failed stays counted");
+}
+
+#[test]
+fn store_042_news_of_unknown_allocations_are_left_out_and_the_rest_taken() {
+    let mut world = world();
+    world.place("web", "n1", &["a"]);
+    let known = world.news("a", ClientStatus::Running);
+    let unknown = AllocClientUpdate { id: "zz".into(), ..known.clone() };
+    world.tell_all(vec![unknown, known]);
+    assert_eq!(world.alloc("a").client_status, ClientStatus::Running);
+}
+
+#[test]
+fn node_012_a_node_speaks_for_its_own_allocations_only() {
+    let mut world = world();
+    world.place("web", "n1", &["a"]);
+    world.place("web", "n2", &["b"]);
+    let foreign = AllocClientUpdate { node_id: "n2".into(), ..world.news("a", ClientStatus::Failed) };
+    let own = world.news("b", ClientStatus::Running);
+    let command = Command::AllocClientUpdate { updates: vec![foreign.clone()], evals: vec![] };
+    assert!(matches!(world.refuse(Role::Controller, command), Refusal::Invalid(_)));
+    world.tell_all(vec![foreign, own]);
+    assert_eq!(world.alloc("a").client_status, ClientStatus::Pending);
+    assert_eq!(world.alloc("b").client_status, ClientStatus::Running, "another's mistake does not harm it");
+}
+
+#[test]
+fn what_a_node_says_is_a_small_delta_and_no_news_to_it() {
+    let mut world = world();
+    world.place("web", "n1", &["a"]);
+    let placed = world.alloc("a").alloc_modify_index;
+    world.tell("a", ClientStatus::Running);
+    let delta = world.last.iter().find(|change| matches!(change, Change::AllocClient { .. })).unwrap();
+    let bytes = serde_json::to_vec(delta).unwrap().len();
+    assert!(bytes < 260, "{bytes}");
+    assert_eq!((world.alloc("a").modify_index, world.alloc("a").alloc_modify_index), (world.index(), placed));
+    world.tell("a", ClientStatus::Running);
+    assert!(world.last.is_empty(), "the same again is no write");
+}
+
+#[test]
+fn task_states_are_kept_when_an_update_has_none() {
+    let mut world = world();
+    world.place("web", "n1", &["a"]);
+    let mut update = world.news("a", ClientStatus::Running);
+    update.task_states.insert("t".into(), world::task_state());
+    world.tell_all(vec![update]);
+    world.tell("a", ClientStatus::Complete);
+    assert_eq!(world.alloc("a").task_states.len(), 1);
+}
+
+#[test]
+fn an_ended_allocation_never_lives_again_but_may_learn_how_it_ended() {
+    let mut world = world();
+    world.place("web", "n1", &["a"]);
+    world.tell("a", ClientStatus::Running);
+    world.stop("web", "a", Some(ClientStatus::Lost));
+    let fence = world.state.node_fence(&"n1".into());
+    for status in [ClientStatus::Running, ClientStatus::Pending, ClientStatus::Unknown] {
+        world.tell("a", status);
+        assert_eq!(world.alloc("a").client_status, ClientStatus::Lost);
+    }
+    world.tell("a", ClientStatus::Complete);
+    assert_eq!(world.alloc("a").client_status, ClientStatus::Complete);
+    assert_eq!(world.summary("web"), [0, 0, 0, 1, 0, 0, 0]);
+    assert_eq!(world.state.node_fence(&"n1".into()), fence);
+}
+
+#[test]
+fn store_039_050_051_052_an_unknown_allocation_that_is_heard_of_needs_no_follow_up() {
+    let mut world = world();
+    world.place("web", "n1", &["a", "b", "c"]);
+    for id in ["a", "b", "c"] {
+        world.tell(id, ClientStatus::Running);
+    }
+    for later in ["shared", "own"] {
+        let until = Some(model::Timestamp(world.now + 1_000));
+        world.create_eval(Evaluation { wait_until: until, ..eval(later, &"web".into()) });
+    }
+    for (id, later) in [("a", "shared"), ("b", "shared"), ("c", "own")] {
+        make_unknown(&mut world, "web", id, later);
+    }
+    assert_eq!(world.summary("web")[6], 3);
+    world.tell("c", ClientStatus::Lost);
+    assert_eq!((world.alloc("c").followup_eval_id.as_str(), world.eval("own").status), ("own", EvalStatus::Pending));
+    let fence = world.state.node_fence(&"n1".into());
+    world.tell("a", ClientStatus::Running);
+    assert!(world.state.node_fence(&"n1".into()) > fence);
+    assert_eq!((world.alloc("a").followup_eval_id.as_str(), world.eval("shared").status), ("", EvalStatus::Pending));
+    world.tell("b", ClientStatus::Complete);
+    assert_eq!(world.eval("shared").status, EvalStatus::Cancelled);
+    assert_eq!(world.summary("web"), [0, 0, 1, 1, 0, 1, 0]);
+    world.assert_followed();
+}
+
+#[test]
+fn node_016_an_allocation_whose_job_is_gone_is_not_wanted_any_more() {
+    let mut world = world();
+    world.place("web", "n1", &["a", "b"]);
+    world.deregister("web", true);
+    world.tell("a", ClientStatus::Failed);
+    world.tell("b", ClientStatus::Running);
+    assert_eq!(
+        [world.alloc("a").desired_status, world.alloc("b").desired_status],
+        [DesiredStatus::Stop, DesiredStatus::Run]
+    );
+}
+
+#[test]
+fn fsm_014_room_is_news_when_an_allocation_ends_and_when_its_node_is_through_with_it() {
+    let mut world = world();
+    world.place("web", "n1", &["a", "b", "c"]);
+    world.tell("a", ClientStatus::Running);
+    assert_eq!(roomier(&world), 0);
+    world.tell("a", ClientStatus::Complete);
+    assert_eq!(roomier(&world), 1);
+    let room = world.last.iter().find(|change| change.table() == Table::Capacity).unwrap();
+    let expected =
+        Change::Capacity { node: "n1".into(), class: "v1:1".into(), pool: "default".into(), datacenter: "dc1".into() };
+    assert_eq!(*room, expected);
+    world.tell("a", ClientStatus::Failed);
+    assert_eq!(roomier(&world), 0, "nothing is freed twice");
+    world.stop("web", "b", None);
+    assert_eq!(roomier(&world), 1, "from now on it may be given to others");
+    world.tell("b", ClientStatus::Complete);
+    assert_eq!(roomier(&world), 1, "now its processes are gone too");
+    let both = vec![world.news("b", ClientStatus::Complete), world.news("c", ClientStatus::Complete)];
+    world.tell_all(both);
+    assert_eq!(roomier(&world), 1, "once per node and command");
+    world.place("web", "n2", &["d"]);
+    world.node_status("n2", NodeStatus::Down);
+    world.stop("web", "d", Some(ClientStatus::Lost));
+    assert_eq!(roomier(&world), 0, "room on a node that is down is none");
+}
+
+#[test]
+fn store_049_a_transition_is_merged_and_is_news_for_the_node() {
+    let mut world = world();
+    world.place("web", "n1", &["a"]);
+    let wish = |migrate, reschedule| DesiredTransition { migrate, reschedule, ..DesiredTransition::default() };
+    let command = |id: &str, wish| Command::AllocDesiredTransition {
+        transitions: [(id.into(), wish)].into(),
+        evals: vec![eval("stop", &"web".into())],
+    };
+    world.accept(Role::Gateway, command("a", wish(None, Some(true))));
+    world.accept(Role::Controller, command("a", wish(Some(true), None)));
+    let row = world.alloc("a");
+    assert_eq!(row.desired_transition, wish(Some(true), Some(true)));
+    assert_eq!(row.alloc_modify_index, world.index());
+    world.accept(Role::Controller, command("a", wish(Some(true), None)));
+    assert_eq!(world.changed(Table::Allocs), 0);
+    assert_eq!(world.refuse(Role::Gateway, command("nope", wish(None, None))).to_string(), "allocation not found");
+    assert!(world.state.eval(&"stop".into()).is_some());
+}
+
+#[test]
+fn node_003_004_a_node_that_is_not_ready_shows_that_it_told_of_its_allocations() {
+    let mut world = world();
+    world.place("web", "n1", &["a"]);
+    world.tell("a", ClientStatus::Running);
+    assert_eq!(world.node_row("n1").last_alloc_update_index, Index(0), "no row per batch for a ready one");
+    world.node_status("n1", NodeStatus::Disconnected);
+    world.node_status("n1", NodeStatus::Initializing);
+    world.tell("a", ClientStatus::Running);
+    let row = world.node_row("n1");
+    assert!(row.last_alloc_update_index > row.last_missed_heartbeat_index);
+}
+
+#[test]
+fn only_what_is_over_is_forgotten() {
+    let mut world = world();
+    let first = world.state.open_evals().next().unwrap().id.clone();
+    world.place("web", "n1", &["live", "over", "stopping", "never-started"]);
+    for id in ["live", "over", "stopping"] {
+        world.tell(id, ClientStatus::Running);
+    }
+    world.tell("over", ClientStatus::Complete);
+    world.stop("web", "stopping", None);
+    world.stop("web", "never-started", None);
+    let reap = Command::Reap {
+        evals: world.state.evals().map(|eval| eval.id.clone()).collect(),
+        allocs: ids(&["live", "over", "stopping", "never-started", "unknown"]),
+        deployments: vec![],
+        jobs: vec![(ns(), "web".into()), (ns(), "unknown".into())],
+    };
+    world.accept(Role::Controller, reap);
+    let left: Vec<_> = world.state.allocs().map(|row| row.id.to_string()).collect();
+    assert_eq!(left, ["live", "stopping"]);
+    assert_eq!(world.state.evals().map(|eval| eval.id.clone()).collect::<Vec<_>>(), [first]);
+    assert_eq!(world.summary("web"), [0, 0, 2, 1, 0, 0, 0], "what ended stays counted, what never ran does not");
+    assert_eq!(world.status("web"), "running");
+}
+
+#[test]
+fn store_032_a_job_whose_last_evaluation_is_forgotten_is_dead_and_can_go() {
+    let mut world = World::new();
+    let (.., first) = world.register(job("once"));
+    let first = first.unwrap();
+    world.finish_eval(first.as_str());
+    assert_eq!(world.status("once"), "dead");
+    let reap = |evals, jobs| Command::Reap { evals, allocs: vec![], deployments: vec![], jobs };
+    world.accept(Role::Controller, reap(vec![first], vec![]));
+    assert_eq!(world.status("once"), "dead");
+    world.register(job("fresh"));
+    world.accept(Role::Controller, reap(vec![], vec![(ns(), "once".into()), (ns(), "fresh".into())]));
+    assert!(world.state.job(&ns(), &"once".into()).is_none());
+    assert!(world.state.job(&ns(), &"fresh".into()).is_some(), "a pending job is kept");
+}
