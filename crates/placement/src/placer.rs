@@ -36,7 +36,7 @@ use crate::work::{GroupNo, Work};
 /// Nodes whose scores go into a metric.
 const SCORES_KEPT: usize = 5;
 /// Why a node whose stream broke gets nothing, as metrics count it.
-const SUSPECT: &str = "node does not answer";
+pub(crate) const SUSPECT: &str = "node does not answer";
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -388,7 +388,34 @@ impl Placer {
     /// True when that one node would do.
     pub(crate) fn takes(&mut self, work: &Work<'_>, slot: Slot) -> bool {
         self.sync(work);
-        self.seats.get(slot).standing == Standing::Open && !self.is_suspect(work, slot)
+        self.seats.get(slot).standing == Standing::Open && self.recheck(work, slot)
+    }
+
+    /// What may have changed of an open node without anything happening on it: a placement elsewhere used
+    /// up the value of a property, or it stopped answering.
+    fn recheck(&mut self, work: &Work<'_>, slot: Slot) -> bool {
+        let node = work.fleet.node(slot);
+        if (work.suspects)(&node.id) {
+            self.met_suspect = true;
+            self.filter(work, slot, SUSPECT);
+            return false;
+        }
+        if self.properties.is_empty() {
+            return true;
+        }
+        match self.of_node(work, slot, node) {
+            Ok(()) => true,
+            Err(filter) => {
+                self.filter(work, slot, &filter.to_string());
+                false
+            }
+        }
+    }
+
+    fn filter(&mut self, work: &Work<'_>, slot: Slot, why: &str) {
+        let reason = self.seats.reason(why);
+        let seat = Seat { standing: Standing::Filtered(reason), ..*self.seats.get(slot) };
+        self.seats.set(slot, seat, work.fleet.node(slot));
     }
 
     /// How a node stands, with the reason's text when it is passed over.
@@ -422,8 +449,7 @@ impl Placer {
         let mut taken: Vec<((Tuple, u8), Entry)> = Vec::with_capacity(SCORES_KEPT);
         while ranked.len() < SCORES_KEPT {
             let Some((key, entry)) = self.pop_best(&spreads) else { break };
-            if self.is_suspect(work, entry.slot) {
-                self.set_suspect(work, entry.slot);
+            if !self.recheck(work, entry.slot) {
                 continue;
             }
             taken.push((key, entry));
@@ -438,7 +464,7 @@ impl Placer {
         for (at, &slot) in penalty.iter().enumerate() {
             let seat = *self.seats.get(slot);
             let open = seat.standing == Standing::Open && !penalty[..at].contains(&slot);
-            if open && !self.is_suspect(work, slot) {
+            if open && self.recheck(work, slot) {
                 let spread = self.spreads.score(seat.tuple);
                 ranked.push(self.ranked(&seat, slot, tie(work.seed, work.fleet.hot(slot).hash), true, spread));
             }
@@ -447,17 +473,6 @@ impl Placer {
         let slot = ranked.first()?.slot;
         ranked.truncate(SCORES_KEPT);
         Some(Pick { slot, ranked })
-    }
-
-    fn is_suspect(&self, work: &Work<'_>, slot: Slot) -> bool {
-        (work.suspects)(&work.fleet.node(slot).id)
-    }
-
-    fn set_suspect(&mut self, work: &Work<'_>, slot: Slot) {
-        self.met_suspect = true;
-        let reason = self.seats.reason(SUSPECT);
-        let seat = Seat { standing: Standing::Filtered(reason), ..*self.seats.get(slot) };
-        self.seats.set(slot, seat, work.fleet.node(slot));
     }
 
     /// Marks a node that turned out not to have the ports after all.

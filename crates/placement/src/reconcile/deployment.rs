@@ -8,7 +8,7 @@ use super::Reconciler;
 
 const CANCELLED_STOPPED: &str = "Cancelled because job is stopped";
 const CANCELLED_NEWER: &str = "Cancelled due to newer version of job";
-const SUCCESSFUL: &str = "Deployment completed successfully";
+pub(crate) const SUCCESSFUL: &str = "Deployment completed successfully";
 const RUNNING: &str = "Deployment is running";
 const RUNNING_MANUAL: &str = "Deployment is running but requires manual promotion";
 const RUNNING_AUTO: &str = "Deployment is running pending automatic promotion";

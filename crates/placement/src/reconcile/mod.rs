@@ -31,7 +31,8 @@ use fsm::plan::PlanDeploymentUpdate;
 use model::metric::DesiredUpdates;
 use model::{Allocation, ClientStatus, Deployment, DeploymentId, EvalId, Evaluation, Job, Nanos, TaskGroup, Timestamp};
 
-pub(crate) use nodes::{NodePlace, reconcile_nodes};
+pub(crate) use deployment::SUCCESSFUL;
+pub(crate) use nodes::{NodeChanges, NodePlace, reconcile_nodes};
 
 use crate::names::Names;
 use crate::read;
@@ -98,8 +99,6 @@ pub(crate) struct Changes<'a> {
     pub deployment: Option<Deployment>,
     /// `deployment` is new.
     pub created: bool,
-    /// `deployment` is there, and its totals changed.
-    pub resized: bool,
     pub deployment_updates: Vec<PlanDeploymentUpdate>,
     pub place: Vec<Place<'a>>,
     pub destructive: Vec<Place<'a>>,

@@ -30,6 +30,8 @@ pub(crate) struct NodeChanges<'a> {
     pub place: Vec<NodePlace<'a>>,
     /// Groups of which an allocation stays.
     pub present: BTreeSet<String>,
+    /// Nothing that is there has to change.
+    pub settled: bool,
 }
 
 struct Diff<'a, 'b> {
@@ -39,6 +41,7 @@ struct Diff<'a, 'b> {
     updates: BTreeMap<String, Vec<Row<'a>>>,
     present: BTreeSet<String>,
     ready: BTreeSet<NodeId>,
+    settled: bool,
 }
 
 /// See the module's text. `ready` are the nodes the job may be placed on, as far as pool, datacenter and
@@ -52,9 +55,9 @@ pub(crate) fn reconcile_nodes<'a>(given: Given<'a, '_>, ready: BTreeSet<NodeId>)
     reconciler.pick_deployment(false);
     let sysbatch = read::kind(job) == JobKind::SysBatch;
     let (place, updates, present) = Default::default();
-    let mut diff = Diff { reconciler, sysbatch, place, updates, present, ready };
+    let mut diff = Diff { reconciler, sysbatch, place, updates, present, ready, settled: true };
     diff.run(job);
-    NodeChanges { changes: diff.reconciler.out, place: diff.place, present: diff.present }
+    NodeChanges { changes: diff.reconciler.out, place: diff.place, present: diff.present, settled: diff.settled }
 }
 
 impl<'a> Diff<'a, '_> {
@@ -95,7 +98,6 @@ impl<'a> Diff<'a, '_> {
         for group in &job.task_groups {
             self.update_group(job, group);
         }
-        self.reconciler.finish_deployment();
     }
 
     fn desired(&mut self, group: &str) -> &mut DesiredUpdates {
@@ -202,8 +204,8 @@ impl<'a> Diff<'a, '_> {
             self.place.push(NodePlace { node: alloc.node_id.clone(), place });
         }
         let total = desired.place + desired.in_place_update + desired.ignore + desired.destructive_update;
-        let quiet = !changed && desired.place == 0 && desired.destructive_update == 0 && desired.migrate == 0;
-        self.deploy(job, group, i64::try_from(total).unwrap_or(i64::MAX), changed, quiet);
+        self.settled &= !changed && desired.migrate == 0;
+        self.deploy(job, group, i64::try_from(total).unwrap_or(i64::MAX), changed);
     }
 
     fn limit(&self, job: &Job, group: &TaskGroup) -> usize {
@@ -222,7 +224,8 @@ impl<'a> Diff<'a, '_> {
         usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(unproven)
     }
 
-    fn deploy(&mut self, job: &'a Job, group: &'a TaskGroup, total: i64, changed: bool, quiet: bool) {
+    /// Keeps the group's total in the deployment, or makes a deployment for a version that has none yet.
+    fn deploy(&mut self, job: &'a Job, group: &'a TaskGroup, total: i64, changed: bool) {
         if self.sysbatch || group.rolling_update().is_none() {
             return;
         }
@@ -234,14 +237,7 @@ impl<'a> Diff<'a, '_> {
         let of_group = self.reconciler.given.allocs.iter().filter(|a| a.task_group == group.name());
         let had_current = of_group.into_iter().any(|a| read::alloc_revision(a) == read::revision(job));
         let held = self.reconciler.paused || self.reconciler.failed;
-        if existed {
-            self.reconciler.complete &= quiet && state.healthy_allocs >= total;
-            if state.desired_total != total {
-                self.reconciler.deploy(job, group, DeploymentState { desired_total: total, ..state });
-                self.reconciler.out.resized = true;
-            }
-        } else if total > 0 && !held && !same_version && (changed || !had_current) {
-            self.reconciler.complete = false;
+        if existed || total > 0 && !held && !same_version && (changed || !had_current) {
             self.reconciler.deploy(job, group, DeploymentState { desired_total: total, ..state });
         }
     }

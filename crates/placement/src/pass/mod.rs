@@ -3,32 +3,34 @@
 //! Replacements go first, since each frees what it replaces; then what is new. A placement that finds no
 //! node takes back the stop that would have made room for it, and is counted as queued.
 
-use std::cell::RefCell;
+mod judge;
+mod metrics;
+mod nodes;
+mod parts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fsm::Plan;
-use fsm::plan::PlanStop;
 use model::alloc::AllocDeploymentStatus;
 use model::metric::{AllocMetric, DesiredUpdates};
-use model::resources::Resources;
 use model::{
-    AllocId, Allocation, ClientStatus, DeploymentId, DesiredStatus, EvalId, Evaluation, Index, Job, JobKind, NodeId,
-    NodeStatus, TaskGroup,
+    AllocId, Allocation, ClientStatus, DeploymentId, DesiredStatus, Evaluation, Index, Job, JobKind, TaskGroup,
 };
 
+use judge::Judge;
+use metrics::add_exhausted;
+use parts::{note_followups, put_stop, repair_lost};
+
 use crate::explain::{Explain, GroupTrace};
-use crate::feasible::Checks;
 use crate::fit::Held;
 use crate::fleet::Slot;
 use crate::placer::{Pick, Placer};
 use crate::read;
-use crate::reconcile::{Changes, Given, NodePlace, Place, Row, Stop, Update, reconcile, reconcile_nodes};
+use crate::reconcile::{Changes, Given, Place, Row, reconcile, reconcile_nodes};
 use crate::reschedule;
 use crate::rng::{Rng, mix};
 use crate::schedule::Request;
-use crate::seats::Standing;
-use crate::updates;
 use crate::work::Work;
 
 /// What a pass found, beside the plan.
@@ -70,7 +72,7 @@ impl<'a> Pass<'a, '_> {
         let work = Work::new(state, req.fleet, job.map(|j| &**j), allocs, req.seed, req.suspects);
         let deploys = matches!(kind, JobKind::Service | JobKind::System);
         let latest = state.latest_deployment(&eval.namespace, &eval.job_id).filter(|_| deploys);
-        let judge = Judge { work: &work, job, cache: RefCell::default(), checks: RefCell::default() };
+        let judge = Judge::new(&work, job);
         let classify = |alloc: Row<'a>| judge.classify(alloc);
         let given = Given {
             state,
@@ -84,9 +86,9 @@ impl<'a> Pass<'a, '_> {
             new_id: &mut *req.new_id,
         };
         let (changes, per_node) = if matches!(kind, JobKind::System | JobKind::SysBatch) {
-            let ready = targets(&work, job);
-            let nodes = reconcile_nodes(given, ready);
-            (nodes.changes, Some((nodes.place, nodes.present)))
+            let ready = nodes::targets(&work, job);
+            let mut nodes = reconcile_nodes(given, ready);
+            (std::mem::take(&mut nodes.changes), Some(nodes))
         } else {
             (reconcile(given), None)
         };
@@ -110,7 +112,7 @@ impl<'a> Pass<'a, '_> {
         }
         let new_id = &mut *req.new_id;
         match per_node {
-            Some((place, present)) => pass.place_on_nodes(place, &present, new_id),
+            Some(nodes) => pass.place_on_nodes(nodes, new_id),
             None => {
                 let destructive = std::mem::take(&mut pass.changes.destructive);
                 let place = std::mem::take(&mut pass.changes.place);
@@ -131,7 +133,7 @@ impl<'a> Pass<'a, '_> {
                 *known |= eligible;
             }
         }
-        if self.changes.created || self.changes.resized {
+        if self.changes.created {
             self.plan.deployment = self.changes.deployment;
         }
         self.plan.parts.retain(|_, part| {
@@ -341,257 +343,10 @@ impl<'a> Pass<'a, '_> {
             add_exhausted(metric, &placer.group);
         }
     }
-
-    /// Each placement on its own node, or not at all.
-    fn place_on_nodes(
-        &mut self,
-        wanted: Vec<NodePlace<'a>>,
-        present: &BTreeSet<String>,
-        new_id: &mut dyn FnMut() -> String,
-    ) {
-        let job = self.job.clone();
-        let mut filtered: BTreeMap<PlacerKey, AllocMetric> = BTreeMap::new();
-        let mut placed: BTreeSet<String> = present.clone();
-        let mut infeasible: BTreeMap<String, i64> = BTreeMap::new();
-        for NodePlace { node, place } in wanted {
-            let Some(group) = job.lookup_group(&place.group) else { continue };
-            let key = (place.group.clone(), read::revision(&job));
-            self.placer(&key, &job, group, true);
-            let Some(slot) = self.work.fleet.slot(&node) else { continue };
-            if let Some(stop) = &place.replaces {
-                self.work.stop(stop.alloc);
-            }
-            let Some(placer) = self.placers.get_mut(&key) else { continue };
-            placer.sync(&self.work);
-            let (standing, why) = placer.standing(slot);
-            let why = why.to_owned();
-            let found = if placer.takes(&self.work, slot) { self.pick(&key, Some(slot), &[]) } else { None };
-            if let Some((found, metric)) = found.filter(|(found, _)| found.pick.slot == slot) {
-                placed.insert(place.group.clone());
-                if let Some(stop) = &place.replaces {
-                    put_stop(self.plan, stop);
-                }
-                let (id, deployment) = (AllocId::from(new_id()), self.active_deployment());
-                self.put(&key, &job, deployment, place, &found, metric, id);
-                continue;
-            }
-            let is_filtered = matches!(standing, Standing::Filtered(_));
-            if let Some(stop) = &place.replaces {
-                // It may not stay where it may not run; one that only finds no room stays.
-                if is_filtered { put_stop(self.plan, stop) } else { self.work.unstop(stop.alloc) }
-            }
-            if let Some(desired) = self.out.desired.get_mut(&place.group).filter(|_| is_filtered) {
-                desired.place = desired.place.saturating_sub(u64::from(place.replaces.is_none()));
-                *infeasible.entry(place.group.clone()).or_default() += 1;
-            }
-            let metrics = if is_filtered { &mut filtered } else { &mut self.short_metrics(&key) };
-            let metric = metrics
-                .entry(key.clone())
-                .or_insert_with(|| AllocMetric { node_pool: job.node_pool().to_owned(), ..AllocMetric::default() });
-            tally(metric, &why, is_filtered, self.work.fleet.node(slot));
-            if !is_filtered {
-                let metric = metric.clone();
-                self.out.failed.insert(key.0.clone(), metric);
-                self.count_queued(&key);
-            }
-        }
-        for ((group, _), metric) in filtered {
-            match self.out.failed.get_mut(&group) {
-                Some(known) => merge_filtered(known, &metric),
-                None if !placed.contains(&group) => {
-                    self.out.failed.insert(group, metric);
-                }
-                None => {}
-            }
-        }
-        self.shrink_deployment(&infeasible);
-        let available = available(&self.work, &job);
-        for metric in self.out.failed.values_mut() {
-            metric.nodes_in_pool = available.values().sum();
-            metric.nodes_available.clone_from(&available);
-        }
-    }
-
-    fn short_metrics(&self, key: &PlacerKey) -> BTreeMap<PlacerKey, AllocMetric> {
-        self.out.failed.get(&key.0).map(|m| (key.clone(), m.clone())).into_iter().collect()
-    }
-
-    /// Nodes that may not run a group do not count for its deployment.
-    fn shrink_deployment(&mut self, infeasible: &BTreeMap<String, i64>) {
-        let Some(deployment) = &mut self.changes.deployment else { return };
-        for (group, number) in infeasible {
-            if let Some(state) = deployment.task_groups.get_mut(group) {
-                state.desired_total = (state.desired_total - number).max(0);
-            }
-        }
-        if self.changes.created && deployment.task_groups.values().all(|s| s.desired_total == 0) {
-            self.changes.created = false;
-            self.out.deployment_id = None;
-            let id = deployment.id.clone();
-            for part in self.plan.parts.values_mut() {
-                let rows = part.place.iter_mut().chain(&mut part.update).filter(|row| row.deployment_id == id);
-                rows.for_each(|row| row.deployment_id = DeploymentId::default());
-            }
-        }
-    }
 }
 
 struct Found {
     pick: Pick,
     resources: model::alloc::AllocatedResources,
     held: Held,
-}
-
-/// Judges what a changed job means for its allocations.
-struct Judge<'a, 'w> {
-    work: &'w Work<'a>,
-    job: Option<&'a Arc<Job>>,
-    cache: RefCell<BTreeMap<(Index, u64, String), bool>>,
-    checks: RefCell<BTreeMap<String, Checks>>,
-}
-
-impl<'a> Judge<'a, '_> {
-    fn classify(&self, alloc: Row<'a>) -> Update {
-        let Some(job) = self.job else { return Update::Ignore };
-        let (incarnation, version) = read::alloc_revision(alloc);
-        if (incarnation, version) == read::revision(job) {
-            return Update::Ignore;
-        }
-        let key = (incarnation, version, alloc.task_group.clone());
-        let known = self.cache.borrow().get(&key).copied();
-        let destructive = known.unwrap_or_else(|| {
-            let old = self.work.state.job_of_alloc(alloc).filter(|_| incarnation == job.incarnation());
-            let destructive = old.is_none_or(|old| updates::destructive(old, job, &alloc.task_group));
-            self.cache.borrow_mut().insert(key, destructive);
-            destructive
-        });
-        if destructive {
-            return Update::Destructive;
-        }
-        if alloc.is_terminal() {
-            return Update::Ignore;
-        }
-        let Some(node) = self.work.state.node(&alloc.node_id) else { return Update::Destructive };
-        if !node.is_in_pool(job.node_pool()) || !read::in_datacenters(job, &node.datacenter) {
-            return Update::Destructive;
-        }
-        if node.status != NodeStatus::Ready {
-            // Nothing can be told to it now; an evaluation comes when it is back.
-            return Update::Ignore;
-        }
-        let Some(group) = job.lookup_group(&alloc.task_group) else { return Update::Destructive };
-        let mut all = self.checks.borrow_mut();
-        let checks = all.entry(alloc.task_group.clone()).or_insert_with(|| Checks::new(job, group));
-        let alone = self.work.fleet.slot(&alloc.node_id).is_none_or(|slot| self.work.of_job(slot) <= 1);
-        let crowded = (checks.distinct_hosts_job || checks.distinct_hosts_group) && !alone;
-        if crowded || checks.shared(node).and_then(|()| checks.own(node)).is_err() {
-            return Update::Destructive;
-        }
-        Update::InPlace
-    }
-}
-
-fn targets(work: &Work<'_>, job: Option<&Arc<Job>>) -> BTreeSet<NodeId> {
-    let Some(job) = job else { return BTreeSet::new() };
-    let may = |node: &&Arc<model::Node>| {
-        node.is_ready() && node.is_in_pool(job.node_pool()) && read::in_datacenters(job, &node.datacenter)
-    };
-    work.state.nodes().filter(may).map(|node| node.id.clone()).collect()
-}
-
-fn available(work: &Work<'_>, job: &Job) -> BTreeMap<String, i64> {
-    let mut available = BTreeMap::new();
-    for node in work.state.nodes().filter(|node| node.is_ready() && node.is_in_pool(job.node_pool())) {
-        if read::in_datacenters(job, &node.datacenter) {
-            *available.entry(node.datacenter.clone()).or_default() += 1;
-        }
-    }
-    available
-}
-
-fn put_stop(plan: &mut Plan, stop: &Stop<'_>) {
-    plan.parts.entry(stop.alloc.node_id.clone()).or_default().stop.push(PlanStop {
-        id: stop.alloc.id.clone(),
-        desired_status: DesiredStatus::Stop,
-        description: stop.description.to_owned(),
-        client_status: stop.client_status,
-        followup_eval_id: stop.followup.clone(),
-    });
-}
-
-/// What was asked to stop on a node that is gone will never say that it did.
-fn repair_lost(work: &Work<'_>, changes: &Changes<'_>, plan: &mut Plan) {
-    for alloc in work.allocs.iter().filter(|a| read::stuck_on_node(a)) {
-        let away = work.state.node(&alloc.node_id).is_none_or(|node| read::is_unreachable(node));
-        if away && !changes.stop.iter().any(|s| s.alloc.id == alloc.id) {
-            put_stop(plan, &Stop::lost(alloc));
-        }
-    }
-}
-
-/// An allocation takes note of the evaluation that will look at it again: a stop that stops nothing, so
-/// that it passes whatever became of the node.
-fn note_followups(changes: &Changes<'_>, plan: &mut Plan) {
-    for (alloc, followup) in &changes.followup_of {
-        let note = PlanStop {
-            id: alloc.id.clone(),
-            desired_status: alloc.desired_status,
-            followup_eval_id: EvalId::clone(followup),
-            ..PlanStop::default()
-        };
-        plan.parts.entry(alloc.node_id.clone()).or_default().stop.push(note);
-    }
-}
-
-/// Adds what one more allocation asks for of that which is short.
-fn add_exhausted(metric: &mut AllocMetric, group: &TaskGroup) {
-    let (cpu, memory) =
-        (metric.dimension_exhausted.contains_key("cpu"), metric.dimension_exhausted.contains_key("memory"));
-    if !cpu && !memory {
-        return;
-    }
-    let zero = || Resources {
-        cpu: Some(0),
-        cores: Some(0),
-        memory_mb: Some(0),
-        memory_max_mb: Some(0),
-        disk_mb: Some(0),
-        iops: Some(0),
-        secrets_mb: Some(0),
-        ..Resources::default()
-    };
-    for task in &group.tasks {
-        let sum = metric.resources_exhausted.entry(task.name.clone()).or_insert_with(zero);
-        if cpu {
-            sum.cpu = Some(sum.cpu.unwrap_or(0).saturating_add(task.cpu_mhz()));
-        }
-        if memory {
-            sum.memory_mb = Some(sum.memory_mb.unwrap_or(0).saturating_add(task.memory_mb()));
-        }
-    }
-}
-
-fn tally(metric: &mut AllocMetric, why: &str, filtered: bool, node: &model::Node) {
-    metric.nodes_evaluated += 1;
-    let (total, reasons, classes) = if filtered {
-        (&mut metric.nodes_filtered, &mut metric.constraint_filtered, &mut metric.class_filtered)
-    } else {
-        (&mut metric.nodes_exhausted, &mut metric.dimension_exhausted, &mut metric.class_exhausted)
-    };
-    *total += 1;
-    *reasons.entry(why.to_owned()).or_default() += 1;
-    if !node.node_class.is_empty() {
-        *classes.entry(node.node_class.clone()).or_default() += 1;
-    }
-}
-
-fn merge_filtered(into: &mut AllocMetric, filtered: &AllocMetric) {
-    into.nodes_evaluated += filtered.nodes_evaluated;
-    into.nodes_filtered += filtered.nodes_filtered;
-    for (text, number) in &filtered.constraint_filtered {
-        *into.constraint_filtered.entry(text.clone()).or_default() += number;
-    }
-    for (class, number) in &filtered.class_filtered {
-        *into.class_filtered.entry(class.clone()).or_default() += number;
-    }
 }
