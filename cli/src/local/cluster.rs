@@ -1,0 +1,96 @@
+//! A cluster's directory: authority, identities, and what was decided when it was made.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kit::pki::Authority;
+use model::Role;
+use serde::{Deserialize, Serialize};
+
+use super::plan::{Ports, Size, Spec, home, processes};
+
+/// How long the certificates made here last; each process renews its own in time.
+const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+const MARKER: &str = "cluster.json";
+
+/// What stays the same from one `up` to the next.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Marker {
+    region: String,
+    http: u16,
+    rpc: u16,
+    gossip: u16,
+}
+
+/// A cluster on this machine.
+pub struct Cluster {
+    pub data: PathBuf,
+    pub ports: Ports,
+    region: String,
+    pub specs: Vec<Spec>,
+}
+
+impl Cluster {
+    /// Opens the cluster in `data`, or makes a new one there.
+    ///
+    /// # Errors
+    /// The directory is somebody else's, or cannot be written.
+    pub fn open(data: &Path, ports: Ports, size: Size) -> anyhow::Result<Self> {
+        let marker = data.join(MARKER);
+        let known: Option<Marker> = match fs::read(&marker) {
+            Ok(text) => Some(serde_json::from_slice(&text).with_context(|| format!("{} is damaged", marker.display()))?),
+            Err(_) => None,
+        };
+        if known.is_none() {
+            let strange = fs::read_dir(data).is_ok_and(|mut entries| entries.next().is_some());
+            anyhow::ensure!(!strange, "{} is not empty and holds no cluster: name another directory", data.display());
+        }
+        fs::create_dir_all(data).with_context(|| format!("creating {}", data.display()))?;
+        let data = data.canonicalize()?;
+        let region = known.map_or_else(|| "global".to_owned(), |k| k.region);
+        let now = Marker { region: region.clone(), http: ports.http, rpc: ports.rpc, gossip: ports.gossip };
+        fs::write(data.join(MARKER), serde_json::to_vec_pretty(&now)?)?;
+        let specs = processes(&data, ports, size);
+        Ok(Self { data, ports, region, specs })
+    }
+
+    /// The ports of the cluster in `data`, if there is one.
+    pub fn ports_of(data: &Path) -> Option<Ports> {
+        let known: Marker = serde_json::from_slice(&fs::read(data.join(MARKER)).ok()?).ok()?;
+        Some(Ports { http: known.http, rpc: known.rpc, gossip: known.gossip })
+    }
+
+    /// Makes sure that a process has a valid identity before it is started.
+    ///
+    /// # Errors
+    /// Keys or files cannot be made.
+    pub fn identify(&self, spec: &Spec) -> anyhow::Result<()> {
+        let authority = Authority::load_or_create(self.data.join("ca"), &self.region).context("certificate authority")?;
+        let home = home(&self.data, &spec.name);
+        fs::create_dir_all(&home)?;
+        let name = match spec.role {
+            Role::Agent => node_id(&home)?,
+            _ => spec.name.clone(),
+        };
+        authority.write_identity(home.join("identity"), spec.role, &name, &self.region, LIFETIME)?;
+        Ok(())
+    }
+
+    /// Address of the public API.
+    pub fn address(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.http)
+    }
+}
+
+/// The node's id: made once, kept beside its identity.
+fn node_id(home: &Path) -> anyhow::Result<String> {
+    let path = home.join("node-id");
+    if let Ok(id) = fs::read_to_string(&path) {
+        return Ok(id.trim().to_owned());
+    }
+    let id = client::state::new_uuid();
+    fs::write(&path, &id)?;
+    Ok(id)
+}

@@ -1,0 +1,166 @@
+//! Processes of a local cluster: started, recognized later, and ended.
+//!
+//! A pid alone may name a stranger after a while: a process is ours if its pid *and* its start time are
+//! the ones that were noted when it was started.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+
+use super::plan::{Spec, home};
+
+/// Largest log file that is kept when a process is started anew; a larger one becomes `log.old`.
+const LOG_BYTES_MAX: u64 = 16 << 20;
+
+/// A started process, as it is noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Noted {
+    pub pid: u32,
+    /// Start time in clock ticks since boot, from `/proc/PID/stat`.
+    pub started: u64,
+}
+
+impl Noted {
+    /// The process with this pid, as it is now; `None` when there is none.
+    pub fn of(pid: u32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name in parentheses may hold anything; fields are counted from behind it.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        if matches!(fields.first(), Some(&"Z" | &"X")) {
+            return None;
+        }
+        Some(Self { pid, started: fields.get(19)?.parse().ok()? })
+    }
+
+    pub fn is_alive(self) -> bool {
+        Self::of(self.pid) == Some(self)
+    }
+
+    fn signal(self, signal: Signal) {
+        if self.is_alive()
+            && let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw)
+        {
+            // It may end between the look and the signal.
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Asks it to end, waits, and ends it if it does not.
+    pub fn end(self, grace: Duration) {
+        self.signal(Signal::TERM);
+        if !wait_until(grace, || !self.is_alive()) {
+            self.signal(Signal::KILL);
+            wait_until(Duration::from_secs(5), || !self.is_alive());
+        }
+    }
+}
+
+/// Waits for `done`, looking often.
+pub fn wait_until(within: Duration, done: impl Fn() -> bool) -> bool {
+    let deadline = Instant::now() + within;
+    loop {
+        if done() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn pid_file(data: &Path, name: &str) -> PathBuf {
+    home(data, name).join("process.json")
+}
+
+/// Where a process's output goes.
+pub fn log_file(data: &Path, name: &str) -> PathBuf {
+    home(data, name).join("log")
+}
+
+/// The process of that name, if it is running.
+pub fn running(data: &Path, name: &str) -> Option<Noted> {
+    let text = fs::read(pid_file(data, name)).ok()?;
+    serde_json::from_slice::<Noted>(&text).ok().filter(|p| p.is_alive())
+}
+
+/// Starts a process from this very program, in a process group of its own, its output into its log.
+///
+/// # Errors
+/// Files cannot be written, or it cannot be started.
+pub fn start(data: &Path, spec: &Spec, die_with_us: bool) -> io::Result<Child> {
+    let log = open_log(data, &spec.name)?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("steppe").arg("serve").arg(spec.role.as_str()).args(&spec.words);
+    if die_with_us {
+        command.arg(format!("--die-with-parent={}", std::process::id()));
+    }
+    // Settings of ours that happen to be in the environment are meant for the command line.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|n| n.starts_with(crate::env::SERVICE_PREFIX)) {
+            command.env_remove(name);
+        }
+    }
+    command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    let child = command.spawn()?;
+    let noted = Noted::of(child.id()).ok_or_else(|| io::Error::other("it ended at once"))?;
+    let text = serde_json::to_vec(&noted).map_err(io::Error::other)?;
+    fs::write(pid_file(data, &spec.name), text)?;
+    Ok(child)
+}
+
+fn open_log(data: &Path, name: &str) -> io::Result<File> {
+    let path = log_file(data, name);
+    if fs::metadata(&path).is_ok_and(|m| m.len() > LOG_BYTES_MAX) {
+        fs::rename(&path, path.with_extension("old"))?;
+    }
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// The last lines of a process's log, for when it does not do what it should.
+pub fn log_tail(data: &Path, name: &str, lines: usize) -> String {
+    let text = fs::read(log_file(data, name)).unwrap_or_default();
+    let text = String::from_utf8_lossy(text.get(text.len().saturating_sub(16 << 10)..).unwrap_or_default()).into_owned();
+    let all: Vec<&str> = text.lines().collect();
+    all.get(all.len().saturating_sub(lines)..).unwrap_or_default().join("\n")
+}
+
+/// Supervisors whose directory is below `data`: there should be none once the agents have ended.
+pub fn supervisors(data: &Path) -> Vec<Noted> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let below = data.display().to_string();
+    let pids = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let ours = |pid: &u32| {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<_> = command.split(|b| *b == 0).map(String::from_utf8_lossy).collect();
+        matches!(words.as_slice(), [_, word, dir, ..] if word == "supervise" && dir.starts_with(&below))
+    };
+    pids.filter(ours).filter_map(Noted::of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_pid_and_start_time() {
+        let me = Noted::of(std::process::id()).unwrap();
+        assert!(me.is_alive());
+        assert!(!Noted { started: me.started + 1, ..me }.is_alive());
+    }
+
+    #[test]
+    fn a_process_that_does_not_want_to_end_is_ended() {
+        let mut child = Command::new("/bin/sh").args(["-c", "trap '' TERM; while :; do sleep 0.05; done"]).spawn().unwrap();
+        let noted = Noted::of(child.id()).unwrap();
+        std::thread::spawn(move || child.wait());
+        noted.end(Duration::from_millis(100));
+        assert!(!noted.is_alive());
+    }
+}

@@ -1,0 +1,65 @@
+//! When can the cluster work? When it has a leader, and every agent's node is ready.
+
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use client::public::{PublicClient, Query, Settings};
+use model::Role;
+use serde_json::Value;
+
+use super::cluster::Cluster;
+use super::process;
+use crate::ui::Ui;
+
+const LOOK: Duration = Duration::from_millis(20);
+const SAY: Duration = Duration::from_secs(5);
+
+/// Waits until the cluster can work; says on the way what is still missing.
+///
+/// # Errors
+/// A process ended, or it took too long; with the end of its log.
+pub fn wait(cluster: &Cluster, within: Duration, ui: &mut Ui) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let api = PublicClient::new(Settings { address: cluster.address(), ..Settings::default() })?;
+    let began = Instant::now();
+    let mut said = Instant::now();
+    let mut shown = String::new();
+    loop {
+        for spec in &cluster.specs {
+            if process::running(&cluster.data, &spec.name).is_none() {
+                bail!("{} has ended:\n{}", spec.name, process::log_tail(&cluster.data, &spec.name, 8));
+            }
+        }
+        let missing = runtime.block_on(missing(&api, cluster));
+        let Some(missing) = missing else {
+            ui.note(format!("ready after {:.1} s", began.elapsed().as_secs_f64()));
+            return Ok(());
+        };
+        if missing != shown && ui.interactive || said.elapsed() > SAY {
+            ui.note(format!("waiting: {missing}"));
+            said = Instant::now();
+            shown.clone_from(&missing);
+        }
+        if began.elapsed() > within {
+            let gateway = cluster.specs.iter().find(|s| s.role == Role::Gateway).map_or("", |s| &s.name);
+            bail!("not ready after {} s: {missing}\n{}", within.as_secs(), process::log_tail(&cluster.data, gateway, 8));
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// What is still missing; `None` when nothing is.
+async fn missing(api: &PublicClient, cluster: &Cluster) -> Option<String> {
+    let leader = api.get::<String>("/v1/status/leader", &Query::default()).await;
+    if !leader.is_ok_and(|(addr, _)| !addr.is_empty()) {
+        return Some("no leader yet".to_owned());
+    }
+    let agents = cluster.specs.iter().filter(|s| s.role == Role::Agent).count();
+    match api.get::<Vec<Value>>("/v1/nodes", &Query::default()).await {
+        Ok((nodes, _)) => {
+            let ready = nodes.iter().filter(|n| n["Status"] == "ready").count();
+            (ready < agents).then(|| format!("{ready} of {agents} nodes are ready"))
+        }
+        Err(error) => Some(format!("the API does not answer yet ({error})")),
+    }
+}
