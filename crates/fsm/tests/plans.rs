@@ -414,6 +414,21 @@ fn plan_008_010_plan_apply_003_010_a_victim_is_evicted_unless_it_ended_by_itself
 }
 
 #[test]
+fn plan_apply_017_a_part_that_the_applier_found_full_is_dropped_with_its_pairs() {
+    let mut world = world();
+    world.place("web", "n1", &["old"]);
+    let mut plan = world.plan("web");
+    world.put(&mut plan, "n2", "new");
+    let part = plan.parts.get_mut("n2").unwrap();
+    part.place[0].previous_allocation = "old".into();
+    part.refused = Some(PartDropped::PortTaken);
+    add_stop(&mut plan, "n1", "old", None);
+    assert_eq!(dropped(plan, &mut world), [("n2".to_owned(), PartDropped::PortTaken)]);
+    assert!(!world.alloc("old").is_terminal());
+    assert_eq!(world.state.allocs().count(), 1);
+}
+
+#[test]
 fn a_plan_that_contradicts_itself_is_refused_and_spares_its_neighbours() {
     let mut world = world();
     world.register(job("other"));

@@ -1,4 +1,5 @@
-//! Which parts of a plan pass?
+//! Which parts of a plan pass? Those whose node is there, ready and at the fence they were verified at,
+//! and which the applier did not refuse itself.
 //!
 //! A dropped part loses its placements and what makes room for them. Its in-place updates and stops pass,
 //! with two exceptions: a node that is not there or not ready takes no updates, and an allocation whose
