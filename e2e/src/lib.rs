@@ -2,5 +2,6 @@
 //! that `scripts/up` starts (in `tests/`).
 #![allow(clippy::unwrap_used)]
 
+pub mod cluster;
 pub mod nouns;
 pub mod plane;

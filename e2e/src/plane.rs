@@ -17,7 +17,8 @@ use kit::shell::Shell;
 use model::{ClientStatus, EvalId, Index, Job, Node, NodeId, Role};
 
 pub const WITHIN: Duration = Duration::from_secs(30);
-const DAY: Duration = Duration::from_secs(86_400);
+/// Long enough that nobody thinks of renewing.
+const LIFETIME: Duration = Duration::from_secs(30 * 86_400);
 
 /// A running control plane, and a caller with a gateway's certificate.
 pub struct Plane {
@@ -93,6 +94,17 @@ impl Plane {
         let (_, shutdown, task) = self.running.remove(at);
         shutdown.request();
         task.await.unwrap();
+    }
+
+    /// Ends everything in good order.
+    pub async fn stop_all(mut self) {
+        self.shell.shutdown.request();
+        for (_, shutdown, _) in &self.running {
+            shutdown.request();
+        }
+        for (_, _, task) in self.running.drain(..) {
+            task.await.unwrap();
+        }
     }
 
     fn keep_beating(&self) {
@@ -178,7 +190,7 @@ impl Plane {
 
 fn identity(dir: &tempfile::TempDir, authority: &Authority, seed: SocketAddr, role: Role, name: &str) -> Settings {
     let home = dir.path().join(name);
-    authority.write_identity(home.join("identity"), role, name, "global", DAY).unwrap();
+    authority.write_identity(home.join("identity"), role, name, "global", LIFETIME).unwrap();
     Settings {
         data_dir: home.join("data"),
         identity_dir: home.join("identity"),
