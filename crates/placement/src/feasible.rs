@@ -146,11 +146,11 @@ impl Checks {
 
     fn drivers(&self, node: &Node) -> Result<(), Filter> {
         for driver in &self.drivers {
-            let attribute = node.attributes.get(&format!("driver.{driver}")).is_some_and(|v| says_true(v));
+            let attribute = || node.attributes.get(&format!("driver.{driver}")).is_some_and(|v| says_true(v));
             match node.drivers.get(driver) {
                 Some(DriverInfo { detected: true, healthy: true, .. }) => {}
                 Some(DriverInfo { detected: true, .. }) => return Err(Filter::UnhealthyDriver),
-                None if attribute => {}
+                None if attribute() => {}
                 _ => return Err(Filter::Drivers),
             }
         }

@@ -34,4 +34,6 @@ pub use fleet::Fleet;
 pub use schedule::{BLOCKED_CONFLICTS, BLOCKED_REMAINING, Decision, DryRun, Request, dry_run, give_up, schedule};
 
 #[cfg(test)]
+mod full_scan;
+#[cfg(test)]
 mod vectors;

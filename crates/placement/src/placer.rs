@@ -71,6 +71,8 @@ impl Eq for Entry {}
 #[derive(Clone, Copy, Debug)]
 struct ShapeView {
     failed: Option<ReasonNo>,
+    /// Whether nodes of its computed class may run the group; `None` when the class does not say.
+    class: Option<bool>,
     affinity: Option<f64>,
     tuple: Tuple,
 }
@@ -126,8 +128,6 @@ pub(crate) struct Placer {
     any_pool: bool,
     datacenters: Vec<bool>,
     shapes: Vec<Option<ShapeView>>,
-    /// What this job and group learned of computed classes.
-    pub classes: BTreeMap<String, bool>,
     seats: Seats,
     buckets: BTreeMap<(Tuple, u8), BinaryHeap<Entry>>,
     available: BTreeMap<String, i64>,
@@ -163,7 +163,6 @@ impl Placer {
             any_pool: job.node_pool() == model::access::NODE_POOL_ALL,
             datacenters: fleet.datacenters().iter().map(|name| read::in_datacenters(job, name)).collect(),
             shapes: vec![None; fleet.shapes().len()],
-            classes: BTreeMap::new(),
             seats: Seats::new(fleet.end()),
             buckets: BTreeMap::new(),
             available: BTreeMap::new(),
@@ -178,6 +177,13 @@ impl Placer {
     /// True when nodes of one class may answer this group's (or its job's) checks differently.
     pub(crate) fn escaped(&self) -> bool {
         self.checks.job_escaped || self.checks.group_escaped
+    }
+
+    /// What was learned of computed classes.
+    pub(crate) fn classes<'w>(&'w self, work: &'w Work<'_>) -> impl Iterator<Item = (&'w str, bool)> {
+        let views = self.shapes.iter().zip(work.fleet.shapes());
+        let known = views.filter_map(|(view, shape)| Some((shape.sample.computed_class.as_str(), (*view)?.class?)));
+        known.filter(|(class, _)| !class.is_empty())
     }
 
     /// Counts who has which value of spread attributes and distinct properties.
@@ -233,7 +239,7 @@ impl Placer {
             }
             available[hot.datacenter as usize] += 1;
             let seat = self.evaluate(work, slot, hot);
-            self.seats.set(slot, seat, work.fleet.node(slot));
+            self.seats.set(slot, seat, &work.fleet);
             if seat.standing != Standing::Open || self.per_node {
                 continue;
             }
@@ -272,11 +278,11 @@ impl Placer {
             seat.standing = Standing::Filtered(reason);
             return seat;
         }
-        let row = work.fleet.row(slot);
-        if let Err(filter) = self.of_node(work, slot, &row.node) {
+        if let Err(filter) = self.of_node(work, slot) {
             seat.standing = Standing::Filtered(self.seats.reason(&filter.to_string()));
             return seat;
         }
+        let row = work.fleet.row(slot);
         let used = match self.ask.fits(hot, row) {
             Ok(used) => used,
             Err(misfit) => {
@@ -312,31 +318,26 @@ impl Placer {
         if let Some(Some(view)) = self.shapes.get(shape as usize) {
             return *view;
         }
-        let node = work.fleet.shapes()[shape as usize].sample.clone();
-        let result = self.checks.shared(&node);
-        let class = &node.computed_class;
-        match &result {
-            Ok(()) => {
-                self.classes.insert(class.clone(), true);
-            }
-            Err(filter) if filter.is_of_class() => {
-                self.classes.entry(class.clone()).or_insert(false);
-            }
-            Err(_) => {}
-        }
+        let node = &work.fleet.shapes()[shape as usize].sample;
+        let result = self.checks.shared(node);
+        let class = match &result {
+            Ok(()) => Some(true),
+            Err(filter) => filter.is_of_class().then_some(false),
+        };
         let view = ShapeView {
             failed: result.err().map(|filter| self.seats.reason(&filter.to_string())),
-            affinity: self.affinity(&node),
-            tuple: if self.own_tuple { 0 } else { self.spreads.tuple(&node) },
+            class,
+            affinity: self.affinity(node),
+            tuple: if self.own_tuple { 0 } else { self.spreads.tuple(node) },
         };
         self.shapes[shape as usize] = Some(view);
         view
     }
 
     /// Checks that nodes of one shape answer differently.
-    fn of_node(&mut self, work: &Work<'_>, slot: Slot, node: &Node) -> Result<(), Filter> {
+    fn of_node(&mut self, work: &Work<'_>, slot: Slot) -> Result<(), Filter> {
         if self.checks.has_own() {
-            self.checks.own(node)?;
+            self.checks.own(work.fleet.node(slot))?;
         }
         if !self.per_node {
             let job = self.checks.distinct_hosts_job && work.of_job(slot) > 0;
@@ -345,7 +346,7 @@ impl Placer {
             }
         }
         for (property, tally) in self.checks.properties.iter().zip(&mut self.properties) {
-            let Some(value) = property.target.resolve(node) else {
+            let Some(value) = property.target.resolve(work.fleet.node(slot)) else {
                 return Err(Filter::DistinctProperty(format!("missing property \"{}\"", property.text)));
             };
             let used = tally.used.get(value).copied().unwrap_or(0).max(0);
@@ -377,7 +378,7 @@ impl Placer {
             return;
         }
         let seat = self.evaluate(work, slot, hot);
-        self.seats.set(slot, seat, work.fleet.node(slot));
+        self.seats.set(slot, seat, &work.fleet);
         if seat.standing == Standing::Open && !self.per_node {
             let version = self.seats.get(slot).version;
             let entry = Entry { sum: seat.sum, tie: tie(work.seed, hot.hash), slot, version };
@@ -394,8 +395,7 @@ impl Placer {
     /// What may have changed of an open node without anything happening on it: a placement elsewhere used
     /// up the value of a property, or it stopped answering.
     fn recheck(&mut self, work: &Work<'_>, slot: Slot) -> bool {
-        let node = work.fleet.node(slot);
-        if (work.suspects)(&node.id) {
+        if (work.suspects)(&work.fleet.node(slot).id) {
             self.met_suspect = true;
             self.filter(work, slot, SUSPECT);
             return false;
@@ -403,7 +403,7 @@ impl Placer {
         if self.properties.is_empty() {
             return true;
         }
-        match self.of_node(work, slot, node) {
+        match self.of_node(work, slot) {
             Ok(()) => true,
             Err(filter) => {
                 self.filter(work, slot, &filter.to_string());
@@ -415,7 +415,7 @@ impl Placer {
     fn filter(&mut self, work: &Work<'_>, slot: Slot, why: &str) {
         let reason = self.seats.reason(why);
         let seat = Seat { standing: Standing::Filtered(reason), ..*self.seats.get(slot) };
-        self.seats.set(slot, seat, work.fleet.node(slot));
+        self.seats.set(slot, seat, &work.fleet);
     }
 
     /// How a node stands, with the reason's text when it is passed over.
@@ -479,7 +479,7 @@ impl Placer {
     pub(crate) fn exhaust(&mut self, work: &Work<'_>, slot: Slot, why: &str) {
         let reason = self.seats.reason(why);
         let seat = Seat { standing: Standing::Exhausted(reason), ..*self.seats.get(slot) };
-        self.seats.set(slot, seat, work.fleet.node(slot));
+        self.seats.set(slot, seat, &work.fleet);
     }
 
     fn pop_best(&mut self, spreads: &BTreeMap<Tuple, Option<f64>>) -> Option<((Tuple, u8), Entry)> {

@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use model::Node;
 use model::metric::AllocMetric;
 
-use crate::fleet::Slot;
+use crate::fleet::{Fleet, Slot};
 use crate::spread::Tuple;
 
 /// Number of a reason's text within one placer.
@@ -85,17 +84,17 @@ impl Seats {
     }
 
     /// Moves a node to a new standing and keeps the counts right.
-    pub(crate) fn set(&mut self, slot: Slot, seat: Seat, node: &Node) {
+    pub(crate) fn set(&mut self, slot: Slot, seat: Seat, fleet: &Fleet) {
         let old = self.seats[slot as usize].standing;
         if old != seat.standing {
-            self.tally(old, -1, node);
-            self.tally(seat.standing, 1, node);
+            self.tally(old, -1, slot, fleet);
+            self.tally(seat.standing, 1, slot, fleet);
         }
         let version = self.seats[slot as usize].version + 1;
         self.seats[slot as usize] = Seat { version, ..seat };
     }
 
-    fn tally(&mut self, standing: Standing, change: i64, node: &Node) {
+    fn tally(&mut self, standing: Standing, change: i64, slot: Slot, fleet: &Fleet) {
         let (reasons, classes, reason) = match standing {
             Standing::Out => return,
             Standing::Open => {
@@ -107,8 +106,9 @@ impl Seats {
         };
         self.evaluated += change;
         bump(reasons, reason, change);
-        if !node.node_class.is_empty() {
-            bump(classes, node.node_class.clone(), change);
+        let class = &fleet.node(slot).node_class;
+        if !class.is_empty() {
+            bump(classes, class.clone(), change);
         }
     }
 

@@ -128,9 +128,11 @@ impl<'a> Pass<'a, '_> {
         for placer in self.placers.values() {
             self.out.escaped |= placer.escaped();
             self.out.met_suspect |= placer.met_suspect;
-            for (class, eligible) in placer.classes.iter().filter(|(class, _)| !class.is_empty()) {
-                let known = self.out.classes.entry(class.clone()).or_insert(false);
-                *known |= eligible;
+            if self.out.blocks {
+                for (class, eligible) in placer.classes(&self.work) {
+                    let known = self.out.classes.entry(class.to_owned()).or_insert(false);
+                    *known |= eligible;
+                }
             }
         }
         if self.changes.created {

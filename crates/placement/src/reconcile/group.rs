@@ -75,14 +75,11 @@ impl<'a> Reconciler<'a, '_> {
         };
         let delayed = self.stop_lost(&mut group);
         group.desired.reschedule_now = len(&group.now);
-        group.desired.reschedule_later = len(&failed.later);
-        let later = !failed.later.is_empty();
-        self.note_followups(failed.later);
         let named = [&group.untainted, &group.migrate, &group.now, &group.lost];
         let names = named.into_iter().flatten().map(|a| a.name.as_str());
         group.names = Names::new(job.id().as_str(), spec.name(), count, names);
         self.stop_surplus(&mut group);
-        self.change(job, group, existed, had_current, delayed, later);
+        self.change(job, group, existed, had_current, delayed, failed.later);
     }
 
     /// From what is left: updates, canaries, placements, moves, and the deployment.
@@ -93,7 +90,7 @@ impl<'a> Reconciler<'a, '_> {
         existed: bool,
         had_current: bool,
         delayed: bool,
-        later: bool,
+        later: Vec<(Row<'a>, i64)>,
     ) {
         let spec = group.spec;
         let (mut in_place, mut destructive) = (Vec::new(), Vec::new());
@@ -135,7 +132,9 @@ impl<'a> Reconciler<'a, '_> {
         self.out.in_place.extend(in_place);
         let moving = !group.migrate.is_empty();
         self.migrate(&mut group);
-        let quiet = changed == 0 && placed == 0 && !moving && group.now.is_empty() && !later && !needs_canaries;
+        let later = self.note_followups(later);
+        group.desired.reschedule_later = later;
+        let quiet = changed == 0 && placed == 0 && !moving && group.now.is_empty() && later == 0 && !needs_canaries;
         if !existed
             && self.wants_deployment(spec, &group.state)
             && (!had_current || changed > 0)
@@ -225,9 +224,15 @@ impl<'a> Reconciler<'a, '_> {
         Some(self.given.now.saturating_add(after.0).saturating_add(kill))
     }
 
-    fn note_followups(&mut self, later: Vec<(Row<'a>, i64)>) {
+    /// Those that stay as they are take note of when they are looked at again. Returns how many.
+    fn note_followups(&mut self, mut later: Vec<(Row<'a>, i64)>) -> u64 {
+        let replaced = self.out.destructive.iter().chain(&self.out.place).filter_map(|p| p.replaces.as_ref());
+        let gone: BTreeSet<&model::AllocId> = self.out.stop.iter().chain(replaced).map(|s| &s.alloc.id).collect();
+        later.retain(|(alloc, _)| !gone.contains(&alloc.id));
+        let number = len(&later);
         let noted: Vec<(Row<'a>, EvalId)> = self.follow_up(later, "alloc-reschedule");
         self.out.followup_of.extend(noted);
+        number
     }
 
     /// Stops what is above the count: twins of promoted canaries, those that would move anyway, the

@@ -90,6 +90,10 @@ impl World {
         for change in &outcome.changes {
             self.fleet.apply(&self.state, change);
         }
+        let fresh = Fleet::from_state(&self.state);
+        for node in self.state.nodes() {
+            assert_eq!(self.fleet.used(&node.id), fresh.used(&node.id), "{}", node.name);
+        }
         if let Reply::Refused(refusal) = &outcome.reply {
             panic!("refused: {refusal}");
         }
