@@ -53,7 +53,8 @@ fn dev(words: &[String], ui: &mut Ui) -> anyhow::Result<u8> {
     TcpListener::bind(("127.0.0.1", http))
         .with_context(|| format!("port {http} is taken: another cluster? Choose one with -http-port"))?;
     let kept = typed.some("data-dir").map(PathBuf::from);
-    let data = kept.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("steppe-dev-{}", client::state::new_uuid())));
+    let data =
+        kept.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("steppe-dev-{}", client::state::new_uuid())));
     let cluster = Cluster::open(&data, free_ports(http)?, Size::DEV)?;
     // On this thread, which lives as long as the process: children die with the thread that started them.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -98,7 +99,8 @@ impl Children<'_> {
     fn start_all(&mut self) -> anyhow::Result<()> {
         for spec in &self.cluster.specs {
             self.cluster.identify(spec).with_context(|| format!("identity of {}", spec.name))?;
-            let child = process::start(&self.cluster.data, spec, true).with_context(|| format!("starting {}", spec.name))?;
+            let child =
+                process::start(&self.cluster.data, spec, true).with_context(|| format!("starting {}", spec.name))?;
             self.running.insert(spec.name.clone(), child);
         }
         Ok(())
@@ -112,8 +114,15 @@ impl Children<'_> {
                 None => None,
             };
             if let Some(status) = ended {
-                let pause = self.again.get(&spec.name).map_or(Duration::from_millis(200), |(_, p)| (*p * 2).min(Duration::from_secs(10)));
-                ui.note(format!("{} has ended ({status}), starting it again in {:.1} s", spec.name, pause.as_secs_f64()));
+                let pause = self
+                    .again
+                    .get(&spec.name)
+                    .map_or(Duration::from_millis(200), |(_, p)| (*p * 2).min(Duration::from_secs(10)));
+                ui.note(format!(
+                    "{} has ended ({status}), starting it again in {:.1} s",
+                    spec.name,
+                    pause.as_secs_f64()
+                ));
                 self.running.remove(&spec.name);
                 self.again.insert(spec.name.clone(), (Instant::now() + pause, pause));
             }

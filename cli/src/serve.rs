@@ -37,7 +37,8 @@ pub fn run(words: &[String], env: &Env, ui: &mut Ui) -> u8 {
         other => {
             ui.error(&format!("Error: there is no service `{other}`"));
             let near = crate::flags::nearest(other, SERVICES.iter().copied());
-            let hint = near.map_or_else(|| format!("one of {}", SERVICES.join(", ")), |n| format!("did you mean `{n}`?"));
+            let hint =
+                near.map_or_else(|| format!("one of {}", SERVICES.join(", ")), |n| format!("did you mean `{n}`?"));
             ui.hint(&hint);
             1
         }
@@ -113,7 +114,7 @@ impl Given<'_> {
     }
 
     fn parse<C: Args + FromArgMatches>(&self) -> Result<C, clap::Error> {
-        let command = C::augment_args(Command::new(format!("steppe serve {}", self.service)));
+        let command = C::augment_args(Command::new("steppe serve").bin_name(format!("steppe serve {}", self.service)));
         let mut line = vec![format!("steppe serve {}", self.service)];
         line.extend(from_env(&command, self.env, self.rest));
         line.extend(self.rest.iter().map(|word| double_dash(word)));
@@ -155,11 +156,16 @@ mod tests {
 
     #[test]
     fn what_is_typed_wins_over_the_environment_and_one_dash_will_do() {
-        let env = Env([("STEPPE_DATA_DIR", "/env"), ("STEPPE_REGION", "env"), ("STEPPE_LOG_JSON", "1")].map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+        let env = Env([("STEPPE_DATA_DIR", "/env"), ("STEPPE_REGION", "env"), ("STEPPE_LOG_JSON", "1")]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .into());
         let rest = ["-data-dir", "/typed", "--bootstrap-expect=3"].map(str::to_owned);
         let config: state::Config = given(&rest, &env).parse().unwrap();
         assert_eq!(config.settings.data_dir, std::path::Path::new("/typed"));
-        assert_eq!((config.settings.region.as_str(), config.settings.log_json, config.bootstrap_expect), ("env", true, 3));
+        assert_eq!(
+            (config.settings.region.as_str(), config.settings.log_json, config.bootstrap_expect),
+            ("env", true, 3)
+        );
     }
 
     #[test]

@@ -40,7 +40,9 @@ impl Cluster {
     pub fn open(data: &Path, ports: Ports, size: Size) -> anyhow::Result<Self> {
         let marker = data.join(MARKER);
         let known: Option<Marker> = match fs::read(&marker) {
-            Ok(text) => Some(serde_json::from_slice(&text).with_context(|| format!("{} is damaged", marker.display()))?),
+            Ok(text) => {
+                Some(serde_json::from_slice(&text).with_context(|| format!("{} is damaged", marker.display()))?)
+            }
             Err(_) => None,
         };
         if known.is_none() {
@@ -67,7 +69,8 @@ impl Cluster {
     /// # Errors
     /// Keys or files cannot be made.
     pub fn identify(&self, spec: &Spec) -> anyhow::Result<()> {
-        let authority = Authority::load_or_create(self.data.join("ca"), &self.region).context("certificate authority")?;
+        let authority =
+            Authority::load_or_create(self.data.join("ca"), &self.region).context("certificate authority")?;
         let home = home(&self.data, &spec.name);
         fs::create_dir_all(&home)?;
         let name = match spec.role {

@@ -27,7 +27,8 @@ use crate::flags::{self, Flag, switch, text};
 use crate::ui::Ui;
 
 const DATA: Flag = text("data-dir", "DIR", "Directory of the cluster; .steppe unless given. [$STEPPE_DATA]");
-const HTTP_PORT: Flag = text("http-port", "PORT", "Port of the public API; the next ones are taken too. [$STEPPE_HTTP_PORT]");
+const HTTP_PORT: Flag =
+    text("http-port", "PORT", "Port of the public API; the next ones are taken too. [$STEPPE_HTTP_PORT]");
 
 pub const UP_FLAGS: &[Flag] = &[DATA, HTTP_PORT];
 pub const DOWN_FLAGS: &[Flag] = &[DATA, switch("purge", "Remove the cluster's data, too.")];
@@ -99,7 +100,8 @@ fn start(words: &[String], env: &Env, ui: &mut Ui) -> anyhow::Result<u8> {
     let ports = wanted.port.map(Ports::from_http).or_else(|| Cluster::ports_of(&wanted.data));
     let _lock = lock(&wanted.data)?;
     let cluster = Cluster::open(&wanted.data, ports.unwrap_or(Ports::from_http(4646)), Size::CLUSTER)?;
-    let missing: Vec<&Spec> = cluster.specs.iter().filter(|s| process::running(&cluster.data, &s.name).is_none()).collect();
+    let missing: Vec<&Spec> =
+        cluster.specs.iter().filter(|s| process::running(&cluster.data, &s.name).is_none()).collect();
     if missing.is_empty() {
         ui.note(format!("all {} processes run already", cluster.specs.len()));
     }
@@ -121,7 +123,11 @@ fn stop(words: &[String], env: &Env, ui: &mut Ui) -> anyhow::Result<u8> {
     let held = lock(&wanted.data)?;
     let cluster = Cluster::open(&wanted.data, ports, Size::CLUSTER)?;
     // Agents first, while there is somebody to tell; the truth last.
-    for group in [&[Role::Agent][..], &[Role::Gateway, Role::Scheduler, Role::Controller, Role::Applier, Role::Broker], &[Role::State]] {
+    for group in [
+        &[Role::Agent][..],
+        &[Role::Gateway, Role::Scheduler, Role::Controller, Role::Applier, Role::Broker],
+        &[Role::State],
+    ] {
         let members = cluster.specs.iter().filter(|s| group.contains(&s.role));
         let ending: Vec<_> = members.filter_map(|s| Some((s, process::running(&cluster.data, &s.name)?))).collect();
         std::thread::scope(|scope| {

@@ -126,7 +126,8 @@ fn open_log(data: &Path, name: &str) -> io::Result<File> {
 /// The last lines of a process's log, for when it does not do what it should.
 pub fn log_tail(data: &Path, name: &str, lines: usize) -> String {
     let text = fs::read(log_file(data, name)).unwrap_or_default();
-    let text = String::from_utf8_lossy(text.get(text.len().saturating_sub(16 << 10)..).unwrap_or_default()).into_owned();
+    let text =
+        String::from_utf8_lossy(text.get(text.len().saturating_sub(16 << 10)..).unwrap_or_default()).into_owned();
     let all: Vec<&str> = text.lines().collect();
     all.get(all.len().saturating_sub(lines)..).unwrap_or_default().join("\n")
 }
@@ -157,7 +158,8 @@ mod tests {
 
     #[test]
     fn a_process_that_does_not_want_to_end_is_ended() {
-        let mut child = Command::new("/bin/sh").args(["-c", "trap '' TERM; while :; do sleep 0.05; done"]).spawn().unwrap();
+        let mut child =
+            Command::new("/bin/sh").args(["-c", "trap '' TERM; while :; do sleep 0.05; done"]).spawn().unwrap();
         let noted = Noted::of(child.id()).unwrap();
         std::thread::spawn(move || child.wait());
         noted.end(Duration::from_millis(100));

@@ -42,7 +42,11 @@ pub fn wait(cluster: &Cluster, within: Duration, ui: &mut Ui) -> anyhow::Result<
         }
         if began.elapsed() > within {
             let gateway = cluster.specs.iter().find(|s| s.role == Role::Gateway).map_or("", |s| &s.name);
-            bail!("not ready after {} s: {missing}\n{}", within.as_secs(), process::log_tail(&cluster.data, gateway, 8));
+            bail!(
+                "not ready after {} s: {missing}\n{}",
+                within.as_secs(),
+                process::log_tail(&cluster.data, gateway, 8)
+            );
         }
         std::thread::sleep(LOOK);
     }

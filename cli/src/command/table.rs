@@ -1,0 +1,598 @@
+//! Every command there is.
+
+use super::{
+    Command, Reach, Runner, alloc_logs, alloc_status, alloc_stop, deployment, eval, job_history, job_inspect, job_misc,
+    job_plan, job_run, job_status, job_stop, node_status, operator, server, status,
+};
+use crate::flags::{Flag, Kind, flag, list, switch, text};
+use crate::{dev, local, serve};
+
+const JSON: Flag = switch("json", "Print the API's answer as JSON.");
+const TEMPLATE: Flag = text("t", "TEMPLATE", "Print the API's answer by a Go template.");
+const VERBOSE: Flag = switch("verbose", "Print full ids and exact times.");
+const DETACH: Flag = switch("detach", "Return at once, printing the evaluation's id, instead of watching.");
+const VAR: Flag = list("var", "NAME=VALUE", "Value of a job variable.");
+const VAR_FILE: Flag = list("var-file", "FILE", "File with values of job variables.");
+const HCL2_STRICT: Flag = flag(
+    "hcl2-strict",
+    Kind::Bool,
+    "true",
+    "",
+    "Whether a value for a variable that the job does not have is an error.",
+);
+const JSON_INPUT: Flag = switch("json", "The file is a job as JSON, as the API takes it.");
+const EVAL_PRIORITY: Flag =
+    flag("eval-priority", Kind::Int, "", "NUMBER", "Priority of the evaluation instead of the job's.");
+const PER_PAGE: Flag = flag("per-page", Kind::Uint, "", "NUMBER", "How many rows to list.");
+const PAGE_TOKEN: Flag = text("page-token", "TOKEN", "Where the page before ended.");
+const FILTER: Flag = text("filter", "EXPRESSION", "List only rows for which this holds.");
+
+/// A command that is not worth a field.
+const PLAIN: Command = Command {
+    path: "",
+    aliases: &[],
+    usage: "[options]",
+    summary: "",
+    about: "",
+    reach: Reach::Cluster,
+    flags: &[],
+    args: (0, 0),
+    code_error: 1,
+    hidden: false,
+    runner: Runner::Client(|_| Box::pin(async { Ok(1) })),
+};
+
+pub static COMMANDS: &[Command] = &[
+    Command {
+        path: "alloc logs",
+        aliases: &["logs"],
+        usage: "[options] <allocation> [task]",
+        summary: "Prints what an allocation's task writes",
+        about: "Prints stdout and stderr, each to its own. The task must be named when there are several.",
+        reach: Reach::Namespace,
+        flags: &[
+            switch("stdout", "Only stdout."),
+            switch("stderr", "Only stderr."),
+            switch("f", "Go on as the task writes."),
+            switch("tail", "Only the end: 10 lines unless -n or -c says otherwise."),
+            flag("n", Kind::Int, "-1", "LINES", "Lines to begin from the end, with -tail."),
+            flag("c", Kind::Int, "-1", "BYTES", "Bytes to begin from the end, with -tail."),
+            switch("job", "The argument is a job: any of its allocations, preferably a running one."),
+            text("task", "NAME", "The task."),
+            text("group", "NAME", "The task group, with -job."),
+            VERBOSE,
+        ],
+        args: (1, 2),
+        runner: Runner::Client(|cx| Box::pin(alloc_logs::run(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "alloc status",
+        aliases: &["alloc-status"],
+        usage: "[options] [allocation]",
+        summary: "Shows an allocation with its tasks and their events",
+        about: "The id may be shortened. Without one, lists the allocations.",
+        reach: Reach::Namespace,
+        flags: &[
+            switch("short", "Only the tasks' last events."),
+            switch("stats", "Resource use, where it is known."),
+            VERBOSE,
+            JSON,
+            TEMPLATE,
+        ],
+        args: (0, 1),
+        runner: Runner::Client(|cx| Box::pin(alloc_status::run(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "alloc stop",
+        aliases: &[],
+        usage: "[options] <allocation>",
+        summary: "Stops an allocation; another takes its place",
+        about: "Exit code 2 says that the replacement could not be placed.",
+        reach: Reach::Namespace,
+        flags: &[DETACH, switch("no-shutdown-delay", "Ignore the group's and tasks' shutdown_delay."), VERBOSE],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(alloc_stop::run(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "agent",
+        aliases: &[],
+        usage: "-dev [options]",
+        summary: "Runs a small cluster on this machine",
+        about: "Only with -dev: the same as `steppe dev`. `steppe serve` runs single services.",
+        reach: Reach::Nobody,
+        flags: dev::FLAGS,
+        args: (0, 0),
+        runner: Runner::Process(dev::agent),
+        ..PLAIN
+    },
+    Command {
+        path: "deployment list",
+        usage: "[options]",
+        summary: "Lists deployments",
+        reach: Reach::Namespace,
+        flags: &[VERBOSE, JSON, FILTER, TEMPLATE],
+        runner: Runner::Client(|cx| Box::pin(deployment::list(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "deployment status",
+        usage: "[options] [deployment]",
+        summary: "Shows a deployment",
+        about: "The id may be shortened. Without one, lists the deployments.",
+        reach: Reach::Namespace,
+        flags: &[
+            switch("monitor", "Watch it until it ends."),
+            flag("wait", Kind::Duration, "2s", "TIME", "Accepted for compatibility: updates are shown as they happen."),
+            VERBOSE,
+            JSON,
+            TEMPLATE,
+        ],
+        args: (0, 1),
+        runner: Runner::Client(|cx| Box::pin(deployment::status(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "dev",
+        usage: "[options]",
+        summary: "Runs a small cluster on this machine, until Ctrl-C",
+        about: "One process of each service. Everything it keeps is thrown away at its end unless -data-dir is \
+            given. Several may run side by side, each with its own -http-port.",
+        reach: Reach::Nobody,
+        flags: dev::FLAGS,
+        runner: Runner::Process(dev::run),
+        ..PLAIN
+    },
+    Command {
+        path: "eval list",
+        summary: "Lists evaluations",
+        reach: Reach::Namespace,
+        flags: &[
+            text("job", "JOB", "Only of this job."),
+            text("status", "STATUS", "Only with this status."),
+            FILTER,
+            PER_PAGE,
+            PAGE_TOKEN,
+            VERBOSE,
+            JSON,
+            TEMPLATE,
+        ],
+        runner: Runner::Client(|cx| Box::pin(eval::list(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "eval status",
+        aliases: &["eval-status"],
+        usage: "[options] <evaluation>",
+        summary: "Shows an evaluation: what it was for and what became of it",
+        about: "The id may be shortened.",
+        reach: Reach::Namespace,
+        flags: &[switch("monitor", "Watch it until it ends."), VERBOSE, JSON, TEMPLATE],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(eval::status(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "job allocs",
+        usage: "[options] <job>",
+        summary: "Lists a job's allocations",
+        reach: Reach::Namespace,
+        flags: &[switch("all", "Those of earlier jobs of the same name too."), VERBOSE, JSON, TEMPLATE],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(job_misc::allocs(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "job deployments",
+        usage: "[options] <job>",
+        summary: "Lists a job's deployments",
+        reach: Reach::Namespace,
+        flags: &[
+            switch("latest", "Show the latest one."),
+            switch("all", "Those of earlier jobs of the same name too."),
+            VERBOSE,
+            JSON,
+            TEMPLATE,
+        ],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(job_misc::deployments(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "job eval",
+        usage: "[options] <job>",
+        summary: "Has the schedulers look at a job again",
+        about: "Exit code 2 says that not everything could be placed.",
+        reach: Reach::Namespace,
+        flags: &[switch("force-reschedule", "Replace failed allocations now."), DETACH, VERBOSE],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(job_misc::evaluate(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "job history",
+        usage: "[options] <job>",
+        summary: "Shows the versions of a job",
+        reach: Reach::Namespace,
+        flags: &[
+            switch("p", "Show what changed from version to version."),
+            switch("full", "Show each version whole."),
+            text("version", "NUMBER", "Only this version."),
+            JSON,
+            TEMPLATE,
+        ],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(job_history::run(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "job init",
+        aliases: &["init"],
+        usage: "[options] [filename]",
+        summary: "Writes an example job file",
+        about: "The file is example.nomad.hcl unless named; one that is there is not replaced.",
+        reach: Reach::Nobody,
+        flags: &[switch("short", "Without comments.")],
+        args: (0, 1),
+        runner: Runner::Client(|cx| Box::pin(job_misc::init(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "job inspect",
+        aliases: &["inspect"],
+        usage: "[options] <job>",
+        summary: "Prints a job as JSON, or the file it was submitted as",
+        reach: Reach::Namespace,
+        flags: &[
+            switch("hcl", "Print the file it was submitted as."),
+            switch("with-vars", "Print the variables it was submitted with too, with -hcl."),
+            text("version", "NUMBER", "Of this version."),
+            JSON,
+            TEMPLATE,
+        ],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(job_inspect::run(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "job plan",
+        aliases: &["plan"],
+        usage: "[options] <path>",
+        summary: "Shows what running a job file would do, without doing it",
+        about: "The path is a file in HCL, `-` for stdin. NOMAD_VAR_name=value in the environment sets a job variable; \
+            -var-file is stronger than that, and -var is the strongest.\n\nExit codes: 0, no allocation would be \
+            made or ended; 1, some would be; 255, an error.",
+        reach: Reach::Namespace,
+        flags: &[
+            flag("diff", Kind::Bool, "true", "", "Whether to show what would change in the job."),
+            JSON_INPUT,
+            switch("json-output", "Print the API's answer as JSON."),
+            TEMPLATE,
+            VAR,
+            VAR_FILE,
+            HCL2_STRICT,
+            switch("policy-override", "Pass over soft-mandatory policies."),
+            text("vault-namespace", "NAME", "Vault namespace of the job."),
+            VERBOSE,
+        ],
+        args: (1, 1),
+        code_error: 255,
+        runner: Runner::Client(|cx| Box::pin(job_plan::run(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "job run",
+        aliases: &["run"],
+        usage: "[options] <path>",
+        summary: "Runs a job file, or updates the job it names",
+        about: "The path is a file in HCL, `-` for stdin. NOMAD_VAR_name=value in the environment sets a job variable; \
+            -var-file is stronger than that, and -var is the strongest.\n\nWatches the evaluation and, of a \
+            service, the deployment. Exit code 1 says that something failed, the deployment too; 2 that not \
+            everything could be placed.",
+        reach: Reach::Namespace,
+        flags: &[
+            DETACH,
+            VAR,
+            VAR_FILE,
+            JSON_INPUT,
+            switch("output", "Print the job as JSON and run nothing."),
+            text("check-index", "INDEX", "Run only if the job was last modified at this index; 0, if it is new."),
+            EVAL_PRIORITY,
+            HCL2_STRICT,
+            switch("preserve-counts", "Keep the groups' present counts."),
+            switch("preserve-resources", "Keep the tasks' present resources."),
+            switch("policy-override", "Pass over soft-mandatory policies."),
+            text("consul-namespace", "NAME", "Consul namespace of the job."),
+            text("vault-namespace", "NAME", "Vault namespace of the job."),
+            VERBOSE,
+        ],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(job_run::run(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "job status",
+        usage: "[options] [job]",
+        summary: "Shows a job with its groups, deployment and allocations",
+        about: "The id may be shortened. Without one, lists the jobs.",
+        reach: Reach::Namespace,
+        flags: &[
+            switch("short", "Only the job itself."),
+            switch("evals", "Its evaluations too."),
+            switch("all-allocs", "Allocations of earlier jobs of the same name too."),
+            VERBOSE,
+            JSON,
+            TEMPLATE,
+        ],
+        args: (0, 1),
+        runner: Runner::Client(|cx| Box::pin(job_status::run(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "job stop",
+        aliases: &["stop"],
+        usage: "[options] <job> [<job> …]",
+        summary: "Stops jobs",
+        about: "A shortened id is asked about, unless -yes.",
+        reach: Reach::Namespace,
+        flags: &[
+            DETACH,
+            switch("purge", "Forget the job too."),
+            switch("yes", "Do not ask."),
+            switch("global", "In all of its regions."),
+            switch("no-shutdown-delay", "Ignore the groups' and tasks' shutdown_delay."),
+            EVAL_PRIORITY,
+            VERBOSE,
+        ],
+        args: (1, 64),
+        runner: Runner::Client(|cx| Box::pin(job_stop::run(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "job validate",
+        aliases: &["validate"],
+        usage: "[options] <path>",
+        summary: "Checks a job file",
+        about: "Exit codes: 0, it is valid; 1, it is not; 255, it cannot be read or understood.",
+        reach: Reach::Namespace,
+        flags: &[
+            JSON_INPUT,
+            VAR,
+            VAR_FILE,
+            HCL2_STRICT,
+            text("vault-namespace", "NAME", "Vault namespace of the job."),
+        ],
+        args: (1, 1),
+        code_error: 255,
+        runner: Runner::Client(|cx| Box::pin(job_plan::validate(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "local down",
+        summary: "Stops the local cluster; what scripts/down calls",
+        reach: Reach::Nobody,
+        flags: local::DOWN_FLAGS,
+        runner: Runner::Process(local::down),
+        ..PLAIN
+    },
+    Command {
+        path: "local status",
+        summary: "Lists the local cluster's processes",
+        reach: Reach::Nobody,
+        flags: local::STATUS_FLAGS,
+        runner: Runner::Process(local::status),
+        ..PLAIN
+    },
+    Command {
+        path: "local up",
+        summary: "Starts the local cluster; what scripts/up calls",
+        about: "Eleven processes: three state servers, a broker, two schedulers, an applier, a controller, a gateway \
+            and two agents. What runs already is left alone; what has ended is started again.",
+        reach: Reach::Nobody,
+        flags: local::UP_FLAGS,
+        runner: Runner::Process(local::up),
+        ..PLAIN
+    },
+    Command {
+        path: "namespace list",
+        summary: "Lists namespaces",
+        flags: &[JSON, TEMPLATE],
+        runner: Runner::Client(|cx| Box::pin(operator::namespaces(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "node status",
+        aliases: &["node-status"],
+        usage: "[options] [node]",
+        summary: "Shows a node with its resources and allocations",
+        about: "The node is an id, which may be shortened, or a name. Without one, lists the nodes.",
+        flags: &[
+            switch("short", "Only the node itself and its allocations."),
+            switch("allocs", "Count the running allocations, in the list."),
+            switch("os", "Show the operating system, in the list."),
+            switch("quiet", "Print ids only, in the list."),
+            switch("self", "Show the node of the agent at -address."),
+            switch("stats", "Resource use, where it is known."),
+            FILTER,
+            PER_PAGE,
+            PAGE_TOKEN,
+            VERBOSE,
+            JSON,
+            TEMPLATE,
+        ],
+        args: (0, 1),
+        runner: Runner::Client(|cx| Box::pin(node_status::run(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "operator api",
+        usage: "[options] <path>",
+        summary: "Sends a request to the API and prints the answer",
+        about: "With stdin that is not a terminal, the body is read from it and the method is POST.",
+        reach: Reach::Namespace,
+        flags: &[
+            text("X", "METHOD", "Method."),
+            list("H", "NAME: VALUE", "Header."),
+            FILTER,
+            switch("dryrun", "Print the equivalent curl command instead."),
+            switch("verbose", "Print the answer's status and headers on stderr."),
+        ],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(operator::api(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "operator metrics",
+        summary: "Prints the cluster's metrics",
+        flags: &[
+            text("format", "FORMAT", "prometheus, or nothing for JSON."),
+            switch("pretty", "Accepted for compatibility: JSON is always indented."),
+            JSON,
+            TEMPLATE,
+        ],
+        runner: Runner::Client(|cx| Box::pin(operator::metrics(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "operator raft list-peers",
+        summary: "Lists the servers of the replicated log",
+        flags: &[switch("stale", "Ask any server, not the leader.")],
+        runner: Runner::Client(|cx| Box::pin(server::peers(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "serve",
+        usage: "<service> [options]",
+        summary: "Runs one service as this process",
+        about: "Services: state, broker, scheduler, applier, controller, gateway, agent. \
+            `steppe serve <service> -help` lists its options; each may be given as STEPPE_OPTION too.",
+        reach: Reach::Nobody,
+        args: (1, 64),
+        runner: Runner::Process(serve::run),
+        ..PLAIN
+    },
+    Command {
+        path: "server members",
+        aliases: &["server-members"],
+        summary: "Lists the servers of the control plane",
+        flags: &[switch("detailed", "Show every tag."), VERBOSE, JSON, TEMPLATE],
+        runner: Runner::Client(|cx| Box::pin(server::members(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "status",
+        usage: "[options] [identifier]",
+        summary: "Shows whatever the identifier names",
+        about: "A job, allocation, node, evaluation or deployment; ids may be shortened. Without one, lists the jobs.",
+        reach: Reach::Namespace,
+        flags: &[VERBOSE],
+        args: (0, 1),
+        runner: Runner::Client(|cx| Box::pin(status::run(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "supervise",
+        usage: "<dir>",
+        summary: "Holds the tasks of one allocation; started by agents",
+        reach: Reach::Nobody,
+        args: (1, 1),
+        hidden: true,
+        runner: Runner::Process(serve::supervise),
+        ..PLAIN
+    },
+    Command {
+        path: "version",
+        usage: "",
+        summary: "Prints the version",
+        reach: Reach::Nobody,
+        runner: Runner::Client(|cx| {
+            Box::pin(async move {
+                cx.ui.line(super::version());
+                Ok(0)
+            })
+        }),
+        ..PLAIN
+    },
+];
+
+/// What the reference has and is to come; a group stands for all of its commands.
+pub const NOT_BUILT: &[&str] = &[
+    "acl",
+    "action",
+    "agent-info",
+    "alloc checks",
+    "alloc exec",
+    "alloc fs",
+    "alloc pause",
+    "alloc restart",
+    "alloc signal",
+    "check",
+    "client-config",
+    "config validate",
+    "debug",
+    "deployment fail",
+    "deployment pause",
+    "deployment promote",
+    "deployment resume",
+    "deployment unblock",
+    "eval delete",
+    "exec",
+    "fmt",
+    "fs",
+    "job action",
+    "job dispatch",
+    "job periodic",
+    "job promote",
+    "job restart",
+    "job revert",
+    "job scale",
+    "job scaling-events",
+    "job start",
+    "job tag",
+    "license",
+    "login",
+    "monitor",
+    "namespace apply",
+    "namespace delete",
+    "namespace inspect",
+    "namespace status",
+    "node config",
+    "node drain",
+    "node eligibility",
+    "node identity",
+    "node intro",
+    "node meta",
+    "node pool",
+    "node-drain",
+    "operator autopilot",
+    "operator client-state",
+    "operator debug",
+    "operator gossip",
+    "operator raft info",
+    "operator raft logs",
+    "operator raft migrate-backend",
+    "operator raft remove-peer",
+    "operator raft state",
+    "operator raft transfer-leadership",
+    "operator root",
+    "operator scheduler",
+    "operator snapshot",
+    "operator utilization",
+    "plugin",
+    "quota",
+    "recommendation",
+    "scaling",
+    "sentinel",
+    "server force-leave",
+    "server join",
+    "service",
+    "setup",
+    "start",
+    "system",
+    "tls",
+    "ui",
+    "var",
+    "volume",
+];
