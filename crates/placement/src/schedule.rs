@@ -30,6 +30,8 @@ pub const BLOCKED_REMAINING: &str = "created to place remaining allocations";
 pub const BLOCKED_CONFLICTS: &str = "created due to placement conflicts";
 const TRIGGER_QUEUED: &str = "queued-allocs";
 const TRIGGER_ATTEMPTS: &str = "max-plan-attempts";
+/// Most classes that a blocked evaluation names one by one.
+const CLASSES_MAX: usize = 256;
 /// When only nodes that do not answer are in the way, look again after this.
 const SUSPECT_RETRY: i64 = 5_000_000_000;
 
@@ -242,7 +244,11 @@ fn final_row(
     if !outcome.blocks {
         return eval;
     }
-    let classes = if outcome.escaped { BTreeMap::new() } else { outcome.classes.clone() };
+    let mut classes = if outcome.escaped { BTreeMap::new() } else { outcome.classes.clone() };
+    if classes.len() > CLASSES_MAX {
+        // A class that is not named wakes the evaluation too, so only the others need to be.
+        classes.retain(|_, eligible| !*eligible);
+    }
     let soon = outcome.met_suspect.then(|| Timestamp(req.now.saturating_add(SUSPECT_RETRY)));
     if waits && soon.is_none() {
         eval.status = EvalStatus::Blocked;
