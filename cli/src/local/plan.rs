@@ -96,7 +96,7 @@ pub fn processes(data: &Path, ports: Ports, size: Size) -> Vec<Spec> {
     for n in 0..size.schedulers {
         all.push(member(Role::Scheduler, format!("scheduler-{}", n + 1), &[]));
     }
-    let doors = [format!("--http=127.0.0.1:{}", ports.http), format!("--bind=127.0.0.1:{}", ports.rpc)];
+    let doors = [format!("--http-bind=127.0.0.1:{}", ports.http), format!("--bind=127.0.0.1:{}", ports.rpc)];
     all.push(member(Role::Gateway, "gateway-1".to_owned(), &doors));
     for n in 0..size.agents {
         let name = format!("agent-{}", n + 1);

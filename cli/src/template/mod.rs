@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn dashes_trim_and_comments_vanish() {
-        assert_eq!(of("a \n {{- .ID -}} \n b {{/* c */}}{{- /* d */ -}} c"), "aweb bc");
+        assert_eq!(of("a \n {{- .ID -}} \n b {{/* c */}}{{- /* d */ -}} c"), "awebb c");
     }
 
     #[test]
@@ -124,7 +124,7 @@ mod tests {
             ("{{.ID", "template: format:1: unclosed action"),
             ("{{if .ID}}", "template: format:1: unexpected end: if is not closed by {{end}}"),
             ("{{end}}", "template: format:1: unexpected {{end}}"),
-            ("{{prinf .ID}}", "template: format:1: function \"prinf\" not defined, did you mean \"printf\"?"),
+            ("{{printff .ID}}", "template: format:1: function \"printff\" not defined, did you mean \"printf\"?"),
             ("{{\n.ID.x}}", "template: format:2: can't evaluate field x in a string"),
             ("{{index .Groups 9}}", "template: format:1: error calling index: index 9 is out of range, there are 2"),
             ("{{printf \"%y\" 1}}", "template: format:1: error calling printf: verb %y is not supported"),

@@ -69,7 +69,9 @@ pub struct ObjectDiff {
     pub name: String,
     #[serde(with = "nil")]
     pub fields: Vec<FieldDiff>,
+    #[cfg_attr(feature = "openapi", schema(no_recursion))]
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(no_recursion))]
     pub objects: Vec<ObjectDiff>,
 }
 
