@@ -37,7 +37,7 @@ pub struct BeatTaken {
     pub period_ms: u64,
     /// The cluster does not know the node (any more).
     pub register_again: bool,
-    /// Public addresses of the gateways at hand, for when this one is gone.
+    /// Addresses of the gateways' mutual-TLS listeners, for when this one is gone.
     pub gateways: Vec<String>,
 }
 

@@ -93,7 +93,7 @@ pub struct JobPlanResponse {
     #[serde(with = "nil")]
     pub created_evals: Vec<Evaluation>,
     pub diff: Option<JobDiff>,
-    pub next_periodic_launch: Timestamp,
+    pub next_periodic_launch: Option<Timestamp>,
     pub warnings: String,
     pub index: Index,
 }
@@ -218,7 +218,9 @@ pub struct AgentSelf {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct AgentHealthResponse {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<AgentHealth>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<AgentHealth>,
 }
 

@@ -1,1 +1,140 @@
-//! gateway
+//! The gateway: the public API, and the agents' door. Holds nothing; any number may run. See README.md.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod agents;
+pub mod answer;
+pub mod app;
+pub mod blocking;
+pub mod body;
+pub mod dry_run;
+pub mod errors;
+pub mod intake;
+pub mod list;
+pub mod not_built;
+pub mod options;
+pub mod public;
+pub mod raft_status;
+pub mod read;
+pub mod routes;
+pub mod write;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use fsm::Table;
+use kit::process::{Settings, Shutdown};
+use kit::server::{self, Limits, Listener, Tls};
+use kit::shell::{Shell, ShellError};
+use model::Role;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::app::{App, Parts};
+use crate::blocking::{Follow, Watches};
+
+/// Settings of a gateway.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Config {
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Address of the public API.
+    #[arg(long, default_value = "127.0.0.1:4646")]
+    pub http_bind: SocketAddr,
+    /// Let the public API, which asks nobody who they are, listen where others than this machine reach it.
+    #[arg(long)]
+    pub http_unauthenticated: bool,
+}
+
+const OPENAPI: &str = include_str!("../../../openapi/gateway.json");
+/// Tag with the address of the public API.
+pub const TAG_HTTP: &str = "http";
+
+#[derive(OpenApi)]
+#[openapi(info(title = "Steppe", description = "The public API, compatible with Nomad's `/v1`, and the agents' protocol (`/v1/internal`, mutual TLS). Errors are plain text. `PUT` is taken wherever `POST` is.",
+    license(name = "Apache-2.0", identifier = "Apache-2.0")),
+    tags((name = "jobs", description = "What is to run"), (name = "allocations", description = "What runs, one instance each"),
+         (name = "evaluations", description = "Requests to a scheduler to look at a job"), (name = "deployments", description = "Rollouts of a job's versions"),
+         (name = "nodes", description = "Where things run"), (name = "namespaces", description = "Names apart"),
+         (name = "status", description = "Who leads"), (name = "agent", description = "Processes and their health"),
+         (name = "operator", description = "The group of state servers"), (name = "client", description = "What only a node knows"),
+         (name = "metrics", description = "Numbers"), (name = "agents", description = "Nodes' agents, over mutual TLS")))]
+struct Document;
+
+/// The service's OpenAPI document.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    OpenApiRouter::with_openapi(Document::openapi()).merge(routes::router()).merge(agents::router()).into_openapi()
+}
+
+/// Runs a gateway until shutdown.
+///
+/// # Errors
+/// It cannot start: certificates, listeners, gossip, or a public address that strangers reach without
+/// that being asked for.
+pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
+    let http_bind = config.http_bind;
+    check_exposure(http_bind, config.http_unauthenticated)?;
+    let fail = |source| ShellError::Listen { addr: http_bind, source };
+    let public = Listener::bind(http_bind).map_err(fail)?;
+    let public_addr = public.local_addr().map_err(fail)?;
+    let shell = Shell::start(config.settings, Role::Gateway, shutdown).await?;
+    let watches = Watches::new();
+    let replica = shell.replica(&Table::ALL, Box::new(Follow::new(Arc::clone(&watches))));
+    let app = App::start(Parts {
+        name: shell.name.clone(),
+        region: shell.settings.region.clone(),
+        datacenter: shell.settings.datacenter.clone(),
+        http: shell.http.clone(),
+        directory: shell.directory.clone(),
+        replica,
+        watches,
+        metrics: shell.metrics.clone(),
+        shutdown: shell.shutdown.clone(),
+    });
+    shell.set_tag(TAG_HTTP, public_addr.to_string()).await;
+    let router = public::router(app.clone());
+    let limits = Limits { body_bytes: body::BODY_BYTES_MAX, ..Limits::public() };
+    let serving = tokio::spawn(server::serve(public, Tls::Plain, router, limits, shell.shutdown.clone()));
+    tracing::info!(addr = %public_addr, "public api listens");
+    let (internal, _) = agents::router().split_for_parts();
+    shell.serve(internal.with_state(app), OPENAPI).await?;
+    let _ = serving.await;
+    Ok(())
+}
+
+/// The public API asks nobody who they are: it listens on this machine only, unless told otherwise.
+fn check_exposure(bind: SocketAddr, allowed: bool) -> Result<(), ShellError> {
+    if bind.ip().is_loopback() {
+        return Ok(());
+    }
+    if !allowed {
+        return Err(ShellError::Other(format!(
+            "the public API would listen on {bind} for anybody, without authentication; \
+             bind it to 127.0.0.1, or say --http-unauthenticated if that is meant"
+        )));
+    }
+    tracing::warn!(addr = %bind, "public api listens for anybody, without authentication");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_api_is_bound_beyond_this_machine_only_when_told() {
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 4646));
+        let any = SocketAddr::from(([0, 0, 0, 0], 4646));
+        assert!(check_exposure(loopback, false).is_ok());
+        assert!(check_exposure(any, false).is_err());
+        assert!(check_exposure(any, true).is_ok());
+    }
+
+    #[test]
+    fn what_is_served_is_a_nomad_endpoint_or_of_the_agents_protocol() {
+        let document = openapi();
+        let known: Vec<String> = not_built::endpoints().into_iter().map(|e| e.path).collect();
+        for path in document.paths.paths.keys() {
+            assert!(known.contains(path) || path.starts_with("/v1/internal/"), "{path}");
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! The routes every service has: is it alive, can it work, what does it count, what can it do.
 
 use axum::Router;
+use axum::extract::RawQuery;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -15,7 +16,7 @@ struct Ready {
     unmet: Vec<Unmet>,
 }
 
-/// `/health/live`, `/health/ready`, `/metrics`, `/openapi.json`.
+/// `/health/live`, `/health/ready`, `/metrics` (with `format=json` the last interval's summary), `/openapi.json`.
 ///
 /// `/health/live` takes no lock and touches nothing: it answers as long as the runtime runs.
 pub fn router(readiness: Readiness, metrics: Metrics, openapi_json: &'static str) -> Router {
@@ -26,9 +27,14 @@ pub fn router(readiness: Readiness, metrics: Metrics, openapi_json: &'static str
             (status, axum::Json(Ready { ready: unmet.is_empty(), unmet })).into_response()
         }
     };
-    let metrics = move || {
-        let text = metrics.prometheus();
-        async move { content("text/plain; version=0.0.4; charset=utf-8", text) }
+    let metrics = move |RawQuery(query): RawQuery| {
+        let json = query.is_some_and(|query| query == "format=json");
+        let answer = if json {
+            axum::Json(metrics.summary()).into_response()
+        } else {
+            content("text/plain; version=0.0.4; charset=utf-8", metrics.prometheus())
+        };
+        async move { answer }
     };
     Router::new()
         .route("/health/live", get(|| async { "live\n" }))

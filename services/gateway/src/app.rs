@@ -1,0 +1,106 @@
+//! What the handlers share.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Instant;
+
+use client::active::Active;
+use client::http::Http;
+use client::peers::Peers;
+use client::replica::Replica;
+use client::state::{StateClient, new_uuid};
+use fsm::LeaseName;
+use kit::gossip::Directory;
+use kit::metrics::Metrics;
+use kit::process::Shutdown;
+use model::Role;
+use tokio::sync::Semaphore;
+
+use crate::agents::beats::Beats;
+use crate::agents::news::NewsDesk;
+use crate::agents::stream::Streams;
+use crate::blocking::Watches;
+
+/// Log streams at a time.
+pub const LOG_STREAMS_MAX: usize = 1_024;
+/// Job files parsed at a time; each has a thread with a large stack.
+pub const PARSES_MAX: usize = 4;
+
+/// A gateway. Clones share it.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+impl Deref for App {
+    type Target = Inner;
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+pub struct Inner {
+    pub name: String,
+    pub region: String,
+    pub datacenter: String,
+    pub started: Instant,
+    pub http: Http,
+    pub peers: Arc<dyn Peers>,
+    pub directory: Directory,
+    pub state: StateClient,
+    pub replica: Replica,
+    pub watches: Arc<Watches>,
+    pub metrics: Metrics,
+    pub shutdown: Shutdown,
+    pub beats: Beats,
+    pub news: NewsDesk,
+    pub streams: Streams,
+    pub log_streams: Arc<Semaphore>,
+    pub parses: Arc<Semaphore>,
+}
+
+/// What a gateway is made of.
+pub struct Parts {
+    pub name: String,
+    pub region: String,
+    pub datacenter: String,
+    pub http: Http,
+    pub directory: Directory,
+    pub replica: Replica,
+    pub watches: Arc<Watches>,
+    pub metrics: Metrics,
+    pub shutdown: Shutdown,
+}
+
+impl App {
+    /// Starts what works in the background, too.
+    pub fn start(parts: Parts) -> Self {
+        let peers: Arc<dyn Peers> = Arc::new(parts.directory.clone());
+        let controller = Active::new(parts.http.clone(), parts.replica.clone(), LeaseName::Controller);
+        tokio::spawn(Arc::clone(&parts.watches).wake_tables(parts.shutdown.clone()));
+        Self(Arc::new(Inner {
+            beats: Beats::start(parts.name.clone(), controller.clone(), parts.shutdown.clone()),
+            news: NewsDesk::start(controller, parts.shutdown.clone()),
+            streams: Streams::default(),
+            state: StateClient::new(parts.http.clone(), Arc::clone(&peers), Role::Gateway),
+            started: Instant::now(),
+            log_streams: Arc::new(Semaphore::new(LOG_STREAMS_MAX)),
+            parses: Arc::new(Semaphore::new(PARSES_MAX)),
+            name: parts.name,
+            region: parts.region,
+            datacenter: parts.datacenter,
+            http: parts.http,
+            peers,
+            directory: parts.directory,
+            replica: parts.replica,
+            watches: parts.watches,
+            metrics: parts.metrics,
+            shutdown: parts.shutdown,
+        }))
+    }
+}
+
+/// A random number from 0 up to 1.
+pub fn random_unit() -> f64 {
+    // A UUID is the random source this crate has; its first half is random but for the version.
+    let bits = u32::from_str_radix(new_uuid().get(..8).unwrap_or("0"), 16).unwrap_or(0);
+    f64::from(bits) / (f64::from(u32::MAX) + 1.0)
+}

@@ -1,0 +1,91 @@
+//! From a posted body to a job that may be registered: where it belongs, its defaults, what is wrong with
+//! it.
+
+use model::{Job, JobId, NamespaceName};
+
+use crate::app::App;
+use crate::errors::ApiError;
+use crate::options::{Options, no_path_to_region};
+
+/// What a body says about where its job belongs, besides the job itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Envelope<'a> {
+    pub region: &'a str,
+    pub namespace: &'a str,
+}
+
+/// Settles region and namespace and fills in the defaults. The region of the body goes before that of the
+/// query, the namespace of the query before that of the body; both before the job's own.
+///
+/// # Errors
+/// The job is meant for another region.
+pub fn settle(app: &App, options: &Options, envelope: Envelope<'_>, job: &mut Job) -> Result<(), ApiError> {
+    let own = job.region.as_deref().filter(|region| *region != model::access::REGION_GLOBAL);
+    let asked = [Some(envelope.region), options.params.get("region"), own];
+    let region = asked.into_iter().flatten().find(|region| !region.is_empty()).unwrap_or(&app.region);
+    if region != app.region {
+        return Err(no_path_to_region());
+    }
+    job.region = Some(app.region.clone());
+    let asked = options.namespace.clone().or_else(|| Some(NamespaceName::from(envelope.namespace)));
+    let namespace = asked.filter(|name| !name.is_empty()).unwrap_or_else(|| job.namespace());
+    job.namespace = Some(namespace);
+    job.canonicalize();
+    Ok(())
+}
+
+/// The job of a body, with its id.
+///
+/// # Errors
+/// There is none; `no_id` is said when it has no id.
+pub fn job_of(job: Option<Job>, no_id: &str) -> Result<Job, ApiError> {
+    let job = job.ok_or_else(|| ApiError::bad("Job must be specified"))?;
+    if job.id().is_empty() {
+        return Err(ApiError::bad(no_id));
+    }
+    Ok(job)
+}
+
+/// # Errors
+/// Everything that is wrong with a canonical job, at once.
+pub fn check(job: &Job) -> Result<(), ApiError> {
+    let problems = model::validate(job);
+    if problems.is_empty() { Ok(()) } else { Err(ApiError::bad(model::report(&problems))) }
+}
+
+/// # Errors
+/// The job has blocks that nothing carries out yet.
+pub fn check_built(job: &Job) -> Result<(), ApiError> {
+    let unbuilt = model::unbuilt(job);
+    if unbuilt.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::bad(format!("job cannot run as it asks to, not built yet: {}", unbuilt.join("; "))))
+}
+
+/// What is accepted but should be known, as one text.
+pub fn warnings(job: &Job, more: &[String]) -> String {
+    let mut all = model::warnings(job);
+    all.extend_from_slice(more);
+    model::report_warnings(&all)
+}
+
+/// Takes over what an update is to leave as it is: counts, or resources, by name.
+pub fn preserve(old: &Job, new: &mut Job, counts: bool, resources: bool) {
+    for group in &mut new.task_groups {
+        let Some(before) = old.lookup_group(group.name()) else { continue };
+        if counts {
+            group.count = before.count;
+        }
+        for task in group.tasks.iter_mut().filter(|_| resources) {
+            if let Some(before) = before.lookup_task(&task.name) {
+                task.resources.clone_from(&before.resources);
+            }
+        }
+    }
+}
+
+/// The key of a job in a path.
+pub fn key(options: &Options, id: &str) -> (NamespaceName, JobId) {
+    (options.namespace(), JobId::from(id))
+}

@@ -1,0 +1,183 @@
+//! Allocations.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use api::filter::Schema;
+use api::public::AllocStopResponse;
+use axum::extract::{Path, State};
+use fsm::{Command, State as Rows, Table};
+use model::alloc::{AllocStub, DesiredTransition};
+use model::{AllocId, Allocation};
+use serde_json::Value;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{ListParams, ReadParams};
+use crate::app::App;
+use crate::blocking::{Key, View};
+use crate::body::Write;
+use crate::errors::{Answered, ApiError};
+use crate::list::{Full, Place, TokenForm, check_uuid, check_uuid_prefix, page};
+use crate::options::Options;
+use crate::read::{fresh, read};
+use crate::write::{Trigger, evaluation, propose};
+
+static SCHEMA: LazyLock<Schema> = LazyLock::new(Schema::of::<Allocation>);
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(info)).routes(routes!(stop))
+}
+
+/// What a list shows of each allocation.
+#[derive(Clone, Copy, Debug)]
+pub struct AllocStubs {
+    pub resources: bool,
+    pub task_states: bool,
+}
+
+impl Default for AllocStubs {
+    fn default() -> Self {
+        Self { resources: false, task_states: true }
+    }
+}
+
+/// An allocation's line in a list.
+pub fn stub(state: &Rows, alloc: &Allocation, show: AllocStubs) -> AllocStub {
+    let job = state.job_of_alloc(alloc).or_else(|| state.job(&alloc.namespace, &alloc.job_id));
+    AllocStub {
+        id: alloc.id.clone(),
+        eval_id: alloc.eval_id.clone(),
+        name: alloc.name.clone(),
+        namespace: alloc.namespace.clone(),
+        node_id: alloc.node_id.clone(),
+        node_name: alloc.node_name.clone(),
+        job_id: alloc.job_id.clone(),
+        job_type: job.map(|job| job.kind_text().to_owned()).unwrap_or_default(),
+        job_version: alloc.job_version().unwrap_or(0),
+        task_group: alloc.task_group.clone(),
+        allocated_resources: alloc.allocated_resources.clone().filter(|_| show.resources),
+        desired_status: alloc.desired_status,
+        desired_description: alloc.desired_description.clone(),
+        client_status: alloc.client_status,
+        client_description: alloc.client_description.clone(),
+        desired_transition: alloc.desired_transition.clone(),
+        task_states: if show.task_states { alloc.task_states.clone() } else { BTreeMap::new() },
+        deployment_status: alloc.deployment_status.clone(),
+        followup_eval_id: alloc.followup_eval_id.clone(),
+        next_allocation: alloc.next_allocation.clone(),
+        reschedule_tracker: alloc.reschedule_tracker.clone(),
+        preempted_allocations: alloc.preempted_allocations.clone(),
+        preempted_by_allocation: alloc.preempted_by_allocation.clone(),
+        create_index: alloc.create_index,
+        modify_index: alloc.modify_index,
+        create_time: alloc.create_time,
+        modify_time: alloc.modify_time,
+    }
+}
+
+/// An allocation as it is shown and sent: with its job instead of the reference to it.
+pub fn with_job(state: &Rows, alloc: &Allocation) -> Allocation {
+    let job = alloc.job.clone().or_else(|| state.job_of_alloc(alloc).cloned());
+    Allocation { job, job_version: None, job_incarnation: None, signed_identities: BTreeMap::new(), ..alloc.clone() }
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "documentation; the query is read by `Options`")]
+struct StubParams {
+    /// Show what each holds.
+    resources: Option<bool>,
+    /// Show the states of tasks; true unless given.
+    task_states: Option<bool>,
+}
+
+/// List allocations
+#[utoipa::path(get, path = "/v1/allocations", operation_id = "listAllocations", tag = "allocations",
+    params(ReadParams, ListParams, StubParams),
+    responses(
+        (status = 200, description = "The allocations", body = Vec<AllocStub>),
+        (status = 400, description = "A parameter cannot be read", body = String, content_type = "text/plain")))]
+async fn list(State(app): State<App>, options: Options) -> Answered {
+    let show = AllocStubs {
+        resources: options.params.flag("resources")?.unwrap_or(false),
+        task_states: options.params.flag("task_states")?.unwrap_or(true),
+    };
+    let prefix = options.prefix();
+    check_uuid_prefix("alloc", prefix)?;
+    let (view, mut meta) = read(&app, &options, Key::Table(Table::Allocs), |v| v.tables(&[Table::Allocs])).await?;
+    let form = if prefix.is_empty() { TokenForm::IndexId } else { TokenForm::Id };
+    let place = |alloc: &Allocation| match form {
+        TokenForm::Id => Place::id(&alloc.id),
+        _ => Place::index_id(alloc.create_index, &alloc.id),
+    };
+    let wanted = |alloc: &&Allocation| options.shows(&alloc.namespace) && alloc.id.as_str().starts_with(prefix);
+    let allocs = view.state.allocs().map(AsRef::as_ref).filter(wanted);
+    let rows = allocs.map(|alloc| (place(alloc), alloc)).collect();
+    // The job is large, and few filters ask for it.
+    let asks_job = options.params.get("filter").is_some_and(|text| text.contains("Job"));
+    let row = |alloc: &&Allocation| full(&view.state, alloc, asks_job);
+    let allocs = page(rows, form, &options, &Full { schema: &SCHEMA, row: &row }, &mut meta)?;
+    let stubs: Vec<AllocStub> = allocs.into_iter().map(|alloc| stub(&view.state, alloc, show)).collect();
+    options.style.read(&stubs, &meta)
+}
+
+fn full(state: &Rows, alloc: &Allocation, job: bool) -> Value {
+    let shown = if job { serde_json::to_value(with_job(state, alloc)) } else { serde_json::to_value(alloc) };
+    shown.unwrap_or_default()
+}
+
+/// Read an allocation
+#[utoipa::path(get, path = "/v1/allocation/{alloc_id}", operation_id = "readAllocation", tag = "allocations",
+    params(("alloc_id" = String, Path, description = "Full id"), ReadParams),
+    responses(
+        (status = 200, description = "The allocation, with its job", body = Allocation),
+        (status = 400, description = "Not a full id", body = String, content_type = "text/plain"),
+        (status = 404, description = "alloc not found", body = String, content_type = "text/plain")))]
+async fn info(State(app): State<App>, Path(id): Path<String>, options: Options) -> Answered {
+    check_uuid("alloc", &id)?;
+    let id = AllocId::from(id);
+    let look = |v: &View| v.row(v.state.alloc(&id).map(|alloc| alloc.modify_index), Table::Allocs);
+    let (view, meta) = read(&app, &options, Key::Alloc(id.clone()), look).await?;
+    let alloc = view.state.alloc(&id).ok_or_else(|| ApiError::not_found("alloc not found").at(meta.clone()))?;
+    options.style.read(&with_job(&view.state, alloc), &meta)
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "documentation; the query is read by `Options`")]
+struct StopParams {
+    /// Tasks end without waiting for their shutdown delay.
+    no_shutdown_delay: Option<bool>,
+    /// Count it as a reschedule, by the group's policy.
+    reschedule: Option<bool>,
+}
+
+/// Stop an allocation
+///
+/// Its job gets a new one in its place, where it wants one.
+#[utoipa::path(post, path = "/v1/allocation/{alloc_id}/stop", operation_id = "stopAllocation", tag = "allocations",
+    params(("alloc_id" = String, Path, description = "Full id"), StopParams, super::WriteParams),
+    responses(
+        (status = 200, description = "It will be stopped", body = AllocStopResponse),
+        (status = 404, description = "allocation not found", body = String, content_type = "text/plain")))]
+async fn stop(State(app): State<App>, Path(id): Path<String>, options: Options, mut write: Write) -> Answered {
+    let wish = DesiredTransition {
+        migrate: Some(true),
+        no_shutdown_delay: options.params.flag("no_shutdown_delay")?,
+        reschedule: options.params.flag("reschedule")?,
+        ..DesiredTransition::default()
+    };
+    check_uuid("alloc", &id)?;
+    let view = fresh(&app, false).await?;
+    let missing = || ApiError::not_found("allocation not found");
+    let alloc = view.state.alloc(&AllocId::from(id)).ok_or_else(missing)?;
+    let job = view.state.job(&alloc.namespace, &alloc.job_id).or_else(|| view.state.job_of_alloc(alloc));
+    let eval = evaluation(&mut write, job.ok_or_else(missing)?, Trigger::AllocStop, None);
+    let eval_id = eval.id.to_string();
+    let transitions = BTreeMap::from([(alloc.id.clone(), wish)]);
+    let command = Command::AllocDesiredTransition { transitions, evals: vec![eval] };
+    let (index, _) = propose(&app, &write, command).await?;
+    options.style.write(&AllocStopResponse { eval_id, index }, index)
+}

@@ -1,0 +1,92 @@
+//! The public routes, one file per resource. Handlers say what they look at and what they show; freshness,
+//! waiting, paging and wire details are elsewhere.
+
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::app::App;
+
+pub mod agent;
+pub mod allocs;
+pub mod deployments;
+pub mod evals;
+pub mod jobs;
+pub mod logs;
+pub mod metrics;
+pub mod namespaces;
+pub mod nodes;
+pub mod operator;
+pub mod parse;
+pub mod register;
+pub mod status;
+pub mod stop;
+
+/// All of them.
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .merge(jobs::router())
+        .merge(register::router())
+        .merge(parse::router())
+        .merge(stop::router())
+        .merge(nodes::router())
+        .merge(allocs::router())
+        .merge(evals::router())
+        .merge(deployments::router())
+        .merge(namespaces::router())
+        .merge(status::router())
+        .merge(agent::router())
+        .merge(operator::router())
+        .merge(logs::router())
+        .merge(metrics::router())
+}
+
+/// How fresh an answer is to be, and how it is written.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "documentation; the query is read by `Options`")]
+pub struct ReadParams {
+    /// Region; there is one.
+    region: Option<String>,
+    /// Namespace; `default` unless given.
+    namespace: Option<String>,
+    /// Answer from this gateway's copy without asking the leader.
+    stale: Option<bool>,
+    /// Wait until the answer is newer than this index.
+    index: Option<u64>,
+    /// How long to wait, such as `30s`; at most and by default `5m`.
+    wait: Option<String>,
+    /// Indented JSON.
+    pretty: Option<String>,
+}
+
+/// Which rows of a list, besides [`ReadParams`].
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "documentation; the query is read by `Options`")]
+pub struct ListParams {
+    /// Only rows whose id begins so.
+    prefix: Option<String>,
+    /// Only rows for which this expression holds, such as `Status == "running"`.
+    filter: Option<String>,
+    /// Rows on a page; 0 = all.
+    per_page: Option<u32>,
+    /// Where the page begins: `X-Nomad-NextToken` of the page before.
+    next_token: Option<String>,
+    /// The other way round.
+    reverse: Option<bool>,
+}
+
+/// Where a write goes, and how strictly it is read.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "documentation; the query is read by `Options`")]
+pub struct WriteParams {
+    /// Region; there is one.
+    region: Option<String>,
+    /// Namespace.
+    namespace: Option<String>,
+    /// Fields that nobody knows are errors, not warnings.
+    strict: Option<bool>,
+    /// Indented JSON.
+    pretty: Option<String>,
+}
