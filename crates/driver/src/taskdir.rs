@@ -84,11 +84,16 @@ impl AllocDirs {
         Ok(())
     }
 
-    /// Unmounts and removes everything. Doing it twice is no error.
-    pub fn destroy(&self) -> Result<(), TaskDirError> {
+    /// Takes away the mounts of all tasks. Files stay.
+    pub fn unmount(&self) {
         for mount in mounts_below(&self.root) {
             let _ = rustix::mount::unmount(&mount, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
         }
+    }
+
+    /// Unmounts and removes everything. Doing it twice is no error.
+    pub fn destroy(&self) -> Result<(), TaskDirError> {
+        self.unmount();
         match fs::remove_dir_all(&self.root) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(at(&self.root, source)),
             _ => Ok(()),

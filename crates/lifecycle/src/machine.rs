@@ -505,7 +505,11 @@ impl Machine {
     }
 
     fn setup_failed(&mut self, reason: &str, now: Timestamp) {
-        for task in self.tasks.values_mut().filter(|t| !t.is_held() && !t.is_dead()) {
+        let lives = |t: &TaskRun| matches!(t.phase, Phase::Running | Phase::Recovering);
+        for (name, task) in self.tasks.iter_mut().filter(|(_, t)| !lives(t) && !t.is_dead()) {
+            if task.phase == Phase::Starting {
+                self.out.push(Effect::CancelStart { task: name.clone(), start: task.start });
+            }
             events::append(&mut task.state, events::setup_failure(reason), now);
             task.become_dead(true, now);
         }

@@ -240,10 +240,12 @@ fn an_allocation_that_is_to_stop_starts_nothing_task_run_10() {
 fn a_failed_setup_fails_every_task_task_run_11() {
     let mut node = Node::new(spec(JobKind::Service, vec![task("a", Class::Prestart), task("b", Class::Main)]));
     node.step(Event::SetupFailed { reason: "no network".into() });
-    assert!(node.state("b").failed && node.events("b").contains(&"Setup Failure".to_owned()));
-    // The one whose start was under way ends with it.
+    for name in ["a", "b"] {
+        assert!(node.state(name).failed && node.events(name).contains(&"Setup Failure".to_owned()), "{name}");
+    }
+    // The one whose start was under way ends with it, and what comes of the start is dropped.
     assert!(node.effects.iter().any(|e| matches!(e, Effect::CancelStart { task, .. } if task == "a")));
-    node.start_failed("a", true);
+    node.started("a");
     assert!(node.finished() && node.status() == ClientStatus::Failed);
 }
 

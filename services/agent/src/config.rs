@@ -1,0 +1,226 @@
+//! What an agent is told by whoever starts it, and what that means.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use driver::raw_exec;
+use driver::supervisor::client::Launch;
+use kit::process::Settings;
+use model::Nanos;
+use model::node::{
+    NodeReservedCpuResources, NodeReservedDiskResources, NodeReservedMemoryResources, NodeReservedNetworkResources,
+    NodeReservedResources,
+};
+use model::time::parse_go_duration;
+
+/// Settings of an agent.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Config {
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Mutual-TLS address (host:port) of a gateway. May be repeated; others are learnt from it.
+    #[arg(long = "gateway", value_name = "HOST:PORT", value_delimiter = ',')]
+    pub gateways: Vec<String>,
+    /// Name of the node; the host's unless given. Its id is the name in its certificate.
+    #[arg(long)]
+    pub node_name: Option<String>,
+    /// Class of the node, for constraints.
+    #[arg(long, default_value = "")]
+    pub node_class: String,
+    /// Pool the node is in.
+    #[arg(long, default_value = "default")]
+    pub node_pool: String,
+    /// Metadata of the node, for constraints. May be repeated.
+    #[arg(long = "meta", value_name = "KEY=VALUE", value_parser = pair)]
+    pub meta: Vec<(String, String)>,
+    /// Directory for the allocations' files; `alloc` in the data directory unless given.
+    #[arg(long)]
+    pub alloc_dir: Option<PathBuf>,
+    /// Network interface whose address tasks are reached at; the one with the default route unless given.
+    #[arg(long, default_value = "")]
+    pub network_interface: String,
+    /// First port of those given out dynamically.
+    #[arg(long, default_value_t = 20_000)]
+    pub min_dynamic_port: u16,
+    /// Last port of those given out dynamically.
+    #[arg(long, default_value_t = 32_000)]
+    pub max_dynamic_port: u16,
+    /// MHz the node offers; found out unless given.
+    #[arg(long)]
+    pub cpu_total_compute: Option<i64>,
+    /// MiB of memory the node offers; found out unless given.
+    #[arg(long)]
+    pub memory_total_mb: Option<i64>,
+    /// MiB of disk the node offers; found out unless given.
+    #[arg(long)]
+    pub disk_total_mb: Option<i64>,
+    /// MHz kept back from tasks.
+    #[arg(long, default_value_t = 0)]
+    pub reserved_cpu: u64,
+    /// MiB of memory kept back from tasks.
+    #[arg(long, default_value_t = 0)]
+    pub reserved_memory_mb: u64,
+    /// MiB of disk kept back from tasks.
+    #[arg(long, default_value_t = 0)]
+    pub reserved_disk_mb: u64,
+    /// Ports no task gets, such as `22,8500-8600`.
+    #[arg(long, default_value = "")]
+    pub reserved_ports: String,
+    /// Offer the `raw_exec` driver: tasks run as programs of the host, not isolated from it.
+    #[arg(long)]
+    pub raw_exec: bool,
+    /// User ids `raw_exec` tasks may not run as, such as `0-99`.
+    #[arg(long, default_value = "")]
+    pub raw_exec_denied_uids: String,
+    /// Group ids `raw_exec` tasks may not run as.
+    #[arg(long, default_value = "")]
+    pub raw_exec_denied_gids: String,
+    /// Offer the `mock_driver`: tasks that only seem to run.
+    #[arg(long)]
+    pub mock_driver: bool,
+    /// The cgroup this agent's tasks are below.
+    #[arg(long, default_value = "steppe.slice")]
+    pub cgroup_parent: String,
+    /// Longest time a task may take to end after being asked to.
+    #[arg(long, default_value = "30s", value_parser = span)]
+    pub max_kill_timeout: Nanos,
+    /// Allocations kept, with their files, before the oldest finished ones are removed.
+    #[arg(long, default_value_t = 50)]
+    pub gc_max_allocs: usize,
+    /// Finished allocations are removed when the disk is fuller than this.
+    #[arg(long, value_name = "PERCENT", default_value_t = 80.0)]
+    pub gc_disk_usage_threshold: f64,
+    /// Finished allocations are removed when more inodes are in use than this.
+    #[arg(long, value_name = "PERCENT", default_value_t = 70.0)]
+    pub gc_inode_usage_threshold: f64,
+    /// Finished allocations are removed when they ended longer ago than this.
+    #[arg(long, default_value = "24h", value_parser = span)]
+    pub gc_max_age: Nanos,
+    /// On shutdown stop every task and leave nothing behind, instead of letting tasks run on.
+    #[arg(long)]
+    pub stop_tasks_on_exit: bool,
+    /// How supervisors are started; this very program unless set.
+    #[arg(skip)]
+    pub launch: Option<Launch>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            settings: Settings::default(),
+            gateways: Vec::new(),
+            node_name: None,
+            node_class: String::new(),
+            node_pool: "default".to_owned(),
+            meta: Vec::new(),
+            alloc_dir: None,
+            network_interface: String::new(),
+            min_dynamic_port: 20_000,
+            max_dynamic_port: 32_000,
+            cpu_total_compute: None,
+            memory_total_mb: None,
+            disk_total_mb: None,
+            reserved_cpu: 0,
+            reserved_memory_mb: 0,
+            reserved_disk_mb: 0,
+            reserved_ports: String::new(),
+            raw_exec: false,
+            raw_exec_denied_uids: String::new(),
+            raw_exec_denied_gids: String::new(),
+            mock_driver: false,
+            cgroup_parent: "steppe.slice".to_owned(),
+            max_kill_timeout: Nanos::from_secs(30),
+            gc_max_allocs: 50,
+            gc_disk_usage_threshold: 80.0,
+            gc_inode_usage_threshold: 70.0,
+            gc_max_age: Nanos::from_secs(86_400),
+            stop_tasks_on_exit: false,
+            launch: None,
+        }
+    }
+}
+
+impl Config {
+    /// What is wrong with it, in words for whoever typed it.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.gateways.is_empty() {
+            return Err("at least one gateway is needed".to_owned());
+        }
+        if self.min_dynamic_port > self.max_dynamic_port {
+            let (min, max) = (self.min_dynamic_port, self.max_dynamic_port);
+            return Err(format!("the dynamic ports {min} to {max} are an empty range"));
+        }
+        if self.max_kill_timeout.0 < 0 {
+            return Err("the longest kill timeout must not be negative".to_owned());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn meta(&self) -> BTreeMap<String, String> {
+        self.meta.iter().cloned().collect()
+    }
+
+    pub(crate) fn reserved(&self) -> NodeReservedResources {
+        NodeReservedResources {
+            cpu: NodeReservedCpuResources { cpu_shares: self.reserved_cpu, reserved_cpu_cores: Vec::new() },
+            memory: NodeReservedMemoryResources { memory_mb: self.reserved_memory_mb },
+            disk: NodeReservedDiskResources { disk_mb: self.reserved_disk_mb },
+            networks: NodeReservedNetworkResources { reserved_host_ports: self.reserved_ports.clone() },
+        }
+    }
+
+    pub(crate) fn raw_exec_options(&self) -> raw_exec::Options {
+        raw_exec::Options {
+            enabled: self.raw_exec,
+            denied_host_uids: self.raw_exec_denied_uids.clone(),
+            denied_host_gids: self.raw_exec_denied_gids.clone(),
+            denied_envvars: Vec::new(),
+        }
+    }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not KEY=VALUE")),
+    }
+}
+
+fn span(text: &str) -> Result<Nanos, String> {
+    parse_go_duration(text).ok_or_else(|| format!("`{text}` is no duration such as 30s or 1h30m"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args, FromArgMatches};
+
+    fn parse(args: &[&str]) -> Result<Config, clap::Error> {
+        let command = Config::augment_args(clap::Command::new("agent"));
+        Config::from_arg_matches(&command.try_get_matches_from([&["agent"], args].concat())?)
+    }
+
+    #[test]
+    fn what_nobody_typed_is_the_default() {
+        let typed = parse(&[]).unwrap();
+        assert_eq!(format!("{typed:?}"), format!("{:?}", Config::default()));
+    }
+
+    #[test]
+    fn lists_may_be_repeated_or_joined() {
+        let typed = parse(&["--gateway", "a:1,b:2", "--gateway", "c:3", "--meta", "rack=r=1"]).unwrap();
+        assert_eq!(typed.gateways, ["a:1", "b:2", "c:3"]);
+        assert_eq!(typed.meta()["rack"], "r=1");
+        assert!(typed.check().is_ok());
+    }
+
+    #[test]
+    fn nonsense_is_refused_in_words() {
+        assert!(parse(&["--meta", "novalue"]).is_err());
+        assert!(parse(&["--gc-max-age", "soon"]).is_err());
+        assert!(Config::default().check().unwrap_err().contains("gateway"));
+        let ports =
+            Config { gateways: vec!["a:1".into()], min_dynamic_port: 2, max_dynamic_port: 1, ..Config::default() };
+        assert!(ports.check().unwrap_err().contains("2 to 1"));
+    }
+}

@@ -1,0 +1,123 @@
+//! What all runners share: drivers, directories, the node as tasks see it, where results go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use driver::Driver;
+use driver::cgroup::Cgroups;
+use kit::process::Shutdown;
+use model::{Nanos, Node};
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use crate::outbox::Outbox;
+use crate::store::Store;
+
+pub type Drivers = BTreeMap<&'static str, Arc<dyn Driver>>;
+
+pub struct Host {
+    pub drivers: Drivers,
+    pub cgroups: Option<Cgroups>,
+    pub cgroup_parent: String,
+    pub region: String,
+    pub alloc_base: PathBuf,
+    pub node: watch::Receiver<Arc<Node>>,
+    /// The agent's environment, which tasks inherit in part.
+    pub env: BTreeMap<String, String>,
+    pub env_denied: Vec<String>,
+    pub kill_timeout_max: Nanos,
+    pub store: Store,
+    pub outbox: Outbox,
+    /// Ends runners; their tasks run on.
+    pub halt: Shutdown,
+    /// Starts under way, so that the end waits for them.
+    pub starts: TaskTracker,
+    /// Task ids that a driver holds or is about to.
+    live: Mutex<BTreeSet<String>>,
+    /// True while orphans are looked for: nothing is begun meanwhile.
+    sweeping: watch::Sender<bool>,
+}
+
+/// Everything a [`Host`] is made of that has no state of its own.
+pub struct Parts {
+    pub drivers: Drivers,
+    pub cgroups: Option<Cgroups>,
+    pub cgroup_parent: String,
+    pub region: String,
+    pub alloc_base: PathBuf,
+    pub node: watch::Receiver<Arc<Node>>,
+    pub kill_timeout_max: Nanos,
+    pub store: Store,
+    pub outbox: Outbox,
+}
+
+impl Host {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { drivers, cgroups, cgroup_parent, region, alloc_base, node, kill_timeout_max, store, outbox } =
+            parts;
+        Self {
+            drivers,
+            cgroups,
+            cgroup_parent,
+            region,
+            alloc_base,
+            node,
+            // What is no text cannot be passed on as such.
+            env: std::env::vars_os()
+                .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+                .collect(),
+            env_denied: driver::env::DENY_LIST_DEFAULT.iter().map(|name| (*name).to_owned()).collect(),
+            kill_timeout_max,
+            store,
+            outbox,
+            halt: Shutdown::new(),
+            starts: TaskTracker::new(),
+            live: Mutex::default(),
+            sweeping: watch::Sender::new(false),
+        }
+    }
+
+    pub fn driver(&self, name: &str) -> Option<Arc<dyn Driver>> {
+        self.drivers.get(name).cloned()
+    }
+
+    fn live(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Before a driver hears of it.
+    pub fn holds(&self, task_id: &str) {
+        self.live().insert(task_id.to_owned());
+    }
+
+    /// After the driver has forgotten it.
+    pub fn lets_go(&self, task_id: &str) {
+        self.live().remove(task_id);
+    }
+
+    pub fn held(&self) -> BTreeSet<String> {
+        self.live().clone()
+    }
+
+    /// Waits while orphans are looked for.
+    pub async fn may_begin(&self) {
+        let mut sweeping = self.sweeping.subscribe();
+        // The sender is in `self`, so the wait cannot fail.
+        let _ = sweeping.wait_for(|busy| !busy).await;
+    }
+
+    /// Keeps everything from beginning until the guard is dropped.
+    pub fn sweep_guard(&self) -> SweepGuard<'_> {
+        self.sweeping.send_replace(true);
+        SweepGuard(self)
+    }
+}
+
+pub struct SweepGuard<'a>(&'a Host);
+
+impl Drop for SweepGuard<'_> {
+    fn drop(&mut self) {
+        self.0.sweeping.send_replace(false);
+    }
+}

@@ -1,0 +1,266 @@
+//! Talking to the cluster: register, beat, follow the stream, send news.
+//!
+//! ```text
+//!   Apart ──pick a gateway──► Registering ──► Following ──line──► roster
+//!     ▲                          │ failed        │ broken, stale, or asked to leave
+//!     └────── jittered pause ◄───┴───────────────┘        beats and news run beside, to whom answers
+//! ```
+//!
+//! * One stream is open at a time. It is resumed where it ended, by index and epoch; a listing that is older
+//!   than what was seen (a gateway that has not caught up) is not believed, and another gateway asked.
+//! * Beats do not depend on the stream: while it is being opened again they go to any gateway that answers,
+//!   so a node is not declared down because one gateway died.
+//! * The node is registered before the first stream, when the cluster says it does not know it, and when
+//!   something about it changed.
+//!
+//! Driven by tasks that end with the process. It fails by being late: tasks run on, news waits.
+
+pub mod beats;
+pub mod news;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use api::Code;
+use api::node::{REGISTER, Register, Registered, STREAM, StreamLine};
+use client::error::CallError;
+use client::http::{Call, Http, Lines, Target};
+use kit::process::Shutdown;
+use kit::process::ready::Condition;
+use model::{Node, NodeId, Role};
+use tokio::sync::{Notify, watch};
+
+use crate::gateways::Gateways;
+use crate::roster::{Listing, Roster};
+
+/// For one call.
+const CALL: Duration = Duration::from_secs(5);
+/// Gateways say something each second.
+const SILENCE: Duration = Duration::from_secs(4);
+const LINE_BYTES_MAX: usize = 64 << 20;
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// What the parts of the link share.
+pub struct Link {
+    pub http: Http,
+    pub gateways: Gateways,
+    pub node_id: NodeId,
+    pub node: watch::Receiver<Arc<Node>>,
+    pub roster: Roster,
+    pub period_ms: AtomicU64,
+    /// The cluster wants the node registered again.
+    pub register: Notify,
+    /// A beat is wanted now.
+    pub beat: Notify,
+    pub registered: watch::Sender<bool>,
+}
+
+/// Where the stream was.
+#[derive(Clone, Debug, Default)]
+struct Position {
+    index: u64,
+    epoch: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error("no gateway is known")]
+    NoGateway,
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("a line of the stream cannot be read")]
+    Line(#[source] serde_json::Error),
+    #[error("the gateway's listing is older than what was seen")]
+    Stale,
+    #[error("the stream does not continue where it was left")]
+    Torn,
+    #[error("the stream ended")]
+    Ended,
+}
+
+/// Why a stream was left in good order.
+enum Left {
+    /// The gateway asked for it.
+    Closed,
+    Shutdown,
+}
+
+impl Link {
+    fn target(addr: SocketAddr) -> Target {
+        Target::new(addr, Role::Gateway)
+    }
+
+    /// Keeps the node registered and the stream open until shutdown.
+    pub async fn follow(&self, registered: Condition, listing: Condition, shutdown: Shutdown) {
+        let (mut position, mut failures, mut last) = (Position::default(), 0_u32, None);
+        let mut must_register = true;
+        while !shutdown.is_requested() {
+            let before = position.index;
+            let turn = self.turn(&mut position, &mut must_register, last, &registered, &listing, &shutdown);
+            match shutdown.or(turn).await {
+                None | Some(Ok(Left::Shutdown)) => return,
+                Some(Ok(Left::Closed)) => (failures, last) = (0, self.gateways.current()),
+                Some(Err(error)) => {
+                    last = self.gateways.current().or(last);
+                    if position.index > before {
+                        failures = 0;
+                    }
+                    failures = failures.saturating_add(1);
+                    if matches!(error, LinkError::Torn | LinkError::Line(_)) {
+                        position = Position::default();
+                    }
+                    must_register |= asks_to_register(&error);
+                    tell(failures, &error, last);
+                    if let Some(addr) = last {
+                        self.gateways.leave(addr);
+                    }
+                    listing.unmet(error.to_string());
+                }
+            }
+            // A broken stream makes the node suspect until it beats.
+            self.beat.notify_one();
+            let _ = shutdown.or(tokio::time::sleep(pause(failures))).await;
+        }
+    }
+
+    async fn turn(
+        &self,
+        position: &mut Position,
+        must_register: &mut bool,
+        last: Option<SocketAddr>,
+        registered: &Condition,
+        listing: &Condition,
+        shutdown: &Shutdown,
+    ) -> Result<Left, LinkError> {
+        let addr = self.gateways.pick(last).await.ok_or(LinkError::NoGateway)?;
+        self.gateways.settle(addr);
+        if *must_register {
+            self.register(addr).await?;
+            *must_register = false;
+            registered.met();
+        }
+        let path = format!("{STREAM}?node={}&after={}&epoch={}", self.node_id, position.index, position.epoch);
+        let stream = self.http.open(Self::target(addr), Call::get(path, CALL), SILENCE).await?;
+        tracing::info!(gateway = %addr, after = position.index, "following the gateway");
+        self.beat.notify_one();
+        self.read(stream.lines(LINE_BYTES_MAX), addr, position, listing, shutdown).await
+    }
+
+    async fn read(
+        &self,
+        mut lines: Lines,
+        addr: SocketAddr,
+        position: &mut Position,
+        listing: &Condition,
+        shutdown: &Shutdown,
+    ) -> Result<Left, LinkError> {
+        let mut node = self.node.clone();
+        node.mark_unchanged();
+        loop {
+            let line = tokio::select! {
+                line = lines.next() => line?.ok_or(LinkError::Ended)?,
+                () = self.register.notified() => {
+                    self.register(addr).await?;
+                    continue;
+                }
+                changed = node.changed() => {
+                    if changed.is_ok() {
+                        self.register(addr).await?;
+                    }
+                    continue;
+                }
+                () = shutdown.requested() => return Ok(Left::Shutdown),
+            };
+            let line: StreamLine = serde_json::from_slice(&line).map_err(LinkError::Line)?;
+            if line.close {
+                tracing::info!(gateway = %addr, "the gateway asks to be left");
+                return Ok(Left::Closed);
+            }
+            self.take(line, position)?;
+            listing.met();
+        }
+    }
+
+    fn take(&self, line: StreamLine, position: &mut Position) -> Result<(), LinkError> {
+        let same_epoch = line.epoch == position.epoch || line.epoch.is_empty();
+        if line.full {
+            if same_epoch && line.index.0 < position.index {
+                return Err(LinkError::Stale);
+            }
+        } else if !same_epoch || position.epoch.is_empty() && position.index == 0 && !line.keepalive {
+            return Err(LinkError::Torn);
+        }
+        let index = line.index.0;
+        let epoch = line.epoch.clone();
+        if !line.keepalive {
+            let StreamLine { full, upserts, gone, .. } = line;
+            self.roster.apply(Listing { full, upserts, gone });
+        }
+        position.index = position.index.max(index);
+        if !epoch.is_empty() && epoch != position.epoch {
+            *position = Position { index, epoch };
+        }
+        Ok(())
+    }
+
+    async fn register(&self, addr: SocketAddr) -> Result<(), CallError> {
+        let node = Node::clone(&self.node.borrow());
+        let answer: Registered = self.http.post_json(Self::target(addr), REGISTER, &Register { node }, CALL).await?;
+        self.adopt_period(answer.period_ms);
+        tracing::info!(node_id = %self.node_id, gateway = %addr, index = answer.index.0, "node is registered");
+        self.registered.send_replace(true);
+        self.beat.notify_one();
+        Ok(())
+    }
+
+    fn adopt_period(&self, period_ms: u64) {
+        if period_ms > 0 {
+            self.period_ms.store(period_ms.clamp(100, 600_000), Ordering::Relaxed);
+        }
+    }
+}
+
+/// The cluster does not know the node.
+fn asks_to_register(error: &LinkError) -> bool {
+    matches!(error, LinkError::Call(call) if call.code() == Code::NotFound.as_str())
+}
+
+/// The first failure of a series is worth a line, and then every tenth.
+fn tell(failures: u32, error: &LinkError, gateway: Option<SocketAddr>) {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    let gateway = gateway.map(|addr| addr.to_string()).unwrap_or_default();
+    if failures % 10 == 1 {
+        tracing::warn!(gateway, error = text, failures, "no stream from the gateway, trying again");
+    } else {
+        tracing::debug!(gateway, error = text, failures, "no stream from the gateway, trying again");
+    }
+}
+
+/// Longer with each failure in a row, and never the same for two agents.
+fn pause(failures: u32) -> Duration {
+    let most = PAUSE_MIN.saturating_mul(1 << failures.min(6)).min(PAUSE_MAX);
+    rand::random_range(Duration::ZERO..=most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_are_bounded_node_11() {
+        for failures in [0, 1, 3, 10, 99] {
+            for _ in 0..50 {
+                let most = PAUSE_MIN.saturating_mul(1 << failures.min(6)).min(PAUSE_MAX);
+                assert!(pause(failures) <= most);
+            }
+        }
+    }
+}

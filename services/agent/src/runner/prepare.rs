@@ -1,0 +1,91 @@
+//! From a row to what a driver needs: directories, environment, interpolated `config`.
+
+use std::sync::Arc;
+
+use driver::cgroup::Limits;
+use driver::contract::{FsIsolation, LogSettings};
+use driver::env::{Inputs, TaskEnv};
+use driver::taskdir::AllocDirs;
+use driver::{DriverError, TaskConfig};
+use lifecycle::{StartFailure, StartFailureKind};
+use model::Allocation;
+
+use super::chain;
+use crate::host::Host;
+
+/// A task about to be started.
+pub struct Task {
+    pub host: Arc<Host>,
+    pub alloc: Arc<Allocation>,
+    pub dirs: AllocDirs,
+    pub task: String,
+    pub task_id: String,
+    pub isolation: FsIsolation,
+}
+
+pub fn hook_failure(message: &str) -> StartFailure {
+    StartFailure { kind: StartFailureKind::Hook, message: message.to_owned(), recoverable: true }
+}
+
+fn validation_failure(message: String) -> StartFailure {
+    StartFailure { kind: StartFailureKind::Validation, message, recoverable: false }
+}
+
+pub fn driver_failure(error: &DriverError) -> StartFailure {
+    let recoverable = error.is_recoverable();
+    let kind = StartFailureKind::Driver;
+    StartFailure { kind, message: error.to_string(), recoverable }
+}
+
+impl Task {
+    /// Makes the task's directories and works everything out. Blocks.
+    pub fn config(self) -> Result<TaskConfig, StartFailure> {
+        let Self { host, alloc, dirs, task: name, task_id, isolation } = self;
+        let job = alloc.job.as_deref().ok_or_else(|| validation_failure("the job is missing".to_owned()))?;
+        let group = job.lookup_group(&alloc.task_group);
+        let found = group.and_then(|group| Some((group, group.lookup_task(&name)?)));
+        let (group, task) = found.ok_or_else(|| validation_failure(format!("task {name:?} is not part of the job")))?;
+        let dirs = dirs.task(&name).map_err(|e| hook_failure(&chain(&e)))?;
+        let secrets_mib = task.resources.as_ref().and_then(|r| u32::try_from(r.secrets_mb?).ok()).unwrap_or(0);
+        dirs.build(secrets_mib).map_err(|e| hook_failure(&chain(&e)))?;
+        let node = host.node.borrow().clone();
+        let env = TaskEnv::build(&Inputs {
+            alloc: &alloc,
+            job,
+            group,
+            task,
+            node: &node,
+            region: &host.region,
+            dirs: &dirs,
+            isolation,
+            host: &host.env,
+            deny_list: &host.env_denied,
+            hooks: &[],
+            parent_cgroup: Some(&host.cgroup_parent),
+        });
+        let interpolated = |text: &str| env.interpolate_strict(text).map_err(|e| validation_failure(e.to_string()));
+        let config = env.config(&task.config).map_err(|e| validation_failure(e.to_string()))?;
+        let user = interpolated(&task.user)?;
+        Ok(TaskConfig {
+            task_id,
+            alloc_id: alloc.id.clone(),
+            task: name.clone(),
+            config,
+            user,
+            limits: limits(&alloc, &name),
+            dirs,
+            logs: LogSettings::from_model(task.log_config.as_ref()),
+            env: env.vars,
+        })
+    }
+}
+
+/// What the scheduler gave the task.
+fn limits(alloc: &Allocation, task: &str) -> Limits {
+    let given = alloc.allocated_resources.as_ref().and_then(|r| r.tasks.get(task));
+    given.map_or_else(Limits::default, |given| Limits {
+        cpu_mhz: given.cpu.cpu_shares,
+        memory_mib: given.memory.memory_mb,
+        memory_max_mib: given.memory.memory_max_mb,
+    })
+}

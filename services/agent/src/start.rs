@@ -1,0 +1,316 @@
+//! Putting an agent together, and taking it apart.
+//!
+//! ```text
+//!   identity, directories, local state ─► sweep orphans ─► restore runners ─► listener, link, background
+//!   shutdown ─► listener drains ─► runners end (tasks run on, or are stopped) ─► news, local state
+//! ```
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use client::http::{Http, HttpLimits};
+use client::tls::{Identity, TlsError};
+use driver::cgroup::Cgroups;
+use driver::fingerprint::FingerprintError;
+use driver::mock::Mock;
+use driver::raw_exec::RawExec;
+use kit::background::{Background, Spec};
+use kit::metrics::Metrics;
+use kit::process::ready::Readiness;
+use kit::process::{Shutdown, advertised, ops};
+use kit::renew;
+use kit::server::{self, Limits, Listener, Tls};
+use model::{NodeId, Role};
+use tokio::sync::{Notify, watch};
+
+use crate::collect;
+use crate::config::Config;
+use crate::data_dir::{DataDir, DataDirError};
+use crate::gateways::Gateways;
+use crate::gauges::Gauges;
+use crate::host::{Drivers, Host, Parts};
+use crate::link::Link;
+use crate::node::{self, Maker};
+use crate::outbox::Outbox;
+use crate::roster::Roster;
+use crate::store::{Store, StoreError, Stored, Writer};
+use crate::{OPENAPI, routes, sweep, teardown};
+
+/// Starts that are under way when the agent ends get this long.
+const STARTS_PATIENCE: Duration = Duration::from_secs(2);
+/// The last news gets this long.
+const NEWS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why an agent did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error("{0}")]
+    Config(String),
+    #[error("identity cannot be used")]
+    Identity(#[from] TlsError),
+    #[error("the certificate is for a {0}, this is an agent")]
+    Role(Role),
+    #[error("cannot listen on {addr}")]
+    Listen { addr: SocketAddr, source: std::io::Error },
+    #[error("data directory cannot be used")]
+    DataDir(#[from] DataDirError),
+    #[error("local state cannot be used")]
+    Store(#[from] StoreError),
+    #[error("the host cannot be fingerprinted")]
+    Fingerprint(#[from] FingerprintError),
+    #[error("a part of the start did not end")]
+    Start(#[from] tokio::task::JoinError),
+}
+
+/// Runs an agent until shutdown. Tasks run on, unless the configuration says otherwise.
+///
+/// # Errors
+/// It cannot start: certificates, listener, directories, local state.
+pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), AgentError> {
+    config.check().map_err(AgentError::Config)?;
+    let identity = Identity::load(&config.settings.identity_dir)?;
+    let me = identity.me();
+    if me.role != Role::Agent {
+        return Err(AgentError::Role(me.role));
+    }
+    let id = NodeId::from(me.name.to_lowercase());
+    let bind = config.settings.bind;
+    let fail = |source| AgentError::Listen { addr: bind, source };
+    let listener = Listener::bind(bind).map_err(fail)?;
+    let addr = advertised(listener.local_addr().map_err(fail)?, config.settings.advertise, None);
+    let agent = Agent::assemble(config, id, addr, identity, shutdown).await?;
+    agent.serve(listener).await;
+    Ok(())
+}
+
+/// An agent, put together.
+struct Agent {
+    config: Config,
+    id: NodeId,
+    identity: Identity,
+    http: Http,
+    shutdown: Shutdown,
+    maker: Maker,
+    node: watch::Sender<Arc<model::Node>>,
+    roster: Roster,
+    outbox: Outbox,
+    store: Store,
+    writer: Writer,
+}
+
+impl Agent {
+    async fn assemble(
+        config: Config,
+        id: NodeId,
+        addr: SocketAddr,
+        identity: Identity,
+        shutdown: Shutdown,
+    ) -> Result<Self, AgentError> {
+        let opening = (config.clone(), id.clone());
+        let opened = tokio::task::spawn_blocking(move || {
+            let (config, id) = opening;
+            let dir = DataDir::open(&config.settings.data_dir, config.alloc_dir.as_deref(), &id)?;
+            let store = Store::open(&dir.store)?;
+            let cgroups = Cgroups::detect(&config.cgroup_parent, id.as_str());
+            Ok::<_, AgentError>((dir, store, cgroups))
+        });
+        let (dir, (store, writer, stored), cgroups) = opened.await??;
+        if cgroups.is_none() {
+            tracing::warn!("cgroups cannot be used, tasks are held by their process groups alone");
+        }
+        let drivers = drivers(&config, cgroups.clone());
+        let maker =
+            Maker::new(config.clone(), dir.alloc_base.clone(), id.clone(), dir.secret_id, addr, drivers.clone());
+        let making = maker.clone();
+        let node = watch::Sender::new(Arc::new(tokio::task::spawn_blocking(move || making.make()).await??));
+        let outbox = Outbox::default();
+        let host = Arc::new(Host::new(Parts {
+            drivers,
+            cgroups,
+            cgroup_parent: config.cgroup_parent.clone(),
+            region: config.settings.region.clone(),
+            alloc_base: dir.alloc_base,
+            node: node.subscribe(),
+            kill_timeout_max: config.max_kill_timeout,
+            store: store.clone(),
+            outbox: outbox.clone(),
+        }));
+        let roster = begin(&host, stored).await;
+        let http = Http::with_limits(identity.clone(), limits_out());
+        Ok(Self { config, id, identity, http, shutdown, maker, node, roster, outbox, store, writer })
+    }
+
+    /// Everything runs from here on until shutdown.
+    async fn serve(self, listener: Listener) {
+        let Self { config, id, identity, http, shutdown, maker, node, roster, outbox, store, writer } = self;
+        let (readiness, metrics) = (Readiness::new(), Metrics::new(&[]));
+        let gateways = Gateways::new(config.gateways.clone());
+        let link = Arc::new(Link {
+            http: http.clone(),
+            gateways: gateways.clone(),
+            node_id: id.clone(),
+            node: node.subscribe(),
+            roster: roster.clone(),
+            period_ms: AtomicU64::new(1_000),
+            register: Notify::new(),
+            beat: Notify::new(),
+            registered: watch::Sender::new(false),
+        });
+        // News goes on for a moment after everything else has ended, local state to the very last.
+        let (news_end, writer_end) = (Shutdown::new(), Shutdown::new());
+        let writing = tokio::spawn(writer.run(writer_end.clone()));
+        let talking = spawn_link(&link, &readiness, &outbox, &store, &shutdown, &news_end);
+        let background = Background::new(shutdown.clone());
+        spawn_background(
+            &background,
+            Work { config: &config, id: &id, maker, node, roster: &roster, metrics: &metrics },
+        );
+        keep_identity(&background, identity.clone(), http, gateways);
+        tracing::info!(node_id = %id, name = %link.node.borrow().name, "agent started");
+        let app = routes::App::new(roster.clone(), shutdown.clone());
+        let (router, _) = routes::router().split_for_parts();
+        let router = router.with_state(app).merge(ops::router(readiness, metrics, OPENAPI));
+        server::serve(listener, Tls::Mutual(identity), router, limits_in(), shutdown).await;
+
+        let host = Arc::clone(roster.host());
+        let live = roster.close().await;
+        host.starts.close();
+        if tokio::time::timeout(STARTS_PATIENCE, host.starts.wait()).await.is_err() {
+            tracing::warn!("a start under way did not end");
+        }
+        if config.stop_tasks_on_exit {
+            teardown::run(&host, live).await;
+        } else {
+            tracing::info!(tasks = live.len(), "tasks run on");
+        }
+        news_end.request();
+        for task in talking {
+            let _ = tokio::time::timeout(NEWS_PATIENCE, task).await;
+        }
+        background.finished().await;
+        writer_end.request();
+        let _ = writing.await;
+    }
+}
+
+/// Ends what nobody knows, then takes up what an earlier agent left.
+async fn begin(host: &Arc<Host>, stored: Vec<Stored>) -> Roster {
+    sweep::at_start(host, &stored).await;
+    let roster = Roster::new(Arc::clone(host));
+    roster.restore(stored);
+    roster
+}
+
+fn drivers(config: &Config, cgroups: Option<Cgroups>) -> Drivers {
+    let mut drivers = Drivers::new();
+    let launch = config.launch.clone().unwrap_or_default();
+    // A disabled driver is there to say so, and to attach to what was started when it was not.
+    drivers.insert("raw_exec", Arc::new(RawExec::new(config.raw_exec_options(), launch, cgroups)));
+    if config.mock_driver {
+        drivers.insert("mock_driver", Arc::new(Mock::default()));
+    }
+    drivers
+}
+
+fn spawn_link(
+    link: &Arc<Link>,
+    readiness: &Readiness,
+    outbox: &Outbox,
+    store: &Store,
+    shutdown: &Shutdown,
+    news_end: &Shutdown,
+) -> Vec<tokio::task::JoinHandle<()>> {
+    let registered = readiness.condition("registered", "the node is not registered yet");
+    let listing = readiness.condition("allocations", "the cluster has not said yet what should run here");
+    let (a, b, c) = (Arc::clone(link), Arc::clone(link), Arc::clone(link));
+    let (end_a, end_b, end_c) = (shutdown.clone(), shutdown.clone(), news_end.clone());
+    let (outbox, store) = (outbox.clone(), store.clone());
+    vec![
+        tokio::spawn(async move { a.follow(registered, listing, end_a).await }),
+        tokio::spawn(async move { b.beats(end_b).await }),
+        tokio::spawn(async move { c.news(outbox, store, end_c).await }),
+    ]
+}
+
+struct Work<'a> {
+    config: &'a Config,
+    id: &'a NodeId,
+    maker: Maker,
+    node: watch::Sender<Arc<model::Node>>,
+    roster: &'a Roster,
+    metrics: &'a Metrics,
+}
+
+fn spawn_background(background: &Background, work: Work<'_>) {
+    let Work { config, id, maker, node, roster, metrics } = work;
+    let minute = Duration::from_secs(60);
+    let spec = |name, period| Spec { name, period, limit: Duration::from_secs(30) };
+    let node = Arc::new(node);
+    background.spawn(spec("fingerprint", node::PERIOD), move || {
+        let (maker, node) = (maker.clone(), Arc::clone(&node));
+        async move {
+            let made = tokio::task::spawn_blocking(move || maker.make()).await.map_err(|e| e.to_string())?;
+            let changed = node::replace(&node, made.map_err(|e| e.to_string())?);
+            Ok::<_, String>(if changed { "something changed" } else { "nothing changed" }.to_owned())
+        }
+    });
+    let sweeping = roster.clone();
+    background.spawn(spec("orphans", minute), move || {
+        let roster = sweeping.clone();
+        async move { Ok::<_, String>(sweep::again(&roster).await) }
+    });
+    let (collecting, limits) = (roster.clone(), collect::Limits::of(config));
+    let collect = background.spawn(spec("collect", minute), move || {
+        let (roster, limits) = (collecting.clone(), limits.clone());
+        async move { Ok::<_, String>(collect::look(&roster, &limits)) }
+    });
+    let (changed, halt) = (roster.changed(), roster.host().halt.clone());
+    tokio::spawn(async move {
+        while halt.or(changed.notified()).await.is_some() {
+            collect.poke();
+        }
+    });
+    let gauges = Arc::new(Gauges::new(metrics, id.as_str(), &config.settings.datacenter));
+    let counted = roster.clone();
+    background.spawn(spec("gauges", Duration::from_secs(5)), move || {
+        let (gauges, roster) = (Arc::clone(&gauges), counted.clone());
+        async move {
+            gauges.set(&roster);
+            Ok::<_, String>("set".to_owned())
+        }
+    });
+}
+
+fn keep_identity(background: &Background, identity: Identity, http: Http, gateways: Gateways) {
+    let spec = Spec { name: "identity", period: Duration::from_secs(30), limit: Duration::from_secs(20) };
+    background.spawn(spec, move || {
+        let (identity, http, gateways) = (identity.clone(), http.clone(), gateways.clone());
+        async move { renew::tend(&identity, &http, &gateways, Role::Gateway).await }
+    });
+}
+
+/// An agent calls few and holds little.
+fn limits_out() -> HttpLimits {
+    HttpLimits {
+        idle_per_target_max: 2,
+        answer_bytes_max: 4 << 20,
+        h2_stream_window_bytes: 256 << 10,
+        h2_connection_window_bytes: 512 << 10,
+        ..HttpLimits::default()
+    }
+}
+
+fn limits_in() -> Limits {
+    Limits {
+        connections_max: 512,
+        body_bytes: 1 << 20,
+        h2_streams_max: 128,
+        h2_stream_window_bytes: 64 << 10,
+        h2_connection_window_bytes: 256 << 10,
+        h2_send_buffer_bytes: 64 << 10,
+        drain: Duration::from_secs(2),
+        ..Limits::internal()
+    }
+}
