@@ -294,3 +294,32 @@ async fn an_allocation_is_stopped_and_a_job_evaluated() {
     cluster.send("PUT", "/v1/job/web/evaluate", &json!({"JobID": "x"})).await.says(400, "JobID not same as job name");
     cluster.ask("PUT", "/v1/job/nope/evaluate", &[], Bytes::new()).await.says(404, "job not found");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_bodies_on_every_write_get_a_4xx_and_change_nothing() {
+    let cluster = Cluster::start().await;
+    cluster.add_job(job("web", 1));
+    cluster.get("/v1/jobs").await.json();
+    let before = cluster.truth.state().hash_text();
+    let bodies = [
+        "[]",
+        "5",
+        "\"x\"",
+        "{",
+        "{\"Job\": 5}",
+        "{\"Job\": {\"TaskGroups\": {}}}",
+        "{\"Job\":{\"ID\":7}}",
+        "\u{0}",
+        "nul",
+    ];
+    for path in
+        ["/v1/jobs", "/v1/job/web", "/v1/job/web/plan", "/v1/validate/job", "/v1/jobs/parse", "/v1/job/web/evaluate"]
+    {
+        for body in bodies {
+            let answer = cluster.ask("PUT", path, &[], Bytes::from(body)).await;
+            let refused = (400..500).contains(&answer.status);
+            assert!(refused, "{path} {body:?}: {} {}", answer.status, answer.text());
+        }
+    }
+    assert_eq!(cluster.truth.state().hash_text(), before);
+}

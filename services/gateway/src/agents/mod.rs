@@ -11,6 +11,10 @@
 //! Invariants
 //! * The caller's certificate names its node; nothing is taken from it that concerns another.
 //! * A gateway keeps nothing of a node but its open stream.
+//!
+//! In work: the files of this module are being changed on their own (register, beats, stream, news,
+//! certificates, batch). What the rest of the gateway uses stays as it is: `router()`, `Beats::start`,
+//! `NewsDesk::start`, `Streams::default`.
 
 use api::Code;
 use kit::guard::{Peer, Refused, require};

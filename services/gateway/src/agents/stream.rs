@@ -205,7 +205,7 @@ impl Teller {
         let state = &view.state;
         let app = &self.open.app;
         let other_history = state.cluster().epoch != self.epoch;
-        let removed = app.watches.removed_from_node(&self.open.node) > self.told;
+        let removed = is_removed(app, view, &self.open.node, self.told);
         let full = std::mem::take(&mut self.full) || other_history || removed;
         let told = if full { Index(0) } else { self.told };
         let rows = state.allocs_of_node(&self.open.node).filter(|row| full || row.alloc_modify_index > told);
@@ -227,6 +227,13 @@ impl Teller {
 
 fn is_news(app: &App, view: &View, node: &NodeId, told: Index, epoch: &str) -> bool {
     view.state.cluster().epoch != epoch
-        || app.watches.removed_from_node(node) > told
+        || is_removed(app, view, node, told)
         || view.state.allocs_of_node(node).any(|row| row.alloc_modify_index > told)
+}
+
+/// Whether an allocation of the node was forgotten since, as far as the view goes: a removal is noted
+/// before the view that has it is there.
+fn is_removed(app: &App, view: &View, node: &NodeId, told: Index) -> bool {
+    let removed = app.watches.removed_from_node(node);
+    removed > told && removed <= view.state.index()
 }
