@@ -71,7 +71,7 @@ fn listed(rows: &[(&str, &str)]) -> String {
 
 /// Help of one command.
 pub fn command(command: &Command) -> String {
-    let mut out = format!("Usage: steppe {} {}\n", command.path, command.usage);
+    let mut out = format!("Usage: {}\n", format!("steppe {} {}", command.path, command.usage).trim_end());
     for alias in command.aliases.iter().filter(|alias| !alias.contains('-')) {
         let _ = writeln!(out, "Alias: steppe {alias}");
     }

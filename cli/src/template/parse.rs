@@ -40,7 +40,7 @@ pub enum Term {
 
 /// How a block's body ended.
 enum End {
-    End,
+    Closed,
     Else(Vec<Placed>, usize),
     Nothing,
 }
@@ -50,7 +50,7 @@ pub fn parse(pieces: Vec<Piece>) -> Result<Vec<Node>, TemplateError> {
     let (nodes, end, line) = blocks.body()?;
     match end {
         End::Nothing => Ok(nodes),
-        End::End => Err(TemplateError::new(line, "unexpected {{end}}")),
+        End::Closed => Err(TemplateError::new(line, "unexpected {{end}}")),
         End::Else(..) => Err(TemplateError::new(line, "unexpected {{else}}")),
     }
 }
@@ -85,7 +85,7 @@ impl Blocks {
             match word.as_str() {
                 "end" => {
                     self.depth -= 1;
-                    return Ok((nodes, End::End, line));
+                    return Ok((nodes, End::Closed, line));
                 }
                 "else" => {
                     self.depth -= 1;
@@ -113,7 +113,7 @@ impl Blocks {
     fn rest(&mut self, what: &str) -> Result<Vec<Node>, TemplateError> {
         let (nodes, end, line) = self.body()?;
         match end {
-            End::End => Ok(nodes),
+            End::Closed => Ok(nodes),
             End::Else(..) => Err(TemplateError::new(line, format!("a second {{{{else}}}} in {what}"))),
             End::Nothing => Err(unclosed(line, what)),
         }
@@ -126,7 +126,7 @@ impl Blocks {
             let (nodes, end, line) = self.body()?;
             cases.push((condition, nodes));
             let (tokens, line) = match end {
-                End::End => return Ok(Node::If(cases, Vec::new())),
+                End::Closed => return Ok(Node::If(cases, Vec::new())),
                 End::Nothing => return Err(unclosed(line, "if")),
                 End::Else(tokens, line) => (tokens, line),
             };
@@ -156,7 +156,7 @@ impl Blocks {
     fn two_bodies(&mut self, what: &str) -> Result<(Vec<Node>, Vec<Node>), TemplateError> {
         let (nodes, end, line) = self.body()?;
         match end {
-            End::End => Ok((nodes, Vec::new())),
+            End::Closed => Ok((nodes, Vec::new())),
             End::Nothing => Err(unclosed(line, what)),
             End::Else(tokens, _) if tokens.len() == 1 => Ok((nodes, self.rest(what)?)),
             End::Else(_, line) => {

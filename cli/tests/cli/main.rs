@@ -1,0 +1,8 @@
+//! The command line from the outside: words in, text and an exit code out, an API that is made up.
+//! One program, because linking every service takes a while.
+#![allow(clippy::unwrap_used)]
+
+mod changes;
+mod fake;
+mod help;
+mod lists;
