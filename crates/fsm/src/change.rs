@@ -57,6 +57,12 @@ pub enum Change {
     NodeGone {
         id: NodeId,
     },
+    /// Whether a node is thought not to answer. Internal: on no public wire, and no news of the table. A node
+    /// that goes down or away is suspect no longer, without a change of its own.
+    NodeSuspect {
+        id: NodeId,
+        suspect: bool,
+    },
     /// Row of an allocation; `job` is unset, `job_version` and `job_incarnation` are set.
     Alloc(Arc<Allocation>),
     /// A node's news, as a delta on the row.
@@ -175,7 +181,7 @@ impl Change {
             Self::JobVersion(_) | Self::JobVersionGone { .. } => Table::JobVersions,
             Self::JobSubmission { .. } => Table::JobSubmissions,
             Self::JobSummary(_) | Self::JobSummaryGone { .. } => Table::JobSummaries,
-            Self::Node(_) | Self::NodeGone { .. } => Table::Nodes,
+            Self::Node(_) | Self::NodeGone { .. } | Self::NodeSuspect { .. } => Table::Nodes,
             Self::Alloc(_) | Self::AllocClient { .. } | Self::AllocGone { .. } => Table::Allocs,
             Self::Eval(_) | Self::EvalGone { .. } => Table::Evals,
             Self::Deployment(_) | Self::DeploymentGone { .. } => Table::Deployments,

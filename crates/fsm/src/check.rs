@@ -156,6 +156,10 @@ impl State {
             let settled = alloc.client_status != ClientStatus::Lost || alloc.is_terminal();
             rule(settled, "a lost allocation is terminal", name)?;
         }
+        for id in &self.suspects {
+            let alive = self.node(id).is_some_and(|node| !node.is_down());
+            rule(alive, "only a node that is not down is suspect", || format!("node {id}"))?;
+        }
         let fenced: BTreeSet<_> = self.node_fences.keys().collect();
         let nodes: BTreeSet<_> = self.nodes.keys().collect();
         rule(fenced == nodes, "each node has a fence", || format!("{} of {}", fenced.len(), nodes.len()))

@@ -106,6 +106,9 @@ pub enum Command {
     NodeRegister { node: Box<Node>, evals: Vec<Evaluation> },
     /// Proposed by: controller.
     NodeStatusUpdate { updates: Vec<NodeStatusChange>, evals: Vec<Evaluation> },
+    /// Nodes that no longer answer get no new work (`true`) until they do again (`false`). No status and no
+    /// public row changes. Proposed by: controller.
+    NodeSuspect { suspects: BTreeMap<NodeId, bool> },
     /// Proposed by: gateway.
     NodeEligibility { node_id: NodeId, eligibility: Eligibility, event: Option<NodeEvent>, evals: Vec<Evaluation> },
     /// Proposed by: gateway (start, cancel), controller (done).

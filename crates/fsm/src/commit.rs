@@ -61,6 +61,12 @@ impl State {
             Change::NodeGone { id } => {
                 self.nodes.remove(id);
                 self.node_fences.remove(id);
+                self.suspects.remove(id);
+            }
+            Change::NodeSuspect { id, suspect } => {
+                self.write_suspect(id, *suspect);
+                self.index = self.index.max(index);
+                return;
             }
             Change::Alloc(alloc) => self.write_alloc(Arc::clone(alloc)),
             Change::AllocClient { update, index: at } => self.write_alloc_client(update, *at),
@@ -112,7 +118,19 @@ impl State {
             _ => NodeFence(index.get() << FENCE_SHIFT),
         };
         self.node_fences.insert(node.id.clone(), fence);
+        if node.is_down() {
+            self.suspects.remove(&node.id);
+        }
         self.nodes.insert(node.id.clone(), Arc::clone(node));
+    }
+
+    fn write_suspect(&mut self, id: &NodeId, suspect: bool) {
+        let alive = self.nodes.get(id).is_some_and(|node| !node.is_down());
+        if suspect && alive {
+            self.suspects.insert(id.clone());
+        } else {
+            self.suspects.remove(id);
+        }
     }
 
     fn write_alloc(&mut self, new: Arc<Allocation>) {

@@ -70,11 +70,12 @@ enum Section {
     SchedulerConfig,
     JobFences,
     NodeFences,
+    NodeSuspects,
     Requests,
 }
 
 impl Section {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Leases,
         Self::Jobs,
         Self::JobVersions,
@@ -89,6 +90,7 @@ impl Section {
         Self::SchedulerConfig,
         Self::JobFences,
         Self::NodeFences,
+        Self::NodeSuspects,
         Self::Requests,
     ];
 
@@ -108,6 +110,7 @@ impl Section {
             Self::SchedulerConfig => Table::SchedulerConfig.as_str(),
             Self::JobFences => Table::JobFences.as_str(),
             Self::NodeFences => "node_fences",
+            Self::NodeSuspects => "node_suspects",
             Self::Requests => "requests",
         }
     }
@@ -118,6 +121,7 @@ impl Section {
         match self {
             // Fences count what happens to both.
             Self::NodeFences => tables.contains(&Table::Nodes) && tables.contains(&Table::Allocs),
+            Self::NodeSuspects => tables.contains(&Table::Nodes),
             Self::Requests => false,
             _ => Table::parse(self.name()).is_some_and(|table| tables.contains(&table)),
         }
@@ -209,6 +213,7 @@ fn count(state: &State, section: Section, skip_current: bool) -> usize {
         Section::SchedulerConfig => usize::from(state.scheduler_config.is_some()),
         Section::JobFences => state.job_fences.len(),
         Section::NodeFences => state.node_fences.len(),
+        Section::NodeSuspects => state.suspects.len(),
         Section::Requests => state.requests.seen.len(),
     }
 }
@@ -234,6 +239,7 @@ fn write_section<W: Write + ?Sized>(
         Section::SchedulerConfig => out.rows(state.scheduler_config.iter()),
         Section::JobFences => out.rows(state.job_fences.iter()),
         Section::NodeFences => out.rows(state.node_fences.iter()),
+        Section::NodeSuspects => out.rows(state.suspects.iter()),
         Section::Requests => out.rows(state.requests.seen.iter()),
     }
 }
@@ -366,6 +372,10 @@ fn read_row(state: &mut State, section: Section, input: &mut In<impl BufRead>) -
         Section::NodeFences => {
             let (key, row): (NodeId, NodeFence) = input.parse()?;
             state.node_fences.insert(key, row);
+        }
+        Section::NodeSuspects => {
+            let id: NodeId = input.parse()?;
+            state.suspects.insert(id);
         }
         Section::Requests => {
             let (key, row): (RequestId, Arc<Seen>) = input.parse()?;

@@ -35,6 +35,8 @@ pub struct State {
     pub(crate) job_submissions: OrdMap<(NamespaceName, JobId, u64), Arc<JobSubmission>>,
     pub(crate) job_summaries: OrdMap<JobKey, Arc<JobSummary>>,
     pub(crate) nodes: OrdMap<NodeId, Arc<Node>>,
+    /// Nodes that are not down and are thought not to answer.
+    pub(crate) suspects: OrdSet<NodeId>,
     pub(crate) allocs: OrdMap<AllocId, Arc<Allocation>>,
     pub(crate) evals: OrdMap<EvalId, Arc<Evaluation>>,
     pub(crate) deployments: OrdMap<DeploymentId, Arc<Deployment>>,
@@ -153,6 +155,15 @@ impl State {
 
     pub fn node_count(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// Whether the node is thought not to answer: nothing new is placed there.
+    pub fn is_suspect(&self, id: &NodeId) -> bool {
+        self.suspects.contains(id)
+    }
+
+    pub fn suspects(&self) -> impl DoubleEndedIterator<Item = &NodeId> {
+        self.suspects.iter()
     }
 
     pub fn node_fence(&self, id: &NodeId) -> NodeFence {

@@ -51,6 +51,7 @@ fn every_command_is_refused_from_a_role_that_does_not_propose_it() {
         (Command::PlanApply { plans: vec![] }, &[Role::Applier]),
         (Command::AllocClientUpdate { updates: vec![], evals: vec![] }, &[Role::Controller]),
         (Command::NamespaceUpsert { namespaces: vec![] }, &[Role::Gateway]),
+        (Command::NodeSuspect { suspects: Default::default() }, &[Role::Controller]),
         (Command::Reap { evals: vec![], allocs: vec![], deployments: vec![], jobs: vec![] }, &[Role::Controller]),
     ];
     let roles = [

@@ -208,3 +208,42 @@ fn a_node_that_grows_makes_room_and_its_evaluations_know_its_index() {
     assert_eq!(roomier(&world), ["n1"]);
     assert_eq!(world.eval("look").node_modify_index, world.index());
 }
+
+fn suspect(suspects: &[(&str, bool)]) -> Command {
+    Command::NodeSuspect { suspects: suspects.iter().map(|(id, suspect)| ((*id).into(), *suspect)).collect() }
+}
+
+#[test]
+fn a_suspicion_is_no_news_of_the_node_and_its_end_is_room() {
+    let mut world = World::new();
+    world.node("n1");
+    let (before, row) = (world.state.table_index(Table::Nodes), world.node_row("n1").clone());
+    world.accept(Role::Controller, suspect(&[("n1", true), ("nowhere", true)]));
+    assert!(world.state.is_suspect(&"n1".into()) && world.full.is_suspect(&"n1".into()));
+    assert_eq!(world.state.suspects().count(), 1, "a node that is not there is left out");
+    assert_eq!((world.state.table_index(Table::Nodes), world.node_row("n1")), (before, &row));
+    assert_eq!(roomier(&world), Vec::<String>::new());
+    world.accept(Role::Controller, suspect(&[("n1", true)]));
+    assert!(world.last.is_empty(), "it is known");
+    world.assert_followed();
+    let copy = fsm::read_snapshot(&world::snapshot(&world.state, None)[..]).unwrap();
+    assert!(copy.is_suspect(&"n1".into()), "it outlives a snapshot");
+    world.accept(Role::Controller, suspect(&[("n1", false)]));
+    assert!(!world.state.is_suspect(&"n1".into()));
+    assert_eq!(roomier(&world), ["n1"]);
+    world.assert_followed();
+}
+
+#[test]
+fn a_node_that_is_down_or_gone_is_suspect_no_longer() {
+    let mut world = World::new();
+    world.node("n1");
+    world.node("n2");
+    world.accept(Role::Controller, suspect(&[("n1", true), ("n2", true)]));
+    world.node_status("n1", NodeStatus::Down);
+    world.accept(Role::Gateway, Command::NodeDeregister { nodes: vec!["n2".into()], evals: vec![] });
+    assert_eq!(world.state.suspects().count(), 0);
+    world.accept(Role::Controller, suspect(&[("n1", true)]));
+    assert_eq!(world.state.suspects().count(), 0, "a node that is down is not suspect");
+    world.assert_followed();
+}

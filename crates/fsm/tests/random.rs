@@ -36,6 +36,10 @@ enum Step {
         node: usize,
         eligible: bool,
     },
+    Suspect {
+        node: usize,
+        on: bool,
+    },
     Drain {
         node: usize,
         on: bool,
@@ -128,6 +132,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (node.clone(), 600..1200_i64).prop_map(|(node, cpu)| Step::Node { node, cpu }),
         6 => (node.clone(), node_status).prop_map(|(node, status)| Step::Status { node, status }),
         3 => (node.clone(), prop::bool::weighted(0.7)).prop_map(|(node, eligible)| Step::Eligible { node, eligible }),
+        2 => (node.clone(), any::<bool>()).prop_map(|(node, on)| Step::Suspect { node, on }),
         2 => (node.clone(), prop::bool::weighted(0.3)).prop_map(|(node, on)| Step::Drain { node, on }),
         1 => node.prop_map(|node| Step::Forget { node }),
         8 => (job.clone(), 1..4_i64).prop_map(|(job, count)| Step::Register { job, count }),
@@ -217,6 +222,10 @@ impl History {
                 let eligibility = if *eligible { Eligibility::Eligible } else { Eligibility::Ineligible };
                 let node_id = NODES[*node].into();
                 self.run(Role::Gateway, Command::NodeEligibility { node_id, eligibility, event: None, evals: vec![] });
+            }
+            Step::Suspect { node, on } => {
+                let suspects = [(NODES[*node].into(), *on)].into();
+                self.run(Role::Controller, Command::NodeSuspect { suspects });
             }
             Step::Drain { node, on } => {
                 let drain = on.then(DrainStrategy::default);

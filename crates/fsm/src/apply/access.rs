@@ -25,6 +25,7 @@ fn proposers(command: &Command) -> (&'static str, &'static [Role]) {
         Command::PlanApply { .. } => ("PlanApply", &[Applier]),
         Command::NodeRegister { .. } => ("NodeRegister", &[Gateway]),
         Command::NodeStatusUpdate { .. } => ("NodeStatusUpdate", &[Controller]),
+        Command::NodeSuspect { .. } => ("NodeSuspect", &[Controller]),
         Command::NodeEligibility { .. } => ("NodeEligibility", &[Gateway]),
         Command::NodeDrain { .. } => ("NodeDrain", &[Gateway, Controller]),
         Command::NodeDeregister { .. } => ("NodeDeregister", &[Gateway, Controller]),

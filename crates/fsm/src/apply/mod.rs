@@ -110,6 +110,7 @@ fn dispatch(tx: &mut Tx, command: &Command) -> Result<Reply, Refusal> {
         Command::PlanApply { plans } => plan::apply(tx, plans),
         Command::NodeRegister { node, evals } => node::register(tx, node, evals),
         Command::NodeStatusUpdate { updates, evals } => node::status(tx, updates, evals),
+        Command::NodeSuspect { suspects } => node::suspect(tx, suspects),
         Command::NodeEligibility { node_id, eligibility, event, evals } => {
             node::eligibility(tx, node_id, *eligibility, event.as_ref(), evals)
         }

@@ -1,7 +1,7 @@
 //! Nodes: coming, changing, going. What an operator or the cluster decided about a node (status,
 //! eligibility, drain, events) outlives its registration; what the node says of itself does not.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::access::{NODE_POOL_ALL, NODE_POOL_DEFAULT};
@@ -149,6 +149,21 @@ pub(super) fn status(tx: &mut Tx, updates: &[NodeStatusChange], evals: &[Evaluat
         put(tx, Some(&old), new);
     }
     insert_evals(tx, evals)?;
+    Ok(Reply::Done)
+}
+
+/// Suspicions of nodes that are gone or down meanwhile are left out. The end of one is room for what waits.
+pub(super) fn suspect(tx: &mut Tx, suspects: &BTreeMap<NodeId, bool>) -> Result<Reply, Refusal> {
+    for (id, suspect) in suspects {
+        let alive = tx.state.node(id).is_some_and(|node| !node.is_down());
+        if !alive || tx.state.is_suspect(id) == *suspect {
+            continue;
+        }
+        tx.put(Change::NodeSuspect { id: id.clone(), suspect: *suspect });
+        if !suspect {
+            tx.roomier(id);
+        }
+    }
     Ok(Reply::Done)
 }
 
