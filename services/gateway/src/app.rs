@@ -11,7 +11,7 @@ use client::replica::Replica;
 use client::state::{StateClient, new_uuid};
 use fsm::LeaseName;
 use kit::gossip::Directory;
-use kit::metrics::Metrics;
+use kit::metrics::{Counter, Metrics, Sample};
 use kit::process::Shutdown;
 use model::Role;
 use tokio::sync::Semaphore;
@@ -49,12 +49,20 @@ pub struct Inner {
     pub replica: Replica,
     pub watches: Arc<Watches>,
     pub metrics: Metrics,
+    pub counts: Counts,
     pub shutdown: Shutdown,
     pub beats: Beats,
     pub news: NewsDesk,
     pub streams: Streams,
     pub log_streams: Arc<Semaphore>,
     pub parses: Arc<Semaphore>,
+}
+
+/// What a gateway counts of its requests.
+pub struct Counts {
+    pub requests: Counter,
+    /// Milliseconds until the answer begins, blocking queries not among them.
+    pub answered: Sample,
 }
 
 /// What a gateway is made of.
@@ -84,6 +92,10 @@ impl App {
             started: Instant::now(),
             log_streams: Arc::new(Semaphore::new(LOG_STREAMS_MAX)),
             parses: Arc::new(Semaphore::new(PARSES_MAX)),
+            counts: Counts {
+                requests: parts.metrics.counter("nomad.nomad.rpc.request", &[]),
+                answered: parts.metrics.sample("nomad.http.request", &[]),
+            },
             name: parts.name,
             region: parts.region,
             datacenter: parts.datacenter,

@@ -7,12 +7,13 @@
 //! ```
 
 use std::convert::Infallible;
+use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{FromRequestParts, Request};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::get;
 use tower::ServiceBuilder;
@@ -72,6 +73,7 @@ pub fn router(app: App) -> Router {
         .fallback(|| async { StatusCode::NOT_FOUND })
         .method_not_allowed_fallback(|| async { ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "Invalid method") })
         .layer(from_fn(cross_origin))
+        .layer(from_fn_with_state(app.clone(), counted))
         .layer(packed)
         .with_state(app);
     Router::new().fallback_service(ServiceBuilder::new().map_request(normalized).service(all))
@@ -141,6 +143,17 @@ fn job_uri(uri: &Uri) -> Option<Uri> {
 fn tag_suffix(rest: &str) -> Option<usize> {
     let (before, _) = rest.strip_suffix("/tag")?.rsplit_once('/')?;
     before.strip_suffix("/versions").map(str::len)
+}
+
+async fn counted(State(app): State<App>, request: Request, next: Next) -> Response {
+    app.counts.requests.increment();
+    let waits = request.uri().query().is_some_and(|query| query.contains("index="));
+    let began = Instant::now();
+    let response = next.run(request).await;
+    if !waits {
+        app.counts.answered.since(began);
+    }
+    response
 }
 
 async fn cross_origin(request: Request, next: Next) -> Response {

@@ -113,6 +113,8 @@ async fn nodes_and_allocations_are_shown_in_the_wire_form() {
     let id = &ids[0];
     let alloc = cluster.get(&format!("/v1/allocation/{id}")).await.json();
     assert_eq!((&alloc["Job"]["ID"], &alloc["ClientStatus"]), (&"web".into(), &"running".into()));
+    let legacy = ["Resources", "SharedResources"].map(|name| alloc[name]["DiskMB"].is_number());
+    assert_eq!(legacy, [true, true]);
     assert!(alloc.get("JobVersion").is_none() && alloc.get("JobIncarnation").is_none());
     let stub = "ClientDescription ClientStatus CreateIndex CreateTime DeploymentStatus DesiredDescription DesiredStatus \
                 DesiredTransition EvalID FollowupEvalID ID JobID JobType JobVersion ModifyIndex ModifyTime Name \

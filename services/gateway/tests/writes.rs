@@ -282,7 +282,7 @@ async fn an_allocation_is_stopped_and_a_job_evaluated() {
     let wish = &cluster.get(&format!("/v1/allocation/{}", ids[0])).await.json()["DesiredTransition"];
     assert_eq!(
         (&wish["Migrate"], &wish["NoShutdownDelay"], &wish["Reschedule"]),
-        (&true.into(), &true.into(), &Value::Null)
+        (&true.into(), &true.into(), &false.into())
     );
     cluster.send("PUT", &format!("/v1/allocation/{NOBODY}/stop"), &Value::Null).await.says(404, "allocation not found");
 

@@ -14,12 +14,14 @@ use kit::process::Shutdown;
 use model::{NodeId, Role};
 
 use super::batch::{BatchError, Batcher};
-use super::own_node;
+use super::{controller, own_node};
 use crate::app::App;
 
 /// How long beats gather.
 pub const GATHER: Duration = Duration::from_millis(50);
 const CALL: Duration = Duration::from_secs(2);
+/// How long a batch of beats waits for a controller that takes it.
+const HOLD: Duration = Duration::from_millis(1_500);
 /// Gateways told to an agent.
 const GATEWAYS_MAX: usize = 16;
 
@@ -71,7 +73,7 @@ async fn hand_over(gateway: String, controller: Active, signs: Vec<Sign>) -> Res
         }
     }
     let beats = Gathered { gateway, nodes, broken: broken.into_iter().collect() };
-    let taken: BeatsTaken = controller.post(BEATS, &beats, CALL).await.map_err(|e| e.to_string())?;
+    let taken: BeatsTaken = controller::post(&controller, BEATS, &beats, CALL, HOLD).await?;
     let unknown: BTreeSet<&NodeId> = taken.unknown.iter().collect();
     let answer = |sign: &Sign| match sign {
         Sign::Alive(node) => Taken { period_ms: taken.period_ms, unknown: unknown.contains(node) },

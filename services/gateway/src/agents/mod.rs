@@ -27,6 +27,7 @@ use crate::app::App;
 pub mod batch;
 pub mod beats;
 pub mod certificates;
+mod controller;
 pub mod news;
 pub mod register;
 pub mod stream;

@@ -15,12 +15,14 @@ use kit::process::Shutdown;
 
 use super::batch::{BatchError, Batcher};
 use super::beats::refused;
-use super::own_node;
+use super::{controller, own_node};
 use crate::app::App;
 
 /// How long the first of a batch waits for others. Short: a task's start is shown only after it.
 pub const GATHER: Duration = Duration::from_millis(2);
 const CALL: Duration = Duration::from_secs(10);
+/// How long a batch of news waits for a controller that takes it.
+const HOLD: Duration = Duration::from_secs(3);
 
 /// Gathers news.
 pub struct NewsDesk(Batcher<Vec<AllocClientUpdate>, ()>);
@@ -33,8 +35,8 @@ impl NewsDesk {
                 let messages = news.len();
                 let updates = news.into_iter().flatten().collect();
                 let body = AllocNews { updates };
-                let taken: Result<Option<()>, _> = controller.post(ALLOC_NEWS, &body, CALL).await;
-                taken.map(|_| vec![(); messages]).map_err(|e| e.to_string())
+                let _: Option<()> = controller::post(&controller, ALLOC_NEWS, &body, CALL, HOLD).await?;
+                Ok(vec![(); messages])
             }
         }))
     }

@@ -7,7 +7,8 @@ use api::filter::Schema;
 use api::public::AllocStopResponse;
 use axum::extract::{Path, State};
 use fsm::{Command, State as Rows, Table};
-use model::alloc::{AllocStub, DesiredTransition};
+use model::alloc::{AllocStub, AllocatedResources, AllocatedTaskResources, DesiredTransition};
+use model::resources::Resources;
 use model::{AllocId, Allocation};
 use serde_json::Value;
 use utoipa::IntoParams;
@@ -77,7 +78,56 @@ pub fn stub(state: &Rows, alloc: &Allocation, show: AllocStubs) -> AllocStub {
     }
 }
 
-/// An allocation as it is shown and sent: with its job instead of the reference to it.
+/// An allocation as it is shown: with its job, and with what it holds in the older form, too.
+pub fn public(state: &Rows, alloc: &Allocation) -> Allocation {
+    let mut shown = with_job(state, alloc);
+    if let Some(held) = &shown.allocated_resources {
+        shown.resources = Some(total(held));
+        shown.task_resources = held.tasks.iter().map(|(name, task)| (name.clone(), of_task(task))).collect();
+        let networks = held.shared.networks.clone();
+        shown.shared_resources = Some(Resources { disk_mb: Some(held.shared.disk_mb), networks, ..nothing() });
+    }
+    shown
+}
+
+fn nothing() -> Resources {
+    let none = Some(0);
+    Resources {
+        cpu: none,
+        cores: none,
+        memory_mb: none,
+        memory_max_mb: none,
+        disk_mb: none,
+        secrets_mb: none,
+        iops: none,
+        ..Resources::default()
+    }
+}
+
+fn of_task(task: &AllocatedTaskResources) -> Resources {
+    Resources {
+        cpu: Some(task.cpu.cpu_shares),
+        cores: i64::try_from(task.cpu.reserved_cores.len()).ok(),
+        memory_mb: Some(task.memory.memory_mb),
+        memory_max_mb: Some(task.memory.memory_max_mb),
+        networks: task.networks.clone(),
+        ..nothing()
+    }
+}
+
+fn total(held: &AllocatedResources) -> Resources {
+    let sum = |of: fn(&AllocatedTaskResources) -> i64| Some(held.tasks.values().map(of).fold(0, i64::saturating_add));
+    Resources {
+        cpu: sum(|task| task.cpu.cpu_shares),
+        cores: sum(|task| i64::try_from(task.cpu.reserved_cores.len()).unwrap_or(0)),
+        memory_mb: sum(|task| task.memory.memory_mb),
+        memory_max_mb: sum(|task| task.memory.memory_max_mb.max(task.memory.memory_mb)),
+        disk_mb: Some(held.shared.disk_mb),
+        ..nothing()
+    }
+}
+
+/// An allocation as a node gets it: with its job instead of the reference to it.
 pub fn with_job(state: &Rows, alloc: &Allocation) -> Allocation {
     let job = alloc.job.clone().or_else(|| state.job_of_alloc(alloc).cloned());
     Allocation { job, job_version: None, job_incarnation: None, signed_identities: BTreeMap::new(), ..alloc.clone() }
@@ -124,7 +174,7 @@ async fn list(State(app): State<App>, options: Options) -> Answered {
 }
 
 fn full(state: &Rows, alloc: &Allocation, job: bool) -> Value {
-    let shown = if job { serde_json::to_value(with_job(state, alloc)) } else { serde_json::to_value(alloc) };
+    let shown = if job { serde_json::to_value(public(state, alloc)) } else { serde_json::to_value(alloc) };
     shown.unwrap_or_default()
 }
 
@@ -141,7 +191,7 @@ async fn info(State(app): State<App>, Path(id): Path<String>, options: Options) 
     let look = |v: &View| v.row(v.state.alloc(&id).map(|alloc| alloc.modify_index), Table::Allocs);
     let (view, meta) = read(&app, &options, Key::Alloc(id.clone()), look).await?;
     let alloc = view.state.alloc(&id).ok_or_else(|| ApiError::not_found("alloc not found").at(meta.clone()))?;
-    options.style.read(&with_job(&view.state, alloc), &meta)
+    options.style.read(&public(&view.state, alloc), &meta)
 }
 
 #[derive(IntoParams)]
@@ -165,8 +215,8 @@ struct StopParams {
 async fn stop(State(app): State<App>, Path(id): Path<String>, options: Options, mut write: Write) -> Answered {
     let wish = DesiredTransition {
         migrate: Some(true),
-        no_shutdown_delay: options.params.flag("no_shutdown_delay")?,
-        reschedule: options.params.flag("reschedule")?,
+        no_shutdown_delay: Some(options.params.flag("no_shutdown_delay")?.unwrap_or(false)),
+        reschedule: Some(options.params.flag("reschedule")?.unwrap_or(false)),
         ..DesiredTransition::default()
     };
     check_uuid("alloc", &id)?;

@@ -13,7 +13,7 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::allocs::with_job;
+use super::allocs::public as public_alloc;
 use super::{ListParams, ReadParams};
 use crate::app::App;
 use crate::blocking::{Key, View};
@@ -139,6 +139,6 @@ async fn allocations(State(app): State<App>, Path(id): Path<String>, options: Op
     let id = NodeId::from(id);
     let look = |v: &View| v.rows(v.state.allocs_of_node(&id).map(|alloc| alloc.modify_index), Table::Allocs);
     let (view, meta) = read(&app, &options, Key::NodeAllocs(id.clone()), look).await?;
-    let allocs: Vec<_> = view.state.allocs_of_node(&id).map(|alloc| with_job(&view.state, alloc)).collect();
+    let allocs: Vec<_> = view.state.allocs_of_node(&id).map(|alloc| public_alloc(&view.state, alloc)).collect();
     options.style.read(&allocs, &meta)
 }
