@@ -34,7 +34,8 @@ pub struct DataDir {
 impl DataDir {
     /// Makes what is missing. A directory that another node used is refused: its tasks are not ours.
     pub fn open(dir: &Path, alloc_dir: Option<&Path>, node_id: &NodeId) -> Result<Self, DataDirError> {
-        let dir = make_dir(dir, 0o700)?;
+        // Tasks of other users pass through it to their own directories; its files are private by themselves.
+        let dir = make_dir(dir, 0o711)?;
         let id_path = dir.join(ID_FILE);
         let found = read_or_create(&id_path, || node_id.to_string())?;
         if !found.eq_ignore_ascii_case(node_id.as_str()) {
@@ -50,11 +51,13 @@ impl DataDir {
     }
 }
 
-/// The real path of a directory with exactly this mode.
+/// The real path of a directory, made with exactly this mode; one that is there is left as it is.
 fn make_dir(path: &Path, mode: u32) -> Result<PathBuf, DataDirError> {
     let fail = |source| DataDirError::Io { path: path.to_owned(), source };
-    fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(fail)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(fail)?;
+    if !path.exists() {
+        fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(fail)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(fail)?;
+    }
     fs::canonicalize(path).map_err(fail)
 }
 
@@ -94,7 +97,7 @@ mod tests {
         let again = DataDir::open(&dir, None, &id).unwrap();
         assert_eq!(first.secret_id, again.secret_id);
         assert_eq!((mode(&dir.join(ID_FILE)), mode(&dir.join(SECRET_FILE))), (0o600, 0o600));
-        assert_eq!((mode(&dir), mode(&first.alloc_base)), (0o700, 0o711));
+        assert_eq!((mode(&dir), mode(&first.alloc_base)), (0o711, 0o711));
     }
 
     #[test]

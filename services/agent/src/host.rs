@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use driver::Driver;
 use driver::cgroup::Cgroups;
+use driver::env::DENY_LIST_DEFAULT;
 use kit::process::Shutdown;
 use model::{Nanos, Node};
 use tokio::sync::watch;
@@ -13,6 +14,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::outbox::Outbox;
 use crate::store::Store;
+
+/// Our own names of what no task inherits.
+const OWN_SECRETS: [&str; 1] = ["STEPPE_TOKEN"];
 
 pub type Drivers = BTreeMap<&'static str, Arc<dyn Driver>>;
 
@@ -67,7 +71,7 @@ impl Host {
             env: std::env::vars_os()
                 .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
                 .collect(),
-            env_denied: driver::env::DENY_LIST_DEFAULT.iter().map(|name| (*name).to_owned()).collect(),
+            env_denied: DENY_LIST_DEFAULT.iter().chain(&OWN_SECRETS).map(|name| (*name).to_owned()).collect(),
             kill_timeout_max,
             store,
             outbox,

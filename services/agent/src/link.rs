@@ -237,7 +237,11 @@ fn tell(failures: u32, error: &LinkError, gateway: Option<SocketAddr>) {
         source = cause.source();
     }
     let gateway = gateway.map(|addr| addr.to_string()).unwrap_or_default();
-    if failures % 10 == 1 {
+    let refused =
+        matches!(error, LinkError::Call(call) if call.status().is_some_and(|s| matches!(s.as_u16(), 401 | 403 | 409)));
+    if failures % 10 == 1 && refused {
+        tracing::error!(gateway, error = text, failures, "the cluster refuses this node, trying again");
+    } else if failures % 10 == 1 {
         tracing::warn!(gateway, error = text, failures, "no stream from the gateway, trying again");
     } else {
         tracing::debug!(gateway, error = text, failures, "no stream from the gateway, trying again");

@@ -75,7 +75,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), AgentError> {
     if me.role != Role::Agent {
         return Err(AgentError::Role(me.role));
     }
-    let id = NodeId::from(me.name.to_lowercase());
+    let id = NodeId::from(me.name);
     let bind = config.settings.bind;
     let fail = |source| AgentError::Listen { addr: bind, source };
     let listener = Listener::bind(bind).map_err(fail)?;

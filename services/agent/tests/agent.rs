@@ -48,7 +48,7 @@ async fn a_node_registers_beats_and_registers_again_when_asked_node_08_node_10()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_runs_and_its_end_is_told_task_run_01() {
     let cluster = Cluster::new();
-    let (gateway, _mop) = (cluster.gateway(), cluster.mop());
+    let gateway = cluster.gateway();
     let _agent = Agent::start(cluster.config(&[gateway]));
     let id = cluster.put(alloc(1, "batch", shell("echo out; echo err >&2; echo $NOMAD_TASK_NAME $NOMAD_ALLOC_ID")));
     let done = cluster.reaches(&id, ClientStatus::Complete).await;
@@ -66,7 +66,7 @@ async fn a_program_runs_and_its_end_is_told_task_run_01() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_fails_is_restarted_as_its_policy_says_restart_01_task_run_02() {
     let cluster = Cluster::new();
-    let (gateway, _mop) = (cluster.gateway(), cluster.mop());
+    let gateway = cluster.gateway();
     let _agent = Agent::start(cluster.config(&[gateway]));
     let mut task = shell("echo run; exit 3");
     task["Restart"] = json!({"Attempts": 1, "Mode": "fail", "Interval": 60_000_000_000_i64, "Delay": 1_000_000});
@@ -86,7 +86,7 @@ async fn a_program_that_fails_is_restarted_as_its_policy_says_restart_01_task_ru
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_ends_the_program_in_good_order_task_run_14_restore_02() {
     let cluster = Cluster::new();
-    let (gateway, _mop) = (cluster.gateway(), cluster.mop());
+    let gateway = cluster.gateway();
     let _agent = Agent::start(cluster.config(&[gateway]));
     let mut task = shell("trap 'echo bye; exit 0' USR1; echo hi; while true; do sleep 0.02; done");
     task["KillSignal"] = json!("SIGUSR1");
@@ -103,7 +103,7 @@ async fn a_stop_ends_the_program_in_good_order_task_run_14_restore_02() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stubborn_program_is_killed_task_run_13() {
     let cluster = Cluster::new();
-    let (gateway, _mop) = (cluster.gateway(), cluster.mop());
+    let gateway = cluster.gateway();
     let _agent = Agent::start(cluster.config(&[gateway]));
     let mut task = shell("trap '' INT; echo hi; while true; do sleep 0.02; done");
     task["KillTimeout"] = json!(100_000_000);
@@ -118,7 +118,7 @@ async fn a_stubborn_program_is_killed_task_run_13() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_a_forgotten_allocation_is_left_alloc_sync_10() {
     let cluster = Cluster::new();
-    let (gateway, _mop) = (cluster.gateway(), cluster.mop());
+    let gateway = cluster.gateway();
     let _agent = Agent::start(cluster.config(&[gateway]));
     let id = cluster.put(alloc(5, "service", shell("sleep 7000.5")));
     cluster.reaches(&id, ClientStatus::Running).await;
@@ -188,7 +188,7 @@ fn numbers(text: &str) -> Vec<u64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_agent_comes_back_to_the_same_program_and_all_its_output_restore_01() {
     let cluster = Cluster::new();
-    let (gateway, _mop) = (cluster.gateway(), cluster.mop());
+    let gateway = cluster.gateway();
     let agent = Agent::start(cluster.config(&[gateway]));
     let id = cluster.put(alloc(12, "service", shell(COUNTING)));
     let before = cluster.reaches(&id, ClientStatus::Running).await;
@@ -220,7 +220,7 @@ async fn a_killed_agent_comes_back_to_the_same_program_and_all_its_output_restor
 #[tokio::test(flavor = "multi_thread")]
 async fn what_ended_while_the_agent_was_dead_is_told_when_it_is_back() {
     let cluster = Cluster::new();
-    let (gateway, _mop) = (cluster.gateway(), cluster.mop());
+    let gateway = cluster.gateway();
     let agent = Agent::start(cluster.config(&[gateway]));
     let id = cluster.put(alloc(
         13,
@@ -240,7 +240,7 @@ async fn what_ended_while_the_agent_was_dead_is_told_when_it_is_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_lost_with_its_supervisor_is_started_again_restore_04() {
     let cluster = Cluster::new();
-    let (gateway, _mop) = (cluster.gateway(), cluster.mop());
+    let gateway = cluster.gateway();
     let agent = Agent::start(cluster.config(&[gateway]));
     let id = cluster.put(alloc(14, "service", shell("echo up; sleep 7014.5")));
     cluster.reaches(&id, ClientStatus::Running).await;
@@ -262,7 +262,7 @@ async fn a_program_lost_with_its_supervisor_is_started_again_restore_04() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_was_done_is_not_run_again_restore_06() {
     let cluster = Cluster::new();
-    let (gateway, _mop) = (cluster.gateway(), cluster.mop());
+    let gateway = cluster.gateway();
     let agent = Agent::start(cluster.config(&[gateway]));
     let id = cluster.put(alloc(15, "batch", shell("echo once")));
     cluster.reaches(&id, ClientStatus::Complete).await;
@@ -279,7 +279,7 @@ async fn a_batch_that_was_done_is_not_run_again_restore_06() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tasks_outlive_an_agent_that_is_asked_to_end_restore_11() {
     let cluster = Cluster::new();
-    let (gateway, _mop) = (cluster.gateway(), cluster.mop());
+    let gateway = cluster.gateway();
     let agent = Agent::start(cluster.config(&[gateway]));
     let id = cluster.put(alloc(17, "service", shell("sleep 7017.5")));
     cluster.reaches(&id, ClientStatus::Running).await;
@@ -298,7 +298,6 @@ async fn tasks_outlive_an_agent_that_is_asked_to_end_restore_11() {
 async fn an_agent_goes_on_with_another_gateway_where_it_was() {
     let cluster = Cluster::new();
     let (first, second) = (cluster.gateway(), cluster.gateway());
-    let _mop = cluster.mop();
     let agent = Agent::start(cluster.config(&[first, second]));
     let id = cluster.put(alloc(18, "service", shell("sleep 7018.5")));
     cluster.reaches(&id, ClientStatus::Running).await;
@@ -324,7 +323,7 @@ async fn an_agent_goes_on_with_another_gateway_where_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_knows_is_ended_and_removed() {
     let cluster = Cluster::new();
-    let (gateway, _mop) = (cluster.gateway(), cluster.mop());
+    let gateway = cluster.gateway();
     let agent = Agent::start(cluster.config(&[gateway]));
     let id = cluster.put(alloc(23, "service", shell("sleep 7023.5")));
     cluster.reaches(&id, ClientStatus::Running).await;
@@ -339,7 +338,7 @@ async fn what_nobody_knows_is_ended_and_removed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_is_told_to_leaves_nothing_behind_and_the_next_one_starts_it_all_again() {
     let cluster = Cluster::new();
-    let (gateway, _mop) = (cluster.gateway(), cluster.mop());
+    let gateway = cluster.gateway();
     let config = Config { stop_tasks_on_exit: true, ..cluster.config(&[gateway]) };
     let agent = Agent::start(config.clone());
     let script = "trap 'echo bye; exit 0' INT; echo up 7024; while true; do sleep 0.02; done";
@@ -365,7 +364,7 @@ async fn an_agent_that_is_told_to_leaves_nothing_behind_and_the_next_one_starts_
 #[tokio::test(flavor = "multi_thread")]
 async fn output_is_read_and_followed_by_gateways_only_logs_14_logs_15() {
     let cluster = Cluster::new();
-    let (gateway, _mop) = (cluster.gateway(), cluster.mop());
+    let gateway = cluster.gateway();
     let _agent = Agent::start(cluster.config(&[gateway]));
     let id = cluster.put(alloc(
         25,
@@ -433,7 +432,7 @@ async fn a_healthy_allocation_says_so_once_health_01() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_oldest_finished_allocation_gives_up_its_files_gc_01_gc_06() {
     let cluster = Cluster::new();
-    let (gateway, _mop) = (cluster.gateway(), cluster.mop());
+    let gateway = cluster.gateway();
     let agent = Agent::start(Config { gc_max_allocs: 2, ..cluster.config(&[gateway]) });
     let mut ids = Vec::<AllocId>::new();
     for n in 30..34 {

@@ -133,7 +133,7 @@ pub(super) async fn recover(host: Arc<Host>, driver: Arc<dyn Driver>, handle: Ha
             watch(host, driver, task_id, outlet).await;
         }
         Err(error) => {
-            tracing::warn!(task_id, error = %error, "task cannot be attached again");
+            tracing::info!(task_id, error = %error, "task cannot be attached again");
             free(&host, &*driver, &task_id).await;
             outlet.event(Event::RecoverFailed { task, start }).await;
         }

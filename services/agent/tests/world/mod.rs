@@ -360,28 +360,29 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            self.shutdown.request();
-            runtime.shutdown_background();
+        let Some(runtime) = self.runtime.take() else { return };
+        self.shutdown.request();
+        let deadline = Instant::now() + LIMIT;
+        while !self.done.load(Ordering::SeqCst) && Instant::now() < deadline && !std::thread::panicking() {
+            std::thread::sleep(Duration::from_millis(5));
         }
+        runtime.shutdown_background();
     }
 }
 
-/// Ends what an allocation still runs, whatever became of its agent.
-pub struct Mop(pub PathBuf);
-
-impl Drop for Mop {
+/// Whatever became of agents, nothing of the test stays on the host.
+impl Drop for Cluster {
     fn drop(&mut self) {
-        driver::orphans::sweep(&self.0, None, &driver::orphans::Keep::default());
-        for entry in std::fs::read_dir(&self.0).into_iter().flatten().flatten() {
+        let base = self.dir.path().join("data/alloc");
+        let parent = self.config(&[]).cgroup_parent;
+        let cgroups = driver::cgroup::Cgroups::detect(&parent, &self.node_id);
+        driver::orphans::sweep(&base, cgroups.as_ref(), &driver::orphans::Keep::default());
+        for entry in std::fs::read_dir(&base).into_iter().flatten().flatten() {
             driver::taskdir::AllocDirs { root: entry.path() }.unmount();
         }
-    }
-}
-
-impl Cluster {
-    pub fn mop(&self) -> Mop {
-        Mop(self.dir.path().join("data/alloc"))
+        if let Some(cgroups) = cgroups {
+            cgroups.remove_home();
+        }
     }
 }
 
