@@ -17,13 +17,14 @@ use crate::env::Env;
 use crate::flags::{self, Flag, switch, text};
 use crate::local::cluster::Cluster;
 use crate::local::plan::{Ports, Size};
-use crate::local::{process, ready, report};
+use crate::local::{process, ready, report, sweep};
 use crate::ui::Ui;
 
 pub const FLAGS: &[Flag] = &[
     switch("dev", "Run a small cluster on this machine."),
     text("http-port", "PORT", "Port of the public API; 4646 unless given."),
     text("data-dir", "DIR", "Keep everything here; otherwise it is thrown away at the end."),
+    text("log-level", "LEVEL", "What the processes log: error, warn, info, debug, trace, or a filter."),
 ];
 
 const LOOK: Duration = Duration::from_millis(100);
@@ -55,7 +56,12 @@ fn dev(words: &[String], ui: &mut Ui) -> anyhow::Result<u8> {
     let kept = typed.some("data-dir").map(PathBuf::from);
     let data =
         kept.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("steppe-dev-{}", client::state::new_uuid())));
-    let cluster = Cluster::open(&data, free_ports(http)?, Size::DEV)?;
+    let mut cluster = Cluster::open(&data, free_ports(http)?, Size::DEV)?;
+    if let Some(level) = typed.some("log-level") {
+        for spec in &mut cluster.specs {
+            spec.log_level = level.to_ascii_lowercase();
+        }
+    }
     // On this thread, which lives as long as the process: children die with the thread that started them.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let shutdown = {
@@ -63,7 +69,12 @@ fn dev(words: &[String], ui: &mut Ui) -> anyhow::Result<u8> {
         Shutdown::on_signals()?
     };
     let mut children = Children { cluster: &cluster, running: HashMap::new(), again: HashMap::new() };
-    let worked = children.start_all().and_then(|()| ready::wait(&cluster, Duration::from_secs(30), ui));
+    let gave_up = || {
+        // Signals are seen while the runtime runs.
+        runtime.block_on(tokio::time::sleep(Duration::from_millis(1)));
+        shutdown.is_requested()
+    };
+    let worked = children.start_all().and_then(|()| ready::wait(&cluster, Duration::from_secs(30), ui, gave_up));
     if worked.is_ok() {
         welcome(&cluster, kept.is_some(), ui);
         runtime.block_on(async {
@@ -161,9 +172,7 @@ impl Children<'_> {
         for child in self.running.values_mut() {
             let _ = child.wait();
         }
-        for left in process::supervisors(&self.cluster.data) {
-            left.end(Duration::from_millis(500));
-        }
+        sweep::sweep(self.cluster);
     }
 }
 
@@ -177,8 +186,9 @@ fn welcome(cluster: &Cluster, kept: bool, ui: &mut Ui) {
     if cluster.ports.http != 4646 {
         ui.line(format!("  export NOMAD_ADDR={address}"));
     }
-    ui.line("  steppe job run examples/hello.nomad.hcl");
-    ui.line("  steppe alloc logs -f -job hello");
+    ui.line("  steppe job init                       # writes example.nomad.hcl");
+    ui.line("  steppe job run example.nomad.hcl");
+    ui.line("  steppe alloc logs -f -job example");
     ui.line("  steppe status");
     ui.line("Ctrl-C stops everything.");
 }

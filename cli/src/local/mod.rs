@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod plan;
 pub mod process;
 pub mod ready;
+pub mod sweep;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -110,7 +111,7 @@ fn start(words: &[String], env: &Env, ui: &mut Ui) -> anyhow::Result<u8> {
         process::start(&cluster.data, spec, false).with_context(|| format!("starting {}", spec.name))?;
         ui.note(format!("started {}", spec.name));
     }
-    ready::wait(&cluster, Duration::from_secs(60), ui)?;
+    ready::wait(&cluster, Duration::from_secs(60), ui, || false)?;
     Ok(0)
 }
 
@@ -139,10 +140,12 @@ fn stop(words: &[String], env: &Env, ui: &mut Ui) -> anyhow::Result<u8> {
         for (spec, _) in ending {
             ui.note(format!("stopped {}", spec.name));
         }
-    }
-    for left in process::supervisors(&cluster.data) {
-        ui.note(format!("ended a supervisor that was left ({})", left.pid));
-        left.end(Duration::from_secs(5));
+        if group == [Role::Agent] {
+            let left = sweep::sweep(&cluster);
+            if left > 0 {
+                ui.note(format!("ended what an agent had left: {left} processes"));
+            }
+        }
     }
     if wanted.purge {
         fs::remove_dir_all(&cluster.data).with_context(|| format!("removing {}", cluster.data.display()))?;

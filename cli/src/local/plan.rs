@@ -49,7 +49,12 @@ pub struct Spec {
     pub role: Role,
     /// Words behind `steppe serve <role>`.
     pub words: Vec<String>,
+    /// Log filter.
+    pub log_level: String,
 }
+
+/// openraft tells each step at `info`.
+const LOG_LEVEL: &str = "info,openraft=warn";
 
 /// Where one process keeps its things.
 pub fn home(data: &Path, name: &str) -> PathBuf {
@@ -79,7 +84,7 @@ pub fn processes(data: &Path, ports: Ports, size: Size) -> Vec<Spec> {
         let mut words = common(&name);
         words.extend(["--join".to_owned(), seeds.join(",")]);
         words.extend_from_slice(more);
-        Spec { name, role, words }
+        Spec { name, role, words, log_level: LOG_LEVEL.to_owned() }
     };
     let mut all = Vec::new();
     for n in 0..size.states {
@@ -111,7 +116,7 @@ pub fn processes(data: &Path, ports: Ports, size: Size) -> Vec<Spec> {
             "--mock-driver".to_owned(),
             "--stop-tasks-on-exit".to_owned(),
         ]);
-        all.push(Spec { name, role: Role::Agent, words });
+        all.push(Spec { name, role: Role::Agent, words, log_level: LOG_LEVEL.to_owned() });
     }
     all
 }

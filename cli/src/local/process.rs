@@ -98,6 +98,7 @@ pub fn start(data: &Path, spec: &Spec, die_with_us: bool) -> io::Result<Child> {
     let log = open_log(data, &spec.name)?;
     let mut command = Command::new("/proc/self/exe");
     command.arg0("steppe").arg("serve").arg(spec.role.as_str()).args(&spec.words);
+    command.arg(format!("--log-level={}", spec.log_level));
     if die_with_us {
         command.arg(format!("--die-with-parent={}", std::process::id()));
     }
@@ -130,19 +131,6 @@ pub fn log_tail(data: &Path, name: &str, lines: usize) -> String {
         String::from_utf8_lossy(text.get(text.len().saturating_sub(16 << 10)..).unwrap_or_default()).into_owned();
     let all: Vec<&str> = text.lines().collect();
     all.get(all.len().saturating_sub(lines)..).unwrap_or_default().join("\n")
-}
-
-/// Supervisors whose directory is below `data`: there should be none once the agents have ended.
-pub fn supervisors(data: &Path) -> Vec<Noted> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let below = data.display().to_string();
-    let pids = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    let ours = |pid: &u32| {
-        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words: Vec<_> = command.split(|b| *b == 0).map(String::from_utf8_lossy).collect();
-        matches!(words.as_slice(), [_, word, dir, ..] if word == "supervise" && dir.starts_with(&below))
-    };
-    pids.filter(ours).filter_map(Noted::of).collect()
 }
 
 #[cfg(test)]

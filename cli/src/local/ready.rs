@@ -17,14 +17,17 @@ const SAY: Duration = Duration::from_secs(5);
 /// Waits until the cluster can work; says on the way what is still missing.
 ///
 /// # Errors
-/// A process ended, or it took too long; with the end of its log.
-pub fn wait(cluster: &Cluster, within: Duration, ui: &mut Ui) -> anyhow::Result<()> {
+/// A process ended, or it took too long, with the end of its log; or somebody gave up waiting.
+pub fn wait(cluster: &Cluster, within: Duration, ui: &mut Ui, gave_up: impl Fn() -> bool) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let api = PublicClient::new(Settings { address: cluster.address(), ..Settings::default() })?;
     let began = Instant::now();
     let mut said = Instant::now();
     let mut shown = String::new();
     loop {
+        if gave_up() {
+            bail!("stopped before it was ready");
+        }
         for spec in &cluster.specs {
             if process::running(&cluster.data, &spec.name).is_none() {
                 bail!("{} has ended:\n{}", spec.name, process::log_tail(&cluster.data, &spec.name, 8));
