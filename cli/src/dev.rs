@@ -71,7 +71,7 @@ fn dev(words: &[String], ui: &mut Ui) -> anyhow::Result<u8> {
     let mut children = Children { cluster: &cluster, running: HashMap::new(), again: HashMap::new() };
     let gave_up = || {
         // Signals are seen while the runtime runs.
-        runtime.block_on(tokio::time::sleep(Duration::from_millis(1)));
+        runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
         shutdown.is_requested()
     };
     let worked = children.start_all().and_then(|()| ready::wait(&cluster, Duration::from_secs(30), ui, gave_up));

@@ -1,8 +1,10 @@
-//! The command line from the outside: words in, text and an exit code out, an API that is made up.
+//! The command line from the outside: words in, text and an exit code out, an API that is made up; and
+//! `dev` as a process.
 //! One program, because linking every service takes a while.
 #![allow(clippy::unwrap_used)]
 
 mod changes;
+mod dev;
 mod fake;
 mod help;
 mod lists;
