@@ -1,6 +1,6 @@
 //! `steppe dev` as a process.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -21,19 +21,19 @@ impl Dev {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = Command::new(PROGRAM);
         command.args(["dev", "-http-port", &port.to_string()]).env("TMPDIR", temporary);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let out = BufReader::new(child.stdout.take().unwrap());
-        let mut said = Vec::new();
-        for line in out.lines().map_while(Result::ok) {
-            said.push(line);
-            if said.last().is_some_and(|line| line.starts_with("Ctrl-C")) {
-                let dirs = std::fs::read_dir(temporary).unwrap().map(|entry| entry.unwrap().path());
-                return Self { child, address: format!("http://127.0.0.1:{port}"), dir: dirs.last().unwrap() };
-            }
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // From here on it is ended, whatever happens.
+        let mut dev = Self { child, address: format!("http://127.0.0.1:{port}"), dir: PathBuf::new() };
+        let out = BufReader::new(dev.child.stdout.take().unwrap());
+        let mut said = out.lines().map_while(Result::ok);
+        if !said.any(|line| line.starts_with("Ctrl-C")) {
+            let mut errors = String::new();
+            dev.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+            panic!("dev did not start: {errors}");
         }
-        let mut errors = String::new();
-        std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut errors).unwrap();
-        panic!("dev did not start: {said:?}\n{errors}");
+        let dirs = std::fs::read_dir(temporary).unwrap().map(|entry| entry.unwrap().path());
+        dev.dir = dirs.last().unwrap();
+        dev
     }
 
     fn steppe(&self, words: &[&str]) -> (bool, String) {
