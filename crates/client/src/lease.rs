@@ -10,6 +10,10 @@
 //! * [`Held::is_valid`] is false 2 s after the last successful renewal was *sent*, measured on a clock
 //!   that counts sleep; the log expires the lease after 3 s at the earliest. So two holders never both
 //!   believe.
+//! * A lease that has lapsed is never taken up again: the holder acquires it anew, at a higher term.
+//! * A row under this process's own name but with another address is left over from an earlier life, or
+//!   another process has the same name. It is taken over once, at the start; so of two processes of one
+//!   name the younger holds the lease, and they do not take it from each other for ever.
 //! * Belief is a courtesy all the same: every command carries the term, and the state machine refuses a
 //!   stale one.
 //!
@@ -78,7 +82,7 @@ impl LeaseKeeper {
         stop: CancellationToken,
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (sender, held) = watch::channel(None);
-        let keeper = Keeper { state, replica, name, holder, addr, held: sender };
+        let keeper = Keeper { state, replica, name, holder, addr, held: sender, young: true };
         let task = tokio::spawn(keeper.run(stop));
         (Self { held }, task)
     }
@@ -101,10 +105,12 @@ struct Keeper {
     holder: String,
     addr: String,
     held: watch::Sender<Option<Held>>,
+    /// It has not held the lease yet: a row of its name may be its former self's.
+    young: bool,
 }
 
 impl Keeper {
-    async fn run(self, stop: CancellationToken) {
+    async fn run(mut self, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -120,7 +126,7 @@ impl Keeper {
         }
     }
 
-    async fn turn(&self) {
+    async fn turn(&mut self) {
         let held = self.held.borrow().clone();
         match held {
             Some(held) => self.renew(&held).await,
@@ -128,7 +134,7 @@ impl Keeper {
         }
     }
 
-    async fn acquire(&self) {
+    async fn acquire(&mut self) {
         if !self.is_free() {
             tokio::time::sleep(POLL).await;
             return;
@@ -140,6 +146,7 @@ impl Keeper {
                 let held = Held { name: self.name, term, index, valid_until: Arc::default() };
                 held.extend(sent);
                 tracing::info!(lease = ?self.name, term = term.get(), "lease acquired");
+                self.young = false;
                 self.held.send_replace(Some(held));
             }
             Ok(_) | Err(ProposeError::Refused(_)) => tokio::time::sleep(POLL).await,
@@ -150,13 +157,15 @@ impl Keeper {
         }
     }
 
-    /// Free, or left over from an earlier life of this process.
+    /// Free, or this process's own: acquired without its knowing, lapsed, or of an earlier life.
     fn is_free(&self) -> bool {
         if !self.replica.is_ready() {
             return false;
         }
         let state = self.replica.state();
-        state.lease(self.name).is_none_or(|lease| lease.holder.is_empty() || lease.holder == self.holder)
+        state.lease(self.name).is_none_or(|lease| {
+            lease.holder.is_empty() || lease.holder == self.holder && (self.young || lease.addr == self.addr)
+        })
     }
 
     async fn renew(&self, held: &Held) {
@@ -164,6 +173,8 @@ impl Keeper {
         let renew = Command::LeaseRenew { lease: self.name, holder: self.holder.clone(), term: held.term };
         let result = self.state.propose(renew, None, CALL).await;
         let lost = match &result {
+            // A standstill in between may have been long enough for somebody to notice: begin anew.
+            Ok(_) if !held.is_valid() => true,
             Ok(_) => {
                 held.extend(sent);
                 false

@@ -11,7 +11,7 @@
 //! * Within one run its index never falls, except when the cluster itself was restored (another epoch).
 //! * The observer sees every line once and in order, and is told when lines were skipped by a reset.
 //!
-//! Driven by one task. When no source can be reached the copy grows stale, [`Replica::contact_age`]
+//! Driven by one task, which begins anew from a snapshot if it panics. When no source can be reached the copy grows stale, [`Replica::contact_age`]
 //! says how stale, and reads that need to be fresh fail at their read index.
 
 use std::io::{self, BufReader};
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use fsm::{FeedLine, State, Table};
-use futures::TryStreamExt;
+use futures::{FutureExt as _, TryStreamExt};
 use model::{Index, Role};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -77,13 +77,17 @@ enum FollowError {
     Diverged(String),
     #[error("feed ended")]
     Ended,
+    #[error("snapshot is of index {theirs}, the copy was at {ours} already")]
+    Behind { theirs: Index, ours: Index },
+    #[error("following the feed panicked")]
+    Panicked,
 }
 
 impl FollowError {
     /// The copy cannot be brought up to date by going on.
     fn is_void(&self) -> bool {
         match self {
-            Self::Diverged(_) | Self::Line(_) => true,
+            Self::Diverged(_) | Self::Line(_) | Self::Panicked => true,
             Self::Call(e) => e.code() == api::Code::Gone.as_str(),
             _ => false,
         }
@@ -192,9 +196,12 @@ impl Follower {
         let mut waits: u32 = 0;
         loop {
             let began = Instant::now();
-            let result = self.follow(&mut state).await;
-            if let Err(error) = result {
-                if error.is_void() {
+            let result = std::panic::AssertUnwindSafe(self.follow(&mut state)).catch_unwind().await;
+            if let Err(error) = result.unwrap_or(Err(FollowError::Panicked)) {
+                if matches!(error, FollowError::Panicked) {
+                    tracing::error!("following the feed panicked, the copy of the state begins anew");
+                    state = None;
+                } else if error.is_void() {
                     tracing::info!(error = %error, "copy of the state begins anew");
                     state = None;
                 } else if !matches!(error, FollowError::NoSource) {
@@ -217,6 +224,7 @@ impl Follower {
         let target = Target::new(source.addr, Role::State);
         if state.is_none() {
             let fresh = self.bootstrap(&target).await?;
+            self.check_no_step_back(&fresh)?;
             let shared = Arc::new(fresh.clone());
             *state = Some(fresh);
             self.observer.reset(&shared);
@@ -236,6 +244,16 @@ impl Follower {
         }
         let mut lines = self.http.open_stream(&target, &path, CONNECT, SILENCE).await?.lines(LINE_BYTES_MAX);
         self.read_lines(state, &mut lines).await
+    }
+
+    /// A server that lags must not take readers back in time; only another line of history may.
+    fn check_no_step_back(&self, fresh: &State) -> Result<(), FollowError> {
+        let old = self.shared.state.load();
+        let (theirs, ours) = (fresh.index(), old.index());
+        if theirs < ours && fresh.cluster().epoch == old.cluster().epoch {
+            return Err(FollowError::Behind { theirs, ours });
+        }
+        Ok(())
     }
 
     async fn read_lines(&mut self, state: &mut State, lines: &mut Lines) -> Result<(), FollowError> {

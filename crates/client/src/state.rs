@@ -162,12 +162,13 @@ impl StateClient {
     ) -> Result<T, ProposeError> {
         let deadline = Instant::now() + within;
         let mut backoff = BACKOFF_FIRST;
-        let mut last = None;
+        let (mut last, mut unknown) = (None, None);
         let mut turn = usize::try_from(rand::random::<u32>()).unwrap_or(0);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(ProposeError::Unavailable(last));
+                // One attempt of which nothing is known makes the whole unknown, whatever the others said.
+                return Err(unknown.map_or(ProposeError::Unavailable(last), ProposeError::Unknown));
             }
             if let Some(addr) = self.pick(turn) {
                 let target = Target::new(addr, Role::State);
@@ -180,13 +181,11 @@ impl StateClient {
                     }
                     Err(error) => {
                         self.forget_leader(addr);
-                        match error.outcome() {
-                            Outcome::Refused if !is_passing(&error) => return Err(ProposeError::Rejected(error)),
+                        match effect(&error) {
+                            Outcome::Refused => return Err(ProposeError::Rejected(error)),
                             Outcome::Unknown if !repeatable => return Err(ProposeError::Unknown(error)),
-                            Outcome::Refused if error.code() == api::Code::UnknownOutcome.as_str() && !repeatable => {
-                                return Err(ProposeError::Unknown(error));
-                            }
-                            _ => last = Some(error),
+                            Outcome::Unknown => unknown = Some(error),
+                            Outcome::NotSent => last = Some(error),
                         }
                     }
                 }
@@ -221,15 +220,15 @@ impl StateClient {
     }
 }
 
-fn is_passing(error: &CallError) -> bool {
-    let passing = [
-        api::Code::NoLeader,
-        api::Code::NotReady,
-        api::Code::UnknownOutcome,
-        api::Code::Unreachable,
-        api::Code::TooMany,
-    ];
-    passing.iter().any(|code| code.as_str() == error.code())
+/// What is known of a command whose call failed: an answer that says "not now" is as good as not sent, one
+/// that says "not known" or comes from a broken handler is as bad as none.
+fn effect(error: &CallError) -> Outcome {
+    use api::Code::{Internal, NoLeader, NotReady, TooMany, UnknownOutcome, Unreachable};
+    match (error.outcome(), api::Code::parse(error.code())) {
+        (Outcome::Refused, Some(NoLeader | NotReady | TooMany)) => Outcome::NotSent,
+        (Outcome::Refused, Some(UnknownOutcome | Unreachable | Internal)) => Outcome::Unknown,
+        (outcome, _) => outcome,
+    }
 }
 
 fn jittered(base: Duration) -> Duration {
