@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -50,6 +50,8 @@ pub enum ShellError {
     Gossip(#[from] GossipError),
     #[error("certificate authority cannot be used")]
     Pki(#[source] PkiError),
+    #[error("{0} ended, which this service cannot do without")]
+    Ended(&'static str),
     #[error("{0}")]
     Other(String),
 }
@@ -71,6 +73,7 @@ pub struct Shell {
     pub shutdown: Shutdown,
     listener: Arc<Mutex<Option<Listener>>>,
     tags: Arc<Mutex<Tags>>,
+    ended: Arc<OnceLock<&'static str>>,
 }
 
 impl Shell {
@@ -121,6 +124,7 @@ impl Shell {
             shutdown,
             listener: Arc::new(Mutex::new(Some(listener))),
             tags: Arc::new(Mutex::new(tags)),
+            ended: Arc::default(),
         };
         shell.keep_identity(identity);
         Ok(shell)
@@ -170,6 +174,31 @@ impl Shell {
     pub fn lease(&self, name: LeaseName, state: &StateClient, replica: &Replica) -> (LeaseKeeper, JoinHandle<()>) {
         let (holder, addr) = (self.name.clone(), self.addr.to_string());
         LeaseKeeper::start(state.clone(), replica.clone(), name, holder, addr, self.shutdown.token())
+    }
+
+    /// Runs work that the service is nothing without. Should it end before shutdown, by a panic say, the
+    /// whole service ends, so that a standby takes over and whoever started it starts it again: better
+    /// than to go on answering as if it were alive.
+    pub fn vital(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        let (shutdown, ended) = (self.shutdown.clone(), Arc::clone(&self.ended));
+        let working = tokio::spawn(work);
+        tokio::spawn(async move {
+            let result = working.await;
+            if !shutdown.is_requested() {
+                let panicked = result.is_err_and(|e| e.is_panic());
+                tracing::error!(name, panicked, "work ended that this service cannot do without, shutting down");
+                let _ = ended.set(name);
+                shutdown.request();
+            }
+        })
+    }
+
+    /// What the service ends with.
+    ///
+    /// # Errors
+    /// [`ShellError::Ended`] when vital work ended.
+    pub fn outcome(&self) -> Result<(), ShellError> {
+        self.ended.get().map_or(Ok(()), |name| Err(ShellError::Ended(name)))
     }
 
     /// Serves until shutdown, then says goodbye.
