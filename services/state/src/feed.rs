@@ -23,6 +23,12 @@ use model::Index;
 use serde::Serialize;
 use tokio::sync::watch;
 
+/// Sets of tables whose text of a line is kept: each service has one.
+const SETS_MAX: usize = 8;
+/// This many of the newest lines keep their texts; who is further behind has his made for him. So the
+/// window's bound in bytes holds whatever sets of tables are asked for.
+const WARM_LINES: usize = 256;
+
 /// Bounds of the window.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -75,7 +81,8 @@ pub struct Line {
     epoch: Arc<str>,
     hash: String,
     changes: Vec<(Table, String)>,
-    rendered: Mutex<Vec<(TableSet, Bytes)>>,
+    /// `None` once the line is no longer among the newest.
+    rendered: Mutex<Option<Vec<(TableSet, Bytes)>>>,
 }
 
 impl Line {
@@ -90,7 +97,7 @@ impl Line {
     ) -> serde_json::Result<Self> {
         let changes =
             changes.iter().map(|c| Ok((c.table(), serde_json::to_string(c)?))).collect::<serde_json::Result<_>>()?;
-        Ok(Self { index, previous, epoch, hash, changes, rendered: Mutex::default() })
+        Ok(Self { index, previous, epoch, hash, changes, rendered: Mutex::new(Some(Vec::new())) })
     }
 
     fn size(&self) -> usize {
@@ -100,7 +107,8 @@ impl Line {
     /// The line as a follower of these tables gets it, newline included.
     pub fn render(&self, tables: TableSet) -> Bytes {
         let mut rendered = lock(&self.rendered);
-        if let Some((_, bytes)) = rendered.iter().find(|(set, _)| *set == tables) {
+        let known = rendered.iter().flatten().find(|(set, _)| *set == tables);
+        if let Some((_, bytes)) = known {
             return bytes.clone();
         }
         let mut text = format!(
@@ -122,8 +130,14 @@ impl Line {
         }
         text.push_str("}\n");
         let bytes = Bytes::from(text);
-        rendered.push((tables, bytes.clone()));
+        if let Some(rendered) = rendered.as_mut().filter(|kept| kept.len() < SETS_MAX) {
+            rendered.push((tables, bytes.clone()));
+        }
         bytes
+    }
+
+    fn cool(&self) {
+        *lock(&self.rendered) = None;
     }
 
     pub fn hash(&self) -> &str {
@@ -186,6 +200,9 @@ impl Feed {
         window.epoch = Arc::clone(&line.epoch);
         let index = line.index;
         window.lines.push_back(Arc::new(line));
+        if let Some(cold) = window.lines.len().checked_sub(WARM_LINES + 1).and_then(|at| window.lines.get(at)) {
+            cold.cool();
+        }
         while window.lines.len() > self.limits.lines_max
             || window.bytes > self.limits.bytes_max && window.lines.len() > 1
         {

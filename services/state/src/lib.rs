@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod certificates;
+pub mod contact;
 pub mod feed;
 pub mod leader;
 pub mod machine;
@@ -75,12 +76,15 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), kit::shell::S
         shutdown: shell.shutdown.clone(),
     };
     let starter = Starter { shell: shell.clone(), dir, snapshot_after: config.snapshot_after };
-    let raft = tokio::spawn(starter.keep(server.clone()));
+    let raft = shell.vital("raft", starter.keep(server.clone()));
     tend(&shell, &server, config.bootstrap_expect);
+    let asking = contact::keep(server.clone(), shell.http.clone(), shell.peers(), shell.shutdown.clone());
+    let asking = shell.vital("leader contact", asking);
     let (router, _) = routes::router().split_for_parts();
     shell.serve(router.with_state(app), OPENAPI).await?;
     let _ = raft.await;
-    Ok(())
+    let _ = asking.await;
+    shell.outcome()
 }
 
 fn tend(shell: &Shell, server: &Server, bootstrap_expect: usize) {

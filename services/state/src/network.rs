@@ -25,6 +25,25 @@ pub fn rpc_path(verb: &str) -> String {
     format!("{}/{verb}", api::state::RAFT_RPC)
 }
 
+/// Marks a call that was forwarded once already.
+pub const FORWARDED: http::HeaderName = http::HeaderName::from_static("x-steppe-forwarded");
+
+/// Address of a state server: where gossip knows its name, else where the raft log says.
+pub fn address(peers: &dyn Peers, peer: &Peer) -> Option<SocketAddr> {
+    let known = peers.peers(Role::State).into_iter().find(|p| p.name == peer.name);
+    known.map(|p| p.addr).or_else(|| peer.addr.parse().ok())
+}
+
+/// A state server as the target of a call.
+pub fn target(peers: &dyn Peers, peer: &Peer) -> Option<Target> {
+    Some(Target::new(address(peers, peer)?, Role::State).named(peer.name.as_str()))
+}
+
+/// The call, not to be forwarded again.
+pub fn forwarded(call: Call) -> Call {
+    call.header(FORWARDED, HeaderValue::from_static("1"))
+}
+
 pub struct Network {
     http: Http,
     peers: Arc<dyn Peers>,
@@ -36,10 +55,8 @@ impl Network {
     }
 
     fn target(&self, to: &Peer) -> Result<Target, NetworkError> {
-        let known = self.peers.peers(Role::State).into_iter().find(|p| p.name == to.name).map(|p| p.addr);
-        let addr = known.or_else(|| to.addr.parse::<SocketAddr>().ok());
-        let addr = addr.ok_or_else(|| NetworkError::Unreachable(format!("address of {} is not known", to.name)))?;
-        Ok(Target::new(addr, Role::State).named(to.name.as_str()))
+        let unknown = || NetworkError::Unreachable(format!("address of {} is not known", to.name));
+        target(&*self.peers, to).ok_or_else(unknown)
     }
 }
 

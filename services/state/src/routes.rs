@@ -23,14 +23,12 @@ use utoipa_axum::routes;
 
 use crate::certificates::Signer;
 use crate::feed::{FeedError, TableSet};
-use crate::network::{SNAPSHOT_HEADER, base64_bytes};
+use crate::network::{self, FORWARDED, SNAPSHOT_HEADER, base64_bytes};
 use crate::server::{Running, Server};
 use crate::stream;
 
 /// Longest time a forwarded command may take.
 const FORWARD: Duration = Duration::from_secs(10);
-/// Marks a command that was forwarded once already.
-const FORWARDED: header::HeaderName = header::HeaderName::from_static("x-steppe-forwarded");
 
 /// Largest command.
 pub const COMMAND_BYTES_MAX: usize = 16 << 20;
@@ -97,10 +95,8 @@ impl App {
         self.server.get().ok_or_else(|| Refused::new(Code::NotReady, "raft is not running on this server"))
     }
 
-    /// Address of a state server by its name.
     fn address(&self, peer: &raft::Peer) -> Option<std::net::SocketAddr> {
-        let known = self.peers.peers(Role::State).into_iter().find(|p| p.name == peer.name);
-        known.map(|p| p.addr).or_else(|| peer.addr.parse().ok())
+        network::address(&*self.peers, peer)
     }
 
     fn leader_header(&self, running: &Running) -> HeaderMap {
@@ -119,8 +115,7 @@ impl App {
         let addr =
             self.address(&leader).ok_or_else(|| Refused::new(Code::NoLeader, "the leader's address is not known"))?;
         let target = Target::new(addr, Role::State).named(leader.name.as_str());
-        let call = call.header(FORWARDED, HeaderValue::from_static("1"));
-        match self.http.call(&target, call).await {
+        match self.http.call(&target, network::forwarded(call)).await {
             Ok(reply) => {
                 let mut response = ([(header::CONTENT_TYPE, "application/json")], reply.body).into_response();
                 if let Ok(value) = HeaderValue::from_str(&addr.to_string()) {
@@ -139,11 +134,6 @@ impl App {
     }
 }
 
-#[derive(Deserialize)]
-struct Proposer {
-    proposer: Role,
-}
-
 /// Propose a command
 ///
 /// Any state server takes it; the leader puts it into the log. The answer comes once it is applied. A
@@ -158,10 +148,14 @@ struct Proposer {
         (status = 503, description = "No leader; nothing was done", body = ErrorBody),
         (status = 504, description = "Whether it was done is not known", body = ErrorBody)))]
 async fn propose(State(app): State<App>, peer: Peer, headers: HeaderMap, body: Bytes) -> Result<Response, Refused> {
-    let parsed: Proposer =
-        serde_json::from_slice(&body).map_err(|e| Refused::new(Code::BadRequest, format!("not a command: {e}")))?;
-    if peer.role != Role::State && parsed.proposer != peer.role {
-        return Err(Refused::new(Code::Forbidden, format!("a {} may not speak for a {}", peer.role, parsed.proposer)));
+    // What is no command never gets into the log. A server that forwards one has looked already.
+    if peer.role != Role::State || !headers.contains_key(FORWARDED) {
+        let envelope: fsm::Envelope =
+            serde_json::from_slice(&body).map_err(|e| Refused::new(Code::BadRequest, format!("not a command: {e}")))?;
+        if envelope.proposer != peer.role {
+            let text = format!("a {} may not speak for a {}", peer.role, envelope.proposer);
+            return Err(Refused::new(Code::Forbidden, text));
+        }
     }
     let running = app.running()?;
     match running.raft.propose(body.clone()).await {
@@ -198,7 +192,9 @@ fn propose_error(error: &ProposeError) -> Refused {
         (status = 503, description = "No leader", body = ErrorBody)))]
 async fn read_index(State(app): State<App>, headers: HeaderMap) -> Result<Response, Refused> {
     let running = app.running()?;
-    match running.raft.read_index().await {
+    let asked = tokio::time::timeout(FORWARD, running.raft.read_index()).await;
+    let asked = asked.unwrap_or_else(|_| Err(ProposeError::Unavailable("no quorum answers in time".to_owned())));
+    match asked {
         Ok(index) => {
             let mut applied = running.machine.applied_index();
             let reached = tokio::time::timeout(FORWARD, applied.wait_for(|at| *at >= Index(index))).await;
@@ -242,6 +238,10 @@ async fn feed(State(app): State<App>, Query(query): Query<FeedQuery>) -> Result<
     let running = app.running()?;
     let tables = tables(query.tables.as_deref())?;
     let after = Index(query.after);
+    let contact = Arc::clone(app.server.contact());
+    if !contact.is_fresh() {
+        return Err(Refused::new(Code::NotReady, "this server hears no leader"));
+    }
     let feed = Arc::clone(running.machine.feed());
     feed.behind(after, query.epoch.as_deref(), 0).map_err(|e| gone(&e))?;
     if let (Some(theirs), Some(ours)) = (&query.hash, feed.hash_at(after))
@@ -250,7 +250,8 @@ async fn feed(State(app): State<App>, Query(query): Query<FeedQuery>) -> Result<
         tracing::error!(index = after.get(), "a follower's copy differs from ours");
         return Err(Refused::new(Code::Gone, "the follower's copy differs"));
     }
-    let body = Body::from_stream(stream::feed(feed, after, query.epoch, tables, app.shutdown.clone()));
+    let follower = stream::Follower { epoch: query.epoch.filter(|e| !e.is_empty()), tables };
+    let body = Body::from_stream(stream::feed(feed, after, follower, contact, app.shutdown.clone()));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
 

@@ -15,9 +15,12 @@ use std::time::Duration;
 
 use raft::{Config, Error, Peer, Raft};
 
+use crate::contact::Contact;
 use crate::feed::{Feed, Limits};
 use crate::machine::Machine;
 use crate::network::Network;
+
+const HAND_OVER: Duration = Duration::from_secs(1);
 
 /// What a state server is made of at the moment.
 #[derive(Clone)]
@@ -28,15 +31,22 @@ pub struct Running {
 
 /// The present [`Running`], for handlers; `None` while raft is being (re)started.
 #[derive(Clone, Default)]
-pub struct Server(Arc<RwLock<Option<Running>>>);
+pub struct Server {
+    running: Arc<RwLock<Option<Running>>>,
+    contact: Arc<Contact>,
+}
 
 impl Server {
     pub fn get(&self) -> Option<Running> {
-        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.running.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    pub fn contact(&self) -> &Arc<Contact> {
+        &self.contact
     }
 
     fn set(&self, running: Option<Running>) {
-        *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = running;
+        *self.running.write().unwrap_or_else(std::sync::PoisonError::into_inner) = running;
     }
 }
 
@@ -64,6 +74,7 @@ impl Starter {
                         let _ = status.wait_for(|s| s.fault.is_some()).await;
                     };
                     if shutdown.or(ended).await.is_none() {
+                        hand_over(&running.raft).await;
                         running.raft.shutdown().await;
                         break;
                     }
@@ -100,6 +111,22 @@ impl Starter {
         let raft = Raft::start(config, Arc::clone(&machine) as Arc<dyn raft::Machine>, network).await?;
         tracing::info!(raft_id = id, "raft started");
         Ok(Running { raft: Arc::new(raft), machine })
+    }
+}
+
+/// A leader that ends in good order names its successor, so that nobody waits for an election.
+async fn hand_over(raft: &Raft) {
+    let status = raft.status().borrow().clone();
+    if !status.is_leader() {
+        return;
+    }
+    let others = status.voters.iter().filter(|peer| peer.id != status.id);
+    let newest = others.max_by_key(|peer| status.matched.get(&peer.id).copied().unwrap_or(0));
+    let Some(newest) = newest else { return };
+    match tokio::time::timeout(HAND_OVER, raft.transfer_leadership(newest.id)).await {
+        Ok(Ok(())) => tracing::info!(to = newest.name, "leadership handed over"),
+        Ok(Err(error)) => tracing::info!(error = %error, "leadership is not handed over, the others elect"),
+        Err(_) => tracing::info!("leadership is not handed over in time, the others elect"),
     }
 }
 

@@ -11,7 +11,8 @@ use kit::process::Shutdown;
 use model::Index;
 use tokio::sync::mpsc;
 
-use crate::feed::{Feed, TableSet};
+use crate::contact::Contact;
+use crate::feed::{Feed, Line, TableSet};
 
 /// A follower hears something at least this often.
 const BEAT: Duration = Duration::from_secs(1);
@@ -19,31 +20,36 @@ const BEAT: Duration = Duration::from_secs(1);
 const LINES_PER_PIECE: usize = 512;
 const PIECE_BYTES: usize = 256 << 10;
 
+/// What a follower of the feed asked for.
+#[derive(Clone, Debug)]
+pub struct Follower {
+    /// The line of history it is on.
+    pub epoch: Option<String>,
+    pub tables: TableSet,
+}
+
 /// The lines behind `after`, for ever; ends when the follower falls out of the window, history changes,
-/// or the server shuts down.
+/// this server hears no leader any more, or it shuts down.
 pub fn feed(
     feed: Arc<Feed>,
     after: Index,
-    epoch: Option<String>,
-    tables: TableSet,
+    follower: Follower,
+    contact: Arc<Contact>,
     shutdown: Shutdown,
 ) -> impl Stream<Item = Result<Bytes, io::Error>> {
     let wake = feed.subscribe();
     futures::stream::unfold((after, wake), move |(after, mut wake)| {
-        let (feed, epoch, shutdown) = (Arc::clone(&feed), epoch.clone(), shutdown.clone());
+        let (feed, follower, shutdown) = (Arc::clone(&feed), follower.clone(), shutdown.clone());
+        let contact = Arc::clone(&contact);
         async move {
             loop {
-                if shutdown.is_requested() {
+                if shutdown.is_requested() || !contact.is_fresh() {
                     return None;
                 }
                 wake.borrow_and_update();
-                let lines = feed.behind(after, epoch.as_deref().filter(|e| !e.is_empty()), LINES_PER_PIECE).ok()?;
-                if let Some(last) = lines.last() {
-                    let mut piece = BytesMut::new();
-                    for line in &lines {
-                        piece.extend_from_slice(&line.render(tables));
-                    }
-                    return Some((Ok(piece.freeze()), (last.index, wake)));
+                let lines = feed.behind(after, follower.epoch.as_deref(), LINES_PER_PIECE).ok()?;
+                if let Some((piece, last)) = piece(&lines, follower.tables) {
+                    return Some((Ok(piece), (last, wake)));
                 }
                 tokio::select! {
                     changed = wake.changed() => changed.ok()?,
@@ -53,6 +59,21 @@ pub fn feed(
             }
         }
     })
+}
+
+/// The first lines in one piece, at least one and as many as fit; and the index of the last of them.
+fn piece(lines: &[Arc<Line>], tables: TableSet) -> Option<(Bytes, Index)> {
+    let first = lines.first()?;
+    let (mut piece, mut last) = (BytesMut::from(first.render(tables)), first.index);
+    for line in lines.iter().skip(1) {
+        let text = line.render(tables);
+        if piece.len() + text.len() > PIECE_BYTES {
+            break;
+        }
+        piece.extend_from_slice(&text);
+        last = line.index;
+    }
+    Some((piece.freeze(), last))
 }
 
 /// A snapshot of `state`, for these tables.

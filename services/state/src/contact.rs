@@ -1,0 +1,89 @@
+//! Does this server hear a leader that a quorum follows?
+//!
+//! A server that is cut off goes on answering from what it has, and says so to nobody. Whoever follows
+//! its feed would grow stale without knowing. So each server asks for a read index now and then, and one
+//! that got none for [`FRESH`] ends the feeds it serves: their followers go to another server, or, when
+//! no quorum lives, see their copy's age grow.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use client::clock::boot_time;
+use client::http::Http;
+use client::peers::Peers;
+use kit::process::Shutdown;
+
+use crate::network;
+use crate::server::{Running, Server};
+
+/// Without contact for longer than this, a server's feed is not to be relied on.
+pub const FRESH: Duration = Duration::from_secs(3);
+const ASK_EVERY: Duration = Duration::from_millis(500);
+/// While there is none, so that a new leader is noticed soon.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+const ASK: Duration = Duration::from_secs(1);
+
+/// When a quorum was last known to follow the leader this server hears.
+#[derive(Debug, Default)]
+pub struct Contact {
+    /// Milliseconds since boot; 0 = never.
+    at_ms: AtomicU64,
+}
+
+impl Contact {
+    pub fn touch(&self, at: Duration) {
+        self.at_ms.store(u64::try_from(at.as_millis()).unwrap_or(u64::MAX).max(1), Ordering::Release);
+    }
+
+    pub fn is_fresh(&self) -> bool {
+        let at = self.at_ms.load(Ordering::Acquire);
+        at > 0 && boot_time().saturating_sub(Duration::from_millis(at)) <= FRESH
+    }
+}
+
+/// Keeps asking until shutdown.
+pub async fn keep(server: Server, http: Http, peers: Arc<dyn Peers>, shutdown: Shutdown) {
+    while !shutdown.is_requested() {
+        let asked = boot_time();
+        let heard = match server.get() {
+            Some(running) => shutdown.or(ask(&running, &http, &*peers)).await.unwrap_or(false),
+            None => false,
+        };
+        if heard {
+            server.contact().touch(asked);
+        }
+        let pause = if heard { ASK_EVERY } else { ASK_AGAIN };
+        let _ = shutdown.or(tokio::time::sleep(pause)).await;
+    }
+}
+
+async fn ask(running: &Running, http: &Http, peers: &dyn Peers) -> bool {
+    let answered = async {
+        match running.raft.read_index().await {
+            Ok(_) => true,
+            Err(raft::ProposeError::NotLeader { leader: Some(leader) }) => {
+                let Some(target) = network::target(peers, &leader) else { return false };
+                let call = network::forwarded(client::http::Call::get(api::state::READ_INDEX, ASK));
+                http.call(&target, call).await.is_ok()
+            }
+            Err(_) => false,
+        }
+    };
+    tokio::time::timeout(ASK, answered).await.unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contact_is_fresh_for_a_while_after_it_was_asked_for_and_never_before() {
+        let contact = Contact::default();
+        assert!(!contact.is_fresh());
+        contact.touch(boot_time());
+        assert!(contact.is_fresh());
+        contact.touch(boot_time().saturating_sub(FRESH + Duration::from_millis(10)));
+        assert!(!contact.is_fresh());
+    }
+}
