@@ -55,13 +55,15 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     let shell = Shell::start(config.settings, Role::Broker, shutdown).await?;
     let shared = Shared::new();
     let state = shell.state();
-    let replica = shell.replica(TABLES, Box::new(Feed(shared.clone())));
+    let replica = shell.replica(TABLES, Box::new(Feed::new(shared.clone())));
     let (lease, keeping) = shell.lease(LeaseName::Broker, &state, &replica);
-    let ticker = Ticker { shared: shared.clone(), lease, replica, state, gauges: Gauges::new(&shell.metrics) };
-    let ticking = tokio::spawn(ticker.run(shell.shutdown.clone()));
+    let ticker =
+        Ticker { shared: shared.clone(), lease: lease.clone(), replica, state, gauges: Gauges::new(&shell.metrics) };
+    let ticking = shell.vital("queue's clock", ticker.run(shell.shutdown.clone()));
     let (router, _) = routes::router().split_for_parts();
-    shell.serve(router.with_state(routes::App { shared, shutdown: shell.shutdown.clone() }), OPENAPI).await?;
+    let app = routes::App { shared, lease, shutdown: shell.shutdown.clone() };
+    shell.serve(router.with_state(app), OPENAPI).await?;
     let _ = ticking.await;
     let _ = keeping.await;
-    Ok(())
+    shell.outcome()
 }

@@ -15,6 +15,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use client::lease::LeaseKeeper;
 use client::state::new_uuid;
 use kit::guard::{Refused, require};
 use kit::process::Shutdown;
@@ -36,7 +37,15 @@ const STREAM_BEAT: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct App {
     pub shared: Arc<Shared>,
+    pub lease: LeaseKeeper,
     pub shutdown: Shutdown,
+}
+
+impl App {
+    /// The queue hears of a lost lease with its next tick; who asks meanwhile hears it at once.
+    fn active(&self) -> Result<(), Refused> {
+        if self.lease.current().is_some() { Ok(()) } else { Err(refusal(QueueError::NotActive)) }
+    }
 }
 
 pub fn router() -> OpenApiRouter<App> {
@@ -87,6 +96,7 @@ impl Drop for Open {
         (status = 429, description = "Too many sessions", body = ErrorBody),
         (status = 503, description = "Not the active broker", body = ErrorBody)))]
 async fn open_session(State(app): State<App>, Json(open): Json<SessionOpen>) -> Result<Response, Refused> {
+    app.active()?;
     let name = new_uuid();
     let session = SessionId::from(name.as_str());
     app.shared.lock().session_open(&session, now()).map_err(refusal)?;
@@ -117,6 +127,7 @@ async fn open_session(State(app): State<App>, Json(open): Json<SessionOpen>) -> 
         (status = 409, description = "The session is not open: open another", body = ErrorBody),
         (status = 503, description = "Not the active broker", body = ErrorBody)))]
 async fn beat(State(app): State<App>, Json(beat): Json<SessionBeat>) -> Result<StatusCode, Refused> {
+    app.active()?;
     app.shared.lock().beat(&SessionId::from(beat.session.as_str()), now()).map_err(refusal)?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -139,6 +150,7 @@ async fn dequeue(State(app): State<App>, Json(ask): Json<Dequeue>) -> Result<Jso
         let woken = app.shared.work.notified();
         tokio::pin!(woken);
         woken.as_mut().enable();
+        app.active()?;
         let found = app.shared.lock().dequeue(&session, &kinds, ask.max, now()).map_err(refusal)?;
         if !found.is_empty() || Instant::now() >= deadline || app.shutdown.is_requested() {
             let deliver =
@@ -163,6 +175,7 @@ async fn dequeue(State(app): State<App>, Json(ask): Json<Dequeue>) -> Result<Jso
         (status = 409, description = "At least one was stale", body = ErrorBody),
         (status = 503, description = "Not the active broker", body = ErrorBody)))]
 async fn verdicts(State(app): State<App>, Json(given): Json<Verdicts>) -> Result<StatusCode, Refused> {
+    app.active()?;
     let session = SessionId::from(given.session.as_str());
     let mut first_error = None;
     {

@@ -3,6 +3,7 @@
 //! One lock around the sans-io machine, held for moments; whoever changes something wakes the pollers
 //! and the ticker.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use client::clock;
@@ -18,12 +19,19 @@ pub struct Shared {
     pub work: Notify,
     /// The next deadline may have changed, or there may be effects.
     pub tick: Notify,
+    /// The queue wants to be shown all rows again; the feed does so with its next lines.
+    pub refill: AtomicBool,
 }
 
 impl Shared {
     pub fn new() -> Arc<Self> {
         let broker = Broker::new(Limits::default(), Index(0), now());
-        Arc::new(Self { broker: Mutex::new(broker), work: Notify::new(), tick: Notify::new() })
+        Arc::new(Self {
+            broker: Mutex::new(broker),
+            work: Notify::new(),
+            tick: Notify::new(),
+            refill: AtomicBool::new(false),
+        })
     }
 
     /// The machine; never keep it across a wait.
@@ -46,16 +54,29 @@ pub fn now() -> Now {
 }
 
 /// Hands the feed to the queue.
-pub struct Feed(pub Arc<Shared>);
+pub struct Feed {
+    shared: Arc<Shared>,
+    news: bool,
+}
+
+impl Feed {
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, news: false }
+    }
+}
 
 impl Observer for Feed {
     fn reset(&mut self, state: &Arc<State>) {
-        self.0.lock().resync(state.evals(), state.index(), now());
-        self.0.wake();
+        let mut broker = self.shared.lock();
+        broker.set_paused(state.scheduler_config().pause_eval_broker);
+        broker.resync(state.evals(), state.index(), now());
+        drop(broker);
+        self.shared.refill.store(false, Ordering::Release);
+        self.shared.wake();
     }
 
     fn line(&mut self, state: &State, line: &FeedLine) {
-        let mut broker = self.0.lock();
+        let mut broker = self.shared.lock();
         let at = now();
         for change in &line.changes {
             match change {
@@ -70,12 +91,18 @@ impl Observer for Feed {
             }
         }
         broker.on_index(line.index, at);
-        let quiet = line.changes.is_empty();
-        drop(broker);
-        if !quiet {
-            self.0.wake();
-        }
+        self.news |= !line.changes.is_empty();
     }
 
-    fn settled(&mut self, _: &Arc<State>) {}
+    /// Lines that came together are told together, so that their evaluations go out together.
+    fn settled(&mut self, state: &Arc<State>) {
+        if self.shared.refill.swap(false, Ordering::AcqRel) {
+            // Here, and only here, the rows are exactly those that the queue has seen.
+            self.shared.lock().refill(state.evals(), now());
+            self.news = true;
+        }
+        if std::mem::take(&mut self.news) {
+            self.shared.wake();
+        }
+    }
 }
