@@ -7,6 +7,11 @@ use utoipa::ToSchema;
 /// `POST` [`SubmitPlans`], answered by [`PlansSubmitted`].
 pub const PLANS: &str = "/v1/internal/plans";
 
+/// Placements and updates in one submission, so that its command does not hold up the beats behind it.
+pub const PLACEMENTS_MAX: usize = 2_000;
+/// Plans in one submission.
+pub const PLANS_MAX: usize = 256;
+
 /// Plans of one worker, made on one another in this order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SubmitPlans {

@@ -9,27 +9,29 @@
 //! A lease lost with commands in flight: their answers still come (they were fenced by term), and what
 //! waits is answered "not active", so that schedulers return their evaluations.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use api::applier::{PLACEMENTS_MAX, PLANS_MAX};
 use client::lease::{Held, LeaseKeeper};
 use client::replica::Replica;
 use client::state::{ProposeError, StateClient, new_request_id};
 use fsm::command::{Command, Envelope};
-use fsm::{Plan, PlanResult, Reply};
+use fsm::{Plan, PlanResult, Refusal, Reply};
 use model::Role;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::check::{Checker, Repicked};
 use crate::overlay::Overlay;
 
-/// Placements in one command, so that it does not hold up the beats behind it.
-pub const PLACEMENTS_PER_COMMAND_MAX: usize = 2_000;
-pub const PLANS_PER_COMMAND_MAX: usize = 256;
 /// Commands on their way at once.
 const DEPTH: usize = 2;
 const PROPOSE: Duration = Duration::from_secs(10);
 const CATCH_UP: Duration = Duration::from_secs(5);
+/// How long a plan that was made from a newer state waits for the replica.
+const SNAPSHOT_LAG: Duration = Duration::from_millis(500);
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Nothing was done: this applier does not hold the lease, or its replica is not there yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +72,7 @@ impl Applier {
         loop {
             let Ok(permit) = Arc::clone(&depth).acquire_owned().await else { return };
             let Some(batch) = next_batch(&mut submissions, &mut next).await else { return };
+            this.caught_up_with(&batch).await;
             let Some(held) = this.active(&mut caught_up).await else {
                 for submission in batch {
                     let _ = submission.answer.send(Err(NotActive));
@@ -104,13 +107,22 @@ impl Applier {
         for submission in batch {
             checked.answers.push((submission.plans.len(), submission.answer));
             for mut plan in submission.plans {
-                let seed = seed_of(plan.eval_id.as_str());
-                checked.repicked.push(checker.check(&mut plan, seed));
+                checked.repicked.push(check_one(&mut checker, &mut plan));
                 checked.plans.push(plan);
             }
         }
-        checked.entry = overlay.add(&checked.plans);
+        let effect = checker.finish();
+        checked.entry = overlay.add(effect);
         checked
+    }
+
+    /// Waits until the replica has what the plans were made from: checked against less, they would seem to
+    /// name nodes that are not there.
+    async fn caught_up_with(&self, batch: &[Submission]) {
+        let newest = batch.iter().flat_map(|s| &s.plans).map(|plan| plan.snapshot_index).max().unwrap_or_default();
+        if self.replica.index() < newest && self.replica.reached(newest, SNAPSHOT_LAG).await.is_err() {
+            tracing::debug!(index = newest.get(), "plans are newer than the replica, checking them all the same");
+        }
     }
 
     async fn commit(&self, overlay: &Mutex<Overlay>, checked: Checked, held: Held) {
@@ -127,16 +139,25 @@ impl Applier {
         let results = loop {
             match self.state.propose_envelope(&envelope, PROPOSE).await {
                 Ok((index, Reply::Plans { results })) => {
-                    lock(overlay).committed(entry, index);
+                    lock(overlay).committed(entry, index, Some(&results));
                     break Some(results);
                 }
                 Ok((index, _)) => {
-                    lock(overlay).committed(entry, index);
+                    lock(overlay).committed(entry, index, None);
                     break None;
                 }
                 // Whether it happened is not known: ask again under the same name until it is.
                 Err(error @ (ProposeError::Unknown(_) | ProposeError::Unavailable(_))) => {
                     tracing::warn!(error = %error, "plans are not committed yet, trying again");
+                    tokio::time::sleep(AGAIN).await;
+                }
+                // The log has forgotten what became of it; from now on the replica says so.
+                Err(ProposeError::Refused(Refusal::RequestTooOld)) => {
+                    tracing::warn!("what became of plans is not remembered any more");
+                    if let Ok(index) = self.state.read_index(PROPOSE).await {
+                        lock(overlay).committed(entry, index, None);
+                        break None;
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(error = %error, "plans were refused");
@@ -198,13 +219,24 @@ async fn next_batch(
     while let Ok(submission) = submissions.try_recv() {
         plans += submission.plans.len();
         placed += submission.placements();
-        if plans > PLANS_PER_COMMAND_MAX || placed > PLACEMENTS_PER_COMMAND_MAX {
+        if plans > PLANS_MAX || placed > PLACEMENTS_MAX {
             *next = Some(submission);
             break;
         }
         batch.push(submission);
     }
     Some(batch)
+}
+
+/// A plan that the check cannot take must not take the applier with it: it is refused.
+fn check_one(checker: &mut Checker<'_>, plan: &mut Plan) -> Repicked {
+    let seed = seed_of(plan.eval_id.as_str());
+    let checked = catch_unwind(AssertUnwindSafe(|| checker.check(plan, seed)));
+    checked.unwrap_or_else(|_| {
+        tracing::error!(eval_id = %plan.eval_id, job_id = %plan.job_id, "checking a plan panicked, it is refused");
+        checker.skip(plan);
+        Repicked::new()
+    })
 }
 
 /// FNV-1a, so that the same evaluation always draws the same ports.

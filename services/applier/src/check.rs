@@ -7,21 +7,21 @@
 //! Invariant: every part that is not marked carries the fence its node will have when the plan's turn
 //! comes, if all before it go through. So the state machine drops it if anything else happened.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use fsm::{PartDropped, Plan, PlanPart, State};
-use model::{AllocId, Allocation, Job, NodeFence, NodeId};
+use model::{AllocId, Allocation, ClientStatus, Job, NodeFence, NodeId};
 
-use crate::overlay::Overlay;
+use crate::overlay::{Effect, Overlay};
 
 /// The view one batch is checked in.
 pub struct Checker<'a> {
     state: &'a State,
     overlay: &'a Overlay,
-    /// Placements of earlier plans of the batch.
-    placed: HashMap<NodeId, Vec<Arc<Allocation>>>,
-    stopped: HashSet<AllocId>,
+    /// What earlier plans of the batch do.
+    effect: Effect,
+    plans: usize,
 }
 
 /// Ports that were picked anew: (allocation, label, port).
@@ -29,10 +29,15 @@ pub type Repicked = Vec<(AllocId, String, u16)>;
 
 impl<'a> Checker<'a> {
     pub fn new(state: &'a State, overlay: &'a Overlay) -> Self {
-        Self { state, overlay, placed: HashMap::new(), stopped: HashSet::new() }
+        Self { state, overlay, effect: Effect::default(), plans: 0 }
     }
 
-    /// Checks one plan and fills in its fences; `seed` makes the choice of new ports.
+    /// What the plans checked do together, for the overlay.
+    pub fn finish(self) -> Effect {
+        self.effect
+    }
+
+    /// Checks the next plan and fills in its fences; `seed` makes the choice of new ports.
     pub fn check(&mut self, plan: &mut Plan, seed: u64) -> Repicked {
         let mut repicked = Vec::new();
         let job =
@@ -69,7 +74,7 @@ impl<'a> Checker<'a> {
         repicked: &mut Repicked,
     ) -> Option<PartDropped> {
         let Some(node) = self.state.node(node_id) else { return Some(PartDropped::NodeGone) };
-        if !node.is_ready() {
+        if !node.is_ready() || self.state.is_suspect(node_id) {
             return Some(PartDropped::NodeNotReady);
         }
         if node.modify_index.get() > snapshot
@@ -115,29 +120,54 @@ impl<'a> Checker<'a> {
             .allocs_of_node(node)
             .filter(|alloc| !alloc.client_terminal())
             .chain(self.overlay.placed(node))
-            .chain(self.placed.get(node).into_iter().flatten())
+            .chain(self.effect.on_node(node))
             .filter(|alloc| {
-                !leaving.contains(&alloc.id) && !self.stopped.contains(&alloc.id) && !self.overlay.is_stopped(&alloc.id)
+                let stopped = self.effect.stopped.contains_key(&alloc.id) || self.overlay.is_stopped(&alloc.id);
+                !stopped && !leaving.contains(&alloc.id)
             })
     }
 
     /// The fence a node has once everything before has been applied: it grows by one for each placement.
     fn fence(&self, node: &NodeId) -> NodeFence {
-        let in_flight = self.overlay.placed(node).count() + self.placed.get(node).map_or(0, Vec::len);
+        let in_flight = self.overlay.placed(node).count() + self.effect.on_node(node).count();
         NodeFence(self.state.node_fence(node).get() + in_flight as u64)
     }
 
     /// The plan's own effect, for the plans behind it.
     fn take(&mut self, plan: &Plan) {
+        let number = self.plans;
+        self.plans += 1;
         let fits = plan.parts.values().all(|part| part.refused.is_none());
         if plan.all_at_once && !fits {
             return;
         }
         for (node, part) in plan.parts.iter().filter(|(_, part)| part.refused.is_none()) {
             if !part.place.is_empty() {
-                self.placed.entry(node.clone()).or_default().extend(part.place.iter().cloned().map(Arc::new));
+                let held = part.place.iter().map(|alloc| (number, Arc::new(what_it_holds(node, alloc))));
+                self.effect.placed.entry(node.clone()).or_default().extend(held);
             }
-            self.stopped.extend(part.stop.iter().filter(|s| s.client_status.is_some()).map(|s| s.id.clone()));
+            let lost = part.stop.iter().filter(|s| s.client_status.is_some_and(ClientStatus::is_terminal));
+            self.effect.stopped.extend(lost.map(|s| (s.id.clone(), number)));
         }
+    }
+
+    /// Takes a plan that could not be checked: nothing of it is to be done, only its turn is counted.
+    pub fn skip(&mut self, plan: &mut Plan) {
+        self.plans += 1;
+        for part in plan.parts.values_mut().filter(|part| !part.place.is_empty() || !part.update.is_empty()) {
+            part.refused = Some(PartDropped::NodeFull);
+        }
+    }
+}
+
+/// As much of an allocation as others must know to keep clear of it.
+fn what_it_holds(node: &NodeId, alloc: &Allocation) -> Allocation {
+    Allocation {
+        id: alloc.id.clone(),
+        node_id: node.clone(),
+        desired_status: alloc.desired_status,
+        client_status: alloc.client_status,
+        allocated_resources: alloc.allocated_resources.clone(),
+        ..Allocation::default()
     }
 }

@@ -1,5 +1,11 @@
 //! What has been sent to the log and is not yet in the replica.
 //!
+//! ```text
+//!   add ──► on its way ──committed──► known: only what was really placed ──settle──► in the replica, gone
+//!              │   └──────────────────────settle: seen in the replica all the same──────────────┘
+//!              └─void─► surely without effect, gone
+//! ```
+//!
 //! A plan is checked against the replica *and* this, so that the next batch can be checked while the
 //! last one is being committed. An entry leaves when its effect is in the replica, or when it surely has
 //! none; one whose outcome is unknown stays.
@@ -7,8 +13,22 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use fsm::{Plan, State};
+use fsm::{PlanResult, State};
 use model::{AllocId, Allocation, Index, NodeId};
+
+/// What the plans of one command do to room, by the plan's number within the command.
+#[derive(Default)]
+pub struct Effect {
+    pub placed: HashMap<NodeId, Vec<(usize, Arc<Allocation>)>>,
+    /// Allocations that hold nothing any more: their nodes are lost.
+    pub stopped: HashMap<AllocId, usize>,
+}
+
+impl Effect {
+    pub fn on_node(&self, node: &NodeId) -> impl Iterator<Item = &Arc<Allocation>> {
+        self.placed.get(node).into_iter().flatten().map(|(_, alloc)| alloc)
+    }
+}
 
 #[derive(Default)]
 pub struct Overlay {
@@ -20,39 +40,32 @@ struct Entry {
     id: u64,
     /// Known once the reply is here.
     committed: Option<Index>,
-    placed: HashMap<NodeId, Vec<Arc<Allocation>>>,
-    stopped: HashSet<AllocId>,
+    effect: Effect,
     /// Allocations by which it can be recognized in the replica.
     marks: Vec<AllocId>,
 }
 
 impl Overlay {
-    /// Adds plans that are about to be proposed; the number names them.
-    pub fn add(&mut self, plans: &[Plan]) -> u64 {
-        let mut entry = Entry {
-            id: self.next,
-            committed: None,
-            placed: HashMap::new(),
-            stopped: HashSet::new(),
-            marks: Vec::new(),
-        };
+    /// Adds the effect of plans that are about to be proposed; the number names it.
+    pub fn add(&mut self, effect: Effect) -> u64 {
+        let marks = effect.placed.values().flatten().map(|(_, alloc)| alloc.id.clone()).collect();
+        let id = self.next;
         self.next += 1;
-        for (node, part) in plans.iter().flat_map(|plan| &plan.parts).filter(|(_, part)| part.refused.is_none()) {
-            for alloc in &part.place {
-                entry.marks.push(alloc.id.clone());
-                entry.placed.entry(node.clone()).or_default().push(Arc::new(alloc.clone()));
-            }
-            entry.stopped.extend(part.stop.iter().filter(|s| s.client_status.is_some()).map(|s| s.id.clone()));
-        }
-        self.entries.push(entry);
-        self.next - 1
+        self.entries.push(Entry { id, committed: None, effect, marks });
+        id
     }
 
-    /// The command was applied at `index`.
-    pub fn committed(&mut self, id: u64, index: Index) {
-        for entry in self.entries.iter_mut().filter(|e| e.id == id) {
-            entry.committed = Some(index);
-        }
+    /// The command was applied at `index`; `results` say what of it was done, if that is known.
+    pub fn committed(&mut self, id: u64, index: Index, results: Option<&[PlanResult]>) {
+        let Some(entry) = self.entries.iter_mut().find(|e| e.id == id) else { return };
+        entry.committed = Some(index);
+        let Some(results) = results else { return };
+        let done: HashSet<&AllocId> = results.iter().flat_map(|result| &result.placed).collect();
+        entry.effect.placed.retain(|_, allocs| {
+            allocs.retain(|(_, alloc)| done.contains(&alloc.id));
+            !allocs.is_empty()
+        });
+        entry.effect.stopped.retain(|_, plan| results.get(*plan).is_some_and(|result| result.index.get() > 0));
     }
 
     /// The command surely has no effect.
@@ -71,12 +84,12 @@ impl Overlay {
 
     /// Allocations on their way to a node.
     pub fn placed(&self, node: &NodeId) -> impl Iterator<Item = &Arc<Allocation>> {
-        self.entries.iter().filter_map(|e| e.placed.get(node)).flatten()
+        self.entries.iter().flat_map(|entry| entry.effect.on_node(node))
     }
 
     /// True when the allocation is being declared lost.
     pub fn is_stopped(&self, alloc: &AllocId) -> bool {
-        self.entries.iter().any(|e| e.stopped.contains(alloc))
+        self.entries.iter().any(|e| e.effect.stopped.contains_key(alloc))
     }
 
     pub fn is_empty(&self) -> bool {

@@ -1,6 +1,6 @@
 //! The applier's endpoint.
 
-use api::applier::{PlansSubmitted, SubmitPlans};
+use api::applier::{PLACEMENTS_MAX, PLANS_MAX, PlansSubmitted, SubmitPlans};
 use api::{Code, ErrorBody};
 use axum::Json;
 use axum::extract::{DefaultBodyLimit, State};
@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::apply::{PLACEMENTS_PER_COMMAND_MAX, PLANS_PER_COMMAND_MAX, Submission, placements};
+use crate::apply::{Submission, placements};
 
 /// Largest submission.
 const BODY_BYTES_MAX: usize = 16 << 20;
@@ -47,7 +47,9 @@ async fn submit_plans(State(app): State<App>, Json(body): Json<SubmitPlans>) -> 
         return Err(Refused::new(Code::NotActive, "this applier is not the active one"));
     }
     let placed: usize = body.plans.iter().map(placements).sum();
-    if body.plans.len() > PLANS_PER_COMMAND_MAX || placed > PLACEMENTS_PER_COMMAND_MAX {
+    // What cannot be cut into pieces may be larger, alone; the command's size in bytes is its limit then.
+    let whole = body.plans.len() == 1 && body.plans.iter().all(|plan| plan.all_at_once);
+    if body.plans.len() > PLANS_MAX || placed > PLACEMENTS_MAX && !whole {
         return Err(Refused::new(Code::TooLarge, "more plans or placements than one command may carry"));
     }
     let (answer, answered) = oneshot::channel();

@@ -1,6 +1,7 @@
 //! The scheduler: decides where allocations go. Holds nothing; any number may run. See README.md.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod pieces;
 pub mod routes;
 pub mod session;
 pub mod traces;
@@ -83,9 +84,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
             submit: shell.metrics.sample("nomad.worker.submit_plan", &[]),
         },
     };
-    let working = tokio::spawn(worker.run(shell.shutdown.clone()));
+    let working = shell.vital("worker", worker.run(shell.shutdown.clone()));
     let (router, _) = routes::router().split_for_parts();
     shell.serve(router.with_state(routes::App { replica, views }), OPENAPI).await?;
     let _ = working.await;
-    Ok(())
+    shell.outcome()
 }

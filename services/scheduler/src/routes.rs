@@ -49,7 +49,7 @@ async fn dry_run(State(app): State<App>, Json(ask): Json<DryRun>) -> Result<Json
             now: client::clock::unix_nanos(),
             seed: 1,
             new_id: &mut new_uuid,
-            suspects: &|_| false,
+            suspects: &|id| view.state.is_suspect(id),
         };
         placement::dry_run(request, &ask.job)
     });

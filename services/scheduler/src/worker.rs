@@ -9,16 +9,24 @@
 //!      └─ broken: open another                                  so many times, then give up as blocked
 //! ```
 //!
+//! A plan with more placements than one command may carry goes in pieces: the first as many, then the
+//! evaluation is looked at again. An evaluation whose decision panics has failed; the others go on. When a
+//! call to the broker breaks off, what it was about is unknown, so the session ends and everything in it
+//! is delivered again at once.
+//!
 //! Nothing here is state: whatever a worker held when it died is delivered again, and reconciled against
 //! what was committed.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::applier::{PLANS, PlansSubmitted, SubmitPlans};
+use api::Code;
+use api::applier::{PLACEMENTS_MAX, PLANS, PlansSubmitted, SubmitPlans};
 use api::broker::{DEQUEUE, Delivered, Dequeue, Dequeued, Outcome, VERDICTS, Verdict, Verdicts};
-use client::active::Active;
+use client::active::{Active, ActiveError};
+use client::error::CallError;
 use client::http::{Call, Http};
 use client::replica::Replica;
 use client::state::{StateClient, new_uuid};
@@ -27,6 +35,7 @@ use kit::process::Shutdown;
 use model::{EvalStatus, Index};
 
 use crate::Counts;
+use crate::pieces;
 use crate::session::Session;
 use crate::traces::Traces;
 use crate::view::Views;
@@ -62,6 +71,8 @@ struct Work {
     attempts: u32,
     /// The next look must see at least this.
     refresh: Index,
+    /// The plan was too large for one command: there is more to do.
+    goes_on: bool,
 }
 
 impl Work {
@@ -95,11 +106,7 @@ impl Worker {
     async fn serve(&self, session: &Session) {
         while !session.ended.is_cancelled() {
             let Some(found) = session.ended.run_until_cancelled(self.dequeue(session)).await else { return };
-            let Some(found) = found else {
-                tokio::time::sleep(IDLE).await;
-                continue;
-            };
-            if !found.is_empty() {
+            if let Some(found) = found.filter(|found| !found.is_empty()) {
                 self.work(session, found).await;
             }
         }
@@ -112,18 +119,18 @@ impl Worker {
         let found: Result<Dequeued, _> = self.http.poll_json(session.target.clone(), DEQUEUE, &ask, within).await;
         match found {
             Ok(found) => Some(found.deliveries),
+            // Something may have been delivered and lost on the way: only the session's end brings it back.
             Err(error) => {
-                if error.status().is_some() {
-                    session.ended.cancel();
-                }
-                tracing::debug!(error = %error, "nothing dequeued");
+                tracing::debug!(error = %error, "nothing dequeued, opening another session");
+                session.ended.cancel();
                 None
             }
         }
     }
 
     async fn work(&self, session: &Session, found: Vec<Delivered>) {
-        let fresh = |delivered: Delivered| Work { refresh: delivered.wait_index, delivered, attempts: 0 };
+        let fresh =
+            |delivered: Delivered| Work { refresh: delivered.wait_index, delivered, attempts: 0, goes_on: false };
         let mut todo: VecDeque<Work> = found.into_iter().map(fresh).collect();
         let mut verdicts = Vec::new();
         while !todo.is_empty() {
@@ -134,14 +141,19 @@ impl Worker {
                 break;
             }
             let batch: Vec<Work> = todo.drain(..).collect();
-            let plans = tokio::task::block_in_place(|| self.decide(&batch));
-            match self.submit(&plans).await {
-                Some(results) => {
-                    for (work, result) in batch.into_iter().zip(results) {
-                        self.conclude(work, result, &mut todo, &mut verdicts).await;
+            let decided = tokio::task::block_in_place(|| self.decide(batch, &mut verdicts));
+            let (batch, plans): (Vec<Work>, Vec<Plan>) = decided.into_iter().unzip();
+            let mut batch = batch.into_iter();
+            for plans in submissions(plans) {
+                let of_these = batch.by_ref().take(plans.len());
+                match self.submit(plans).await {
+                    Some(results) => {
+                        for (work, result) in of_these.zip(results) {
+                            self.conclude(work, result, &mut todo, &mut verdicts).await;
+                        }
                     }
+                    None => verdicts.extend(of_these.map(|w| w.verdict(Outcome::Returned))),
                 }
-                None => verdicts.extend(batch.iter().map(|w| w.verdict(Outcome::Returned))),
             }
             // What is done is said at once, so that the next evaluation of the same job may go.
             self.give(session, std::mem::take(&mut verdicts)).await;
@@ -150,51 +162,64 @@ impl Worker {
     }
 
     /// One plan per evaluation, each made on the ones before it.
-    fn decide(&self, batch: &[Work]) -> Vec<Plan> {
+    fn decide(&self, batch: Vec<Work>, verdicts: &mut Vec<Verdict>) -> Vec<(Work, Plan)> {
         let view = self.views.load_full();
         let mut fleet = view.fleet.clone();
-        let mut plans = Vec::with_capacity(batch.len());
-        for work in batch {
+        let mut decided = Vec::with_capacity(batch.len());
+        for mut work in batch {
             let started = std::time::Instant::now();
             let eval = &work.delivered.eval;
-            let decision = placement::schedule(placement::Request {
-                state: &view.state,
-                fleet: &fleet,
-                eval,
-                now: client::clock::unix_nanos(),
-                seed: seed(eval.id.as_str(), work.attempts),
-                new_id: &mut new_uuid,
-                suspects: &|_| false,
-            });
+            let decide = || {
+                placement::schedule(placement::Request {
+                    state: &view.state,
+                    fleet: &fleet,
+                    eval,
+                    now: client::clock::unix_nanos(),
+                    seed: seed(eval.id.as_str(), work.attempts),
+                    new_id: &mut new_uuid,
+                    suspects: &|id| view.state.is_suspect(id),
+                })
+            };
+            let Ok(decision) = catch_unwind(AssertUnwindSafe(decide)) else {
+                tracing::error!(eval_id = %eval.id, job_id = %eval.job_id, "deciding panicked, the evaluation failed");
+                verdicts.push(work.verdict(Outcome::Failed));
+                continue;
+            };
             self.counts.schedule.since(started);
             self.traces.keep(&eval.id, decision.traces);
-            fleet.assume(&decision.plan);
-            plans.push(decision.plan);
+            let mut plan = decision.plan;
+            work.goes_on = pieces::shorten(&mut plan, PLACEMENTS_MAX);
+            fleet.assume(&plan);
+            decided.push((work, plan));
         }
-        plans
+        decided
     }
 
     /// What became of the plans; `None` when no applier took them in time, which is nobody's fault.
-    async fn submit(&self, plans: &[Plan]) -> Option<Vec<PlanResult>> {
+    async fn submit(&self, plans: Vec<Plan>) -> Option<Vec<PlanResult>> {
         let deadline = tokio::time::Instant::now() + SUBMIT;
-        let body = SubmitPlans { plans: plans.to_vec() };
+        let body = SubmitPlans { plans };
         let started = std::time::Instant::now();
         loop {
-            match self.applier.post::<_, PlansSubmitted>(PLANS, &body, SUBMIT).await {
-                Ok(submitted) if submitted.results.len() == plans.len() => {
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            match self.applier.post::<_, PlansSubmitted>(PLANS, &body, left).await {
+                Ok(submitted) if submitted.results.len() == body.plans.len() => {
                     self.counts.submit.since(started);
                     return Some(submitted.results);
                 }
-                Ok(_) => return None,
-                // Asking again is safe: a plan that went through makes the next one stale.
-                Err(error) => {
-                    tracing::debug!(error = %error, "plans not taken");
-                    if tokio::time::Instant::now() >= deadline {
-                        return None;
-                    }
-                    tokio::time::sleep(SUBMIT_RETRY).await;
+                Ok(_) => tracing::warn!("applier answered for another number of plans"),
+                Err(ActiveError::Call(error)) if is_final(&error) => {
+                    tracing::warn!(error = %error, "applier does not take these plans");
+                    let refused = || PlanResult { refused: Some(PlanRefusal::TooLarge), ..PlanResult::default() };
+                    return Some(body.plans.iter().map(|_| refused()).collect());
                 }
+                // Asking again is safe: a plan that went through makes the next one stale.
+                Err(error) => tracing::debug!(error = %error, "plans not taken"),
             }
+            tokio::time::sleep(SUBMIT_RETRY).await;
         }
     }
 
@@ -205,6 +230,13 @@ impl Worker {
         todo: &mut VecDeque<Work>,
         verdicts: &mut Vec<Verdict>,
     ) {
+        if result.is_full() && work.goes_on {
+            // As much as fits into one command is done; the rest is decided on what that has changed.
+            work.attempts = 0;
+            work.refresh = work.refresh.max(result.index);
+            todo.push_back(work);
+            return;
+        }
         if result.is_full() {
             verdicts.push(work.verdict(Outcome::Ack { index: result.index }));
             return;
@@ -260,10 +292,36 @@ impl Worker {
         let body = Verdicts { session: session.name.to_string(), verdicts };
         let Ok(call) = Call::post(VERDICTS, VERDICT).json(&body) else { return };
         if let Err(error) = self.http.call(&session.target, call).await {
-            // They are delivered again, and found to be done.
             tracing::debug!(error = %error, "verdicts not taken");
+            // Stale ones were somebody else's; any other are delivered again with the session's end, and
+            // found to be done.
+            if error.code() != Code::StaleDelivery.as_str() {
+                session.ended.cancel();
+            }
         }
     }
+}
+
+/// Plans in order, cut where more would not go into one command.
+fn submissions(plans: Vec<Plan>) -> Vec<Vec<Plan>> {
+    let (mut all, mut placed) = (Vec::new(), 0);
+    for plan in plans {
+        let more = pieces::placements(&plan);
+        if all.is_empty() || placed + more > PLACEMENTS_MAX {
+            all.push(Vec::new());
+            placed = 0;
+        }
+        placed += more;
+        if let Some(last) = all.last_mut() {
+            last.push(plan);
+        }
+    }
+    all
+}
+
+/// The same plans will be refused again.
+fn is_final(error: &CallError) -> bool {
+    matches!(error.status().map(|s| s.as_u16()), Some(400 | 413 | 422))
 }
 
 /// Ties and ports are drawn from the evaluation, so that two schedulers do not like the same nodes.
