@@ -89,9 +89,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     let controller = Arc::new(Controller { state, replica, lease, shared });
     let (news, waiting) = mpsc::channel(NEWS_MAX);
     let loops = [
-        tokio::spawn(nodes::run(controller.clone(), shell.shutdown.clone())),
-        tokio::spawn(news::run(controller.clone(), waiting, shell.shutdown.clone())),
-        tokio::spawn(deployments::run(controller.clone(), shell.shutdown.clone())),
+        shell.vital("watch over nodes", nodes::run(controller.clone(), shell.shutdown.clone())),
+        shell.vital("news of allocations", news::run(controller.clone(), waiting, shell.shutdown.clone())),
+        shell.vital("deployments", deployments::run(controller.clone(), shell.shutdown.clone())),
     ];
     reap::start(&controller, &shell.background);
     let (router, _) = routes::router().split_for_parts();
@@ -100,5 +100,5 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
         let _ = running.await;
     }
     let _ = keeping.await;
-    Ok(())
+    shell.outcome()
 }

@@ -9,26 +9,24 @@ use control::{heartbeat, node};
 use fsm::State;
 use fsm::command::{Command, NodeStatusChange};
 use kit::process::Shutdown;
-use model::Timestamp;
+use model::{Evaluation, Timestamp};
 
 use crate::Controller;
 use crate::shared::now_ms;
 
 const TICK_MAX: Duration = Duration::from_millis(400);
 const PROPOSE: Duration = Duration::from_secs(5);
+/// Evaluations in one command, unless a single node has more.
+const EVALS_MAX: usize = 2_000;
+/// Suspicions in one command.
+const SUSPECTS_MAX: usize = 2_048;
 
 /// Watches until shutdown.
 pub async fn run(controller: Arc<Controller>, shutdown: Shutdown) {
-    let mut term = None;
     while !shutdown.is_requested() {
         if let Some(held) = controller.active().await {
-            if term != Some(held.term) {
-                controller.shared.lock().beats.take_over(&controller.replica.state(), now_ms());
-                term = Some(held.term);
-            }
             step(&controller, &held).await;
-        } else {
-            term = None;
+            suspect(&controller, &held).await;
         }
         let _ = shutdown.or(pause(&controller)).await;
     }
@@ -48,36 +46,70 @@ async fn step(controller: &Controller, held: &Held) {
     let now = Timestamp(client::clock::unix_nanos());
     let changes = {
         let mut watch = controller.shared.lock();
+        watch.begin(held.term, &state, now_ms());
         let mut changes = watch.beats.tick(&state, now_ms(), now);
         for id in std::mem::take(&mut watch.returning) {
             changes.extend(state.node(&id).and_then(|node| heartbeat::on_beat(&state, node, now)));
         }
         changes
     };
-    if changes.is_empty() {
-        return;
-    }
-    let evals = evals(&state, &changes, now);
-    for change in &changes {
-        tracing::info!(node_id = %change.node_id, status = %change.status, "node's status changes");
-    }
-    let command = Command::NodeStatusUpdate { updates: changes, evals };
-    if let Err(error) = controller.state.propose(command, Some(held.fence()), PROPOSE).await {
-        tracing::warn!(error = %error, "nodes' status is not written, trying again");
+    for (updates, evals) in commands(&state, changes, now) {
+        for update in &updates {
+            tracing::info!(node_id = %update.node_id, status = %update.status, "node's status changes");
+        }
+        if !write(controller, held, Command::NodeStatusUpdate { updates, evals }).await {
+            return;
+        }
     }
 }
 
-/// One evaluation per job that the changes concern.
-fn evals(state: &State, changes: &[NodeStatusChange], now: Timestamp) -> Vec<model::Evaluation> {
-    let mut seen = std::collections::BTreeSet::new();
-    let mut evals = Vec::new();
-    for change in changes {
-        let Some(old) = state.node(&change.node_id) else { continue };
-        if node::transition_needs_evals(old.status, change.status) {
-            let mut new_id = client::state::new_uuid;
-            let found = node::evals_for_node(state, &change.node_id, Trigger::NodeUpdate, now, &mut new_id);
-            evals.extend(found.into_iter().filter(|e| seen.insert((e.namespace.clone(), e.job_id.clone()))));
+/// Tells the schedulers, by way of the state, which nodes no longer answer, and which do again.
+async fn suspect(controller: &Controller, held: &Held) {
+    let state = controller.replica.state();
+    let suspects = controller.shared.lock().suspicions(&state, SUSPECTS_MAX);
+    if suspects.is_empty() {
+        return;
+    }
+    for (id, suspect) in &suspects {
+        tracing::info!(node_id = %id, suspect, "node is suspect, or no longer");
+    }
+    write(controller, held, Command::NodeSuspect { suspects }).await;
+}
+
+/// Proposes, and waits until the replica shows it, or the same would be decided again.
+async fn write(controller: &Controller, held: &Held, command: Command) -> bool {
+    match controller.state.propose(command, Some(held.fence()), PROPOSE).await {
+        Ok((index, _)) => controller.replica.reached(index, PROPOSE).await.is_ok(),
+        Err(error) => {
+            tracing::warn!(error = %error, "what nodes are is not written, trying again");
+            false
         }
     }
-    evals
+}
+
+/// The changes, with one evaluation per job that they concern, in commands of bounded size.
+fn commands(
+    state: &State,
+    changes: Vec<NodeStatusChange>,
+    now: Timestamp,
+) -> Vec<(Vec<NodeStatusChange>, Vec<Evaluation>)> {
+    let mut seen = std::collections::BTreeSet::new();
+    let mut commands: Vec<(Vec<NodeStatusChange>, Vec<Evaluation>)> = Vec::new();
+    for change in changes {
+        let Some(old) = state.node(&change.node_id) else { continue };
+        let mut evals = Vec::new();
+        if node::transition_needs_evals(old.status, change.status) {
+            let mut new_id = client::state::new_uuid;
+            evals = node::evals_for_node(state, &change.node_id, Trigger::NodeUpdate, now, &mut new_id);
+            evals.retain(|e| seen.insert((e.namespace.clone(), e.job_id.clone())));
+        }
+        match commands.last_mut() {
+            Some((updates, all)) if all.len() + evals.len() <= EVALS_MAX => {
+                updates.push(change);
+                all.extend(evals);
+            }
+            _ => commands.push((vec![change], evals)),
+        }
+    }
+    commands
 }

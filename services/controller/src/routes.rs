@@ -40,12 +40,13 @@ pub fn router() -> OpenApiRouter<App> {
         (status = 503, description = "Not the active controller", body = ErrorBody)))]
 async fn beats(State(app): State<App>, Json(beats): Json<Beats>) -> Result<Json<BeatsTaken>, Refused> {
     let controller = &app.controller;
-    if controller.active().await.is_none() {
-        return Err(Refused::new(Code::NotActive, "this controller is not the active one"));
-    }
+    let not_active = || Refused::new(Code::NotActive, "this controller is not the active one");
+    let held = controller.active().await.ok_or_else(not_active)?;
     let state = controller.replica.state();
     let mut unknown = Vec::new();
+    let mut news = false;
     let mut watch = controller.shared.lock();
+    watch.begin(held.term, &state, now_ms());
     let mut period_ms = watch.beats.schedule().period_ms;
     for id in &beats.nodes {
         match state.node(id) {
@@ -53,7 +54,9 @@ async fn beats(State(app): State<App>, Json(beats): Json<Beats>) -> Result<Json<
                 period_ms = watch.beats.beat(id, &beats.gateway, now_ms()).period_ms;
                 if node.status != NodeStatus::Ready {
                     watch.returning.insert(id.clone());
+                    news = true;
                 }
+                news |= state.is_suspect(id);
             }
             None => unknown.push(id.clone()),
         }
@@ -61,11 +64,11 @@ async fn beats(State(app): State<App>, Json(beats): Json<Beats>) -> Result<Json<
     for id in &beats.broken {
         if watch.beats.suspect(id, now_ms()) {
             tracing::info!(node_id = %id, "node's stream broke, waiting for a beat");
+            news = true;
         }
     }
-    let returning = !watch.returning.is_empty();
     drop(watch);
-    if returning {
+    if news {
         controller.shared.nodes.notify_one();
     }
     Ok(Json(BeatsTaken { period_ms, unknown }))

@@ -1,13 +1,14 @@
-//! What the controller's handlers, feed and loops share: the watch over beats, and wake-ups.
+//! What the controller's handlers, feed and loops share: the watch over beats, deployments to look at, and
+//! wake-ups.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use client::clock;
 use client::replica::Observer;
 use control::heartbeat::{Beats, Settings};
 use fsm::{Change, FeedLine, State};
-use model::NodeId;
+use model::{DeploymentId, Index, NodeId, Term};
 use tokio::sync::Notify;
 
 pub struct Shared {
@@ -16,23 +17,93 @@ pub struct Shared {
     pub nodes: Notify,
     /// Rows that deployments depend on changed.
     pub deployments: Notify,
+    touched: Mutex<Touched>,
 }
+
+const TOUCHED_MAX: usize = 10_000;
 
 pub struct Watch {
     pub beats: Beats,
     /// Nodes that beat while their row says that they are not ready.
     pub returning: BTreeSet<NodeId>,
+    /// The term in which this watch was begun.
+    term: Option<Term>,
+}
+
+impl Watch {
+    /// Begins anew when the lease was acquired; who comes first does it. What was suspect stays so until it
+    /// beats.
+    pub fn begin(&mut self, term: Term, state: &State, now_ms: u64) {
+        if self.term == Some(term) {
+            return;
+        }
+        self.term = Some(term);
+        self.returning.clear();
+        self.beats.take_over(state, now_ms);
+        for id in state.suspects() {
+            self.beats.suspect(id, now_ms);
+        }
+    }
+
+    /// What the rows should say and do not: suspicions that began, and those that are over. At most `max`.
+    pub fn suspicions(&self, state: &State, max: usize) -> BTreeMap<NodeId, bool> {
+        let alive = |id: &NodeId| state.node(id).is_some_and(|node| !node.is_down());
+        let begun = self.beats.suspects().filter(|id| !state.is_suspect(id) && alive(id)).map(|id| (id.clone(), true));
+        let over = state.suspects().filter(|id| !self.beats.is_suspect(id)).map(|id| (id.clone(), false));
+        begun.chain(over).take(max).collect()
+    }
+}
+
+/// Deployments that something happened to since they were looked at.
+#[derive(Default)]
+pub struct Touched {
+    /// Everything: a new copy of the state, or more than are counted one by one.
+    all: bool,
+    ids: BTreeSet<DeploymentId>,
+    /// What the replica must have reached for all of it to be seen.
+    index: Index,
+}
+
+impl Touched {
+    fn add(&mut self, id: &DeploymentId) {
+        if id.is_empty() || self.all {
+            return;
+        }
+        if self.ids.len() >= TOUCHED_MAX {
+            *self = Self { all: true, ids: BTreeSet::new(), index: self.index };
+        } else if !self.ids.contains(id) {
+            self.ids.insert(id.clone());
+        }
+    }
+
+    pub fn touch_all(&mut self) {
+        self.all = true;
+    }
+
+    /// Those to look at (`None` for all there are), and where.
+    pub fn take(&mut self) -> (Option<BTreeSet<DeploymentId>>, Index) {
+        let taken = std::mem::take(self);
+        ((!taken.all).then_some(taken.ids), taken.index)
+    }
 }
 
 impl Shared {
     pub fn new() -> Arc<Self> {
-        let watch = Watch { beats: Beats::new(Settings::default(), now_ms()), returning: BTreeSet::new() };
-        Arc::new(Self { watch: Mutex::new(watch), nodes: Notify::new(), deployments: Notify::new() })
+        let beats = Beats::new(Settings::default(), now_ms());
+        let watch = Watch { beats, returning: BTreeSet::new(), term: None };
+        let (nodes, deployments) = (Notify::new(), Notify::new());
+        Arc::new(Self { watch: Mutex::new(watch), nodes, deployments, touched: Mutex::default() })
     }
 
     /// Never keep it across a wait.
     pub fn lock(&self) -> MutexGuard<'_, Watch> {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    pub fn touched(&self) -> MutexGuard<'_, Touched> {
+        self.touched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -51,11 +122,15 @@ impl Observer for Feed {
             watch.beats.on_node(node, now_ms());
         }
         drop(watch);
+        let mut touched = self.0.touched();
+        (touched.all, touched.index) = (true, state.index());
+        drop(touched);
         self.0.deployments.notify_one();
     }
 
-    fn line(&mut self, _: &State, line: &FeedLine) {
-        let mut deployments = false;
+    fn line(&mut self, state: &State, line: &FeedLine) {
+        let mut touched = self.0.touched();
+        let before = (touched.all, touched.ids.len());
         for change in &line.changes {
             match change {
                 Change::Node(node) => self.0.lock().beats.on_node(node, now_ms()),
@@ -64,11 +139,25 @@ impl Observer for Feed {
                     watch.beats.on_node_gone(id);
                     watch.returning.remove(id);
                 }
-                Change::Deployment(_) | Change::AllocClient { .. } | Change::Alloc(_) => deployments = true,
+                Change::Deployment(row) => touched.add(&row.id),
+                Change::Alloc(row) => touched.add(&row.deployment_id),
+                Change::AllocClient { update, .. } => {
+                    state.alloc(&update.id).into_iter().for_each(|row| touched.add(&row.deployment_id));
+                }
+                // A job that runs on, or a decision about it, may be what its deployment waited for.
+                Change::Job(job) => {
+                    let (namespace, id) = job.key();
+                    state.latest_deployment(&namespace, &id).into_iter().for_each(|row| touched.add(&row.id));
+                }
+                Change::Eval(eval) if eval.status.is_terminal() => {
+                    let newest = state.latest_deployment(&eval.namespace, &eval.job_id);
+                    newest.filter(|row| row.status.is_active()).into_iter().for_each(|row| touched.add(&row.id));
+                }
                 _ => {}
             }
         }
-        if deployments {
+        touched.index = line.index;
+        if (touched.all, touched.ids.len()) != before {
             self.0.deployments.notify_one();
         }
     }
