@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use client::public::PublicClient;
+use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::time::Instant;
 
 use crate::jobs;
@@ -57,11 +58,13 @@ pub async fn run(api: &PublicClient, args: &Args) -> anyhow::Result<Report> {
     report.add("placed", times.len() as f64 / took.as_secs_f64(), "jobs/s");
     report.add_times("submit to placed", times);
     if !args.keep {
-        futures::future::try_join_all((0..args.jobs).map(|n| {
-            let (api, id) = (api.clone(), format!("{run}-{n}"));
-            async move { jobs::purge(&api, &id).await }
-        }))
-        .await?;
+        // A few at a time: the API limits the connections of one address.
+        let ids = (0..args.jobs).map(|n| format!("{run}-{n}"));
+        futures::stream::iter(ids)
+            .map(|id| async move { jobs::purge(api, &id).await })
+            .buffer_unordered(32)
+            .try_collect::<()>()
+            .await?;
     }
     Ok(report)
 }
