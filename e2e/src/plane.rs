@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use api::controller::{AllocNews, Beats, BeatsTaken};
 use client::active::Active;
+use client::http::Http;
 use client::replica::{NoObserver, Replica};
 use client::state::StateClient;
+use client::tls::Identity;
 use fsm::command::{AllocClientUpdate, Command, JobRegister};
 use fsm::{LeaseName, State, Table};
 use kit::pki::Authority;
@@ -74,10 +76,28 @@ impl Plane {
                 Role::Applier => applier::run(applier::Config { settings }, wish).await.unwrap(),
                 Role::Controller => controller::run(controller::Config { settings }, wish).await.unwrap(),
                 Role::Scheduler => scheduler::run(scheduler::Config { settings }, wish).await.unwrap(),
+                Role::Gateway => {
+                    let http_bind = SocketAddr::from(([127, 0, 0, 1], 0));
+                    let config = gateway::Config { settings, http_bind, http_unauthenticated: false };
+                    gateway::run(config, wish).await.unwrap();
+                }
                 other => panic!("{other} is not run here"),
             }
         });
         self.running.push((name.to_owned(), shutdown, task));
+    }
+
+    /// Where a service's internal listener is, once the others know of it.
+    pub async fn addr(&self, name: &str) -> SocketAddr {
+        let seen = self.shell.directory.wait_until(|members| members.iter().any(|m| &*m.name == name));
+        assert!(tokio::time::timeout(WITHIN, seen).await.unwrap());
+        self.shell.directory.find(name).unwrap().api
+    }
+
+    /// A caller with a certificate of this role and name.
+    pub fn caller(&self, role: Role, name: &str) -> Http {
+        let settings = identity(&self.dir, &self.authority, self.seed, role, name);
+        Http::new(Identity::load(settings.identity_dir).unwrap())
     }
 
     /// Ends a service without a word, as a crash would: its tasks stop where they are.

@@ -1,21 +1,30 @@
 //! Many small messages, few calls.
 //!
 //! ```text
-//!   submit ─► queue (bounded) ─► gather: what is there, and what comes within `pause` ─► one call ─► answers
+//!   submit ─► queue (bounded by weight) ─► the first at once; the next call a `pace` later ─► answers
 //! ```
 //!
-//! While a call is on its way the next batch gathers, so a busy time makes larger batches by itself. A
-//! message is answered with its batch. Driven by one task; a full queue refuses.
+//! A message of a quiet moment goes out at once. What comes within `pace` of the last call, or while it is
+//! on its way, gathers for the next one, so a busy time makes larger batches by itself. A message is
+//! answered with its batch.
+//!
+//! Invariants
+//! * Calls follow one another: what was said later never overtakes what was said earlier.
+//! * What waits and is on its way weighs at most `queued_max` and is at most [`MESSAGES_MAX`]; more is refused,
+//!   not kept.
+//! * A call weighs at most `batch_max`, unless one message alone weighs more.
+//!
+//! Driven by one task. It fails by refusing, and by handing a failed call's reason to its messages.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kit::process::Shutdown;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
 
-/// Messages that may wait.
-const QUEUE_MAX: usize = 16_384;
-/// Messages in one call.
-const BATCH_MAX: usize = 4_096;
+/// Messages that may wait, whatever they weigh.
+pub const MESSAGES_MAX: usize = 16_384;
 
 /// A message got no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,72 +37,128 @@ pub enum BatchError {
     Ending,
 }
 
-type Answer<O> = oneshot::Sender<Result<O, BatchError>>;
+/// Bounds of a batcher, in whatever its messages are weighed by.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// From the start of one call to the start of the next.
+    pub pace: Duration,
+    pub batch_max: u32,
+    pub queued_max: u32,
+}
+
+struct Waiting<I, O> {
+    message: I,
+    weight: u32,
+    /// Nobody, when only told.
+    answer: Option<oneshot::Sender<Result<O, BatchError>>>,
+    _room: OwnedSemaphorePermit,
+}
 
 /// Takes messages.
 pub struct Batcher<I, O> {
-    queue: mpsc::Sender<(I, Answer<O>)>,
+    room: Arc<Semaphore>,
+    queue: mpsc::Sender<Waiting<I, O>>,
 }
 
 impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
     /// `call` gets a batch and gives one answer for each message, in order.
-    pub fn start<C, F>(pause: Duration, shutdown: Shutdown, call: C) -> Self
+    pub fn start<C, F>(bounds: Bounds, shutdown: Shutdown, call: C) -> Self
     where
-        C: Fn(Vec<I>) -> F + Send + 'static,
+        C: Fn(Vec<I>) -> F + Send + Sync + 'static,
         F: Future<Output = Result<Vec<O>, String>> + Send + 'static,
     {
-        let (queue, messages) = mpsc::channel(QUEUE_MAX);
-        tokio::spawn(async move { shutdown.or(run(messages, pause, call)).await });
-        Self { queue }
+        let (queue, messages) = mpsc::channel(MESSAGES_MAX);
+        tokio::spawn(async move { shutdown.or(run(messages, bounds, call)).await });
+        Self { room: Arc::new(Semaphore::new(bounds.queued_max as usize)), queue }
     }
 
     /// Sends a message and waits for its batch.
     ///
     /// # Errors
     /// See [`BatchError`].
-    pub async fn submit(&self, message: I) -> Result<O, BatchError> {
+    pub async fn submit(&self, message: I, weight: u32) -> Result<O, BatchError> {
         let (send, answer) = oneshot::channel();
-        self.queue.try_send((message, send)).map_err(|e| match e {
-            mpsc::error::TrySendError::Full(_) => BatchError::Full,
-            mpsc::error::TrySendError::Closed(_) => BatchError::Ending,
-        })?;
+        self.put(message, weight, Some(send))?;
         answer.await.unwrap_or(Err(BatchError::Ending))
     }
 
-    /// Sends a message that nobody waits for.
-    pub fn tell(&self, message: I) -> bool {
-        let (send, _) = oneshot::channel();
-        self.queue.try_send((message, send)).is_ok()
+    /// Sends a message whose answer is of no interest.
+    ///
+    /// # Errors
+    /// [`BatchError::Full`], [`BatchError::Ending`].
+    pub fn tell(&self, message: I, weight: u32) -> Result<(), BatchError> {
+        self.put(message, weight, None)
+    }
+
+    fn put(
+        &self,
+        message: I,
+        weight: u32,
+        answer: Option<oneshot::Sender<Result<O, BatchError>>>,
+    ) -> Result<(), BatchError> {
+        // Even nothing takes a place.
+        let weight = weight.max(1);
+        let room = Arc::clone(&self.room).try_acquire_many_owned(weight).map_err(|_| BatchError::Full)?;
+        let waiting = Waiting { message, weight, answer, _room: room };
+        self.queue.try_send(waiting).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => BatchError::Full,
+            mpsc::error::TrySendError::Closed(_) => BatchError::Ending,
+        })
     }
 }
 
-async fn run<I, O, C, F>(mut messages: mpsc::Receiver<(I, Answer<O>)>, pause: Duration, call: C)
+async fn run<I, O, C, F>(mut messages: mpsc::Receiver<Waiting<I, O>>, bounds: Bounds, call: C)
 where
     C: Fn(Vec<I>) -> F,
     F: Future<Output = Result<Vec<O>, String>>,
 {
-    let mut waiting = Vec::new();
-    while messages.recv_many(&mut waiting, BATCH_MAX).await > 0 {
-        if !pause.is_zero() && waiting.len() < BATCH_MAX {
-            tokio::time::sleep(pause).await;
-        }
-        while waiting.len() < BATCH_MAX
-            && let Ok(more) = messages.try_recv()
-        {
-            waiting.push(more);
-        }
-        let (batch, answers): (Vec<I>, Vec<Answer<O>>) = waiting.drain(..).unzip();
-        match call(batch).await {
-            Ok(results) => {
-                for (answer, result) in answers.into_iter().zip(results) {
-                    // Whoever asked may be gone.
-                    let _ = answer.send(Ok(result));
-                }
+    let mut next_call = Instant::now();
+    // Too much for the last batch.
+    let mut left_over = None;
+    loop {
+        let first = match left_over.take() {
+            Some(first) => first,
+            None => match messages.recv().await {
+                Some(first) => first,
+                None => return,
+            },
+        };
+        tokio::time::sleep_until(next_call).await;
+        next_call = Instant::now() + bounds.pace;
+        let mut weight = first.weight;
+        let mut batch = vec![first];
+        while let Ok(more) = messages.try_recv() {
+            weight = weight.saturating_add(more.weight);
+            if weight > bounds.batch_max {
+                left_over = Some(more);
+                break;
             }
-            Err(error) => {
-                for answer in answers {
-                    let _ = answer.send(Err(BatchError::Failed(error.clone())));
-                }
+            batch.push(more);
+        }
+        answer(batch, &call).await;
+    }
+}
+
+async fn answer<I, O, F>(batch: Vec<Waiting<I, O>>, call: impl Fn(Vec<I>) -> F)
+where
+    F: Future<Output = Result<Vec<O>, String>>,
+{
+    let (mut bodies, mut answers) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+    for waiting in batch {
+        bodies.push(waiting.message);
+        answers.push((waiting.answer, waiting._room));
+    }
+    match call(bodies).await {
+        Ok(results) => {
+            debug_assert_eq!(results.len(), answers.len(), "one answer for each message");
+            for ((answer, _room), result) in answers.into_iter().zip(results) {
+                // Whoever asked may be gone.
+                answer.map(|answer| answer.send(Ok(result)));
+            }
+        }
+        Err(error) => {
+            for (answer, _room) in answers {
+                answer.map(|answer| answer.send(Err(BatchError::Failed(error.clone()))));
             }
         }
     }
@@ -101,33 +166,105 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use tokio::sync::Notify;
+
     use super::*;
+
+    fn bounds(pace_ms: u64) -> Bounds {
+        Bounds { pace: Duration::from_millis(pace_ms), batch_max: 1_000, queued_max: 1_000 }
+    }
 
     #[tokio::test]
     async fn messages_share_calls_and_each_gets_its_own_answer() {
         let calls = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&calls);
-        let batcher = Batcher::start(Duration::from_millis(20), Shutdown::new(), move |batch: Vec<u32>| {
+        let batcher = Batcher::start(bounds(20), Shutdown::new(), move |batch: Vec<u32>| {
             counted.fetch_add(1, Ordering::SeqCst);
             async move { Ok(batch.into_iter().map(|n| n * 2).collect()) }
         });
-        let asked = futures::future::join_all((0..100).map(|n| batcher.submit(n))).await;
+        let asked = futures::future::join_all((0..100).map(|n| batcher.submit(n, 1))).await;
         let answers: Vec<u32> = asked.into_iter().map(Result::unwrap).collect();
         assert_eq!(answers, (0..100).map(|n| n * 2).collect::<Vec<_>>());
         assert!(calls.load(Ordering::SeqCst) <= 2);
     }
 
     #[tokio::test]
+    async fn a_message_of_a_quiet_moment_does_not_wait_and_the_next_one_keeps_the_pace() {
+        let batcher = Batcher::start(bounds(400), Shutdown::new(), |batch: Vec<()>| async move { Ok(batch) });
+        let start = Instant::now();
+        batcher.submit((), 1).await.unwrap();
+        assert!(start.elapsed() < Duration::from_millis(200), "{:?}", start.elapsed());
+        batcher.submit((), 1).await.unwrap();
+        assert!(start.elapsed() >= Duration::from_millis(400), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test]
     async fn a_failed_call_fails_its_messages_and_not_the_next_ones() {
         let calls = Arc::new(AtomicUsize::new(0));
-        let batcher = Batcher::start(Duration::ZERO, Shutdown::new(), move |batch: Vec<()>| {
+        let batcher = Batcher::start(bounds(0), Shutdown::new(), move |batch: Vec<()>| {
             let fails = calls.fetch_add(1, Ordering::SeqCst) == 0;
             async move { if fails { Err("no".to_owned()) } else { Ok(batch) } }
         });
-        assert_eq!(batcher.submit(()).await, Err(BatchError::Failed("no".to_owned())));
-        assert_eq!(batcher.submit(()).await, Ok(()));
+        assert_eq!(batcher.submit((), 1).await, Err(BatchError::Failed("no".to_owned())));
+        assert_eq!(batcher.submit((), 1).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_bounded_by_weight_and_keeps_the_order() {
+        let seen: Arc<Mutex<Vec<Vec<u32>>>> = Arc::default();
+        let noted = Arc::clone(&seen);
+        let heavy = Bounds { batch_max: 10, ..bounds(20) };
+        let batcher = Batcher::start(heavy, Shutdown::new(), move |batch: Vec<u32>| {
+            noted.lock().unwrap().push(batch.clone());
+            async move { Ok(batch) }
+        });
+        // One alone may weigh more than a batch.
+        let weights = [4_u32, 4, 4, 50, 1, 9, 1];
+        let asked = weights.iter().map(|weight| batcher.submit(*weight, *weight));
+        let answers: Result<Vec<u32>, _> = futures::future::join_all(asked).await.into_iter().collect();
+        assert_eq!(answers.unwrap(), weights);
+        let seen = seen.lock().unwrap();
+        assert!(seen.iter().all(|batch| batch.len() == 1 || batch.iter().sum::<u32>() <= 10), "{seen:?}");
+        assert_eq!(seen.concat(), weights);
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_bounded_and_room_comes_back_with_the_answer() {
+        let go = Arc::new(Notify::new());
+        let gate = Arc::clone(&go);
+        let small = Bounds { queued_max: 5, ..bounds(0) };
+        let batcher = Arc::new(Batcher::start(small, Shutdown::new(), move |batch: Vec<()>| {
+            let gate = Arc::clone(&gate);
+            async move {
+                gate.notified().await;
+                Ok(batch)
+            }
+        }));
+        let waiting = tokio::spawn({
+            let batcher = Arc::clone(&batcher);
+            async move { batcher.submit((), 5).await }
+        });
+        while batcher.room.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(batcher.submit((), 1).await, Err(BatchError::Full));
+        go.notify_one();
+        waiting.await.unwrap().unwrap();
+        go.notify_one();
+        assert_eq!(batcher.submit((), 1).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn at_the_end_nobody_is_left_waiting() {
+        let shutdown = Shutdown::new();
+        let batcher = Batcher::start(bounds(0), shutdown.clone(), |batch: Vec<()>| async move {
+            std::future::pending::<()>().await;
+            Ok(batch)
+        });
+        let (answer, ()) = tokio::join!(batcher.submit((), 1), async { shutdown.request() });
+        assert_eq!(answer, Err(BatchError::Ending));
     }
 }

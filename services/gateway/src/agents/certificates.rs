@@ -7,6 +7,7 @@ use api::state::{CERTIFICATES, SignRequest, Signed};
 use api::{Code, ErrorBody};
 use axum::Json;
 use axum::extract::State;
+use client::error::CallError;
 use client::http::Target;
 use kit::guard::{Peer, Refused};
 use model::Role;
@@ -14,12 +15,16 @@ use model::Role;
 use super::own_node;
 use crate::app::App;
 
-const CALL: Duration = Duration::from_secs(5);
+/// For one server. An agent waits 5 s for all.
+const CALL: Duration = Duration::from_millis(1_500);
 
 /// Renew a certificate
+///
+/// An agent has its own signed, under the name and role it has.
 #[utoipa::path(post, path = CERTIFICATES, operation_id = "renewCertificate", tag = "agents", request_body = SignRequest,
     responses(
         (status = 200, description = "The certificate", body = Signed),
+        (status = 400, description = "Not a usable signing request", body = ErrorBody),
         (status = 403, description = "Not the caller's own name", body = ErrorBody),
         (status = 503, description = "No state server signs", body = ErrorBody)))]
 pub async fn sign(
@@ -35,8 +40,11 @@ pub async fn sign(
         let target = Target::new(server.addr, Role::State);
         match app.http.post_json::<_, Signed>(target, CERTIFICATES, &request, CALL).await {
             Ok(signed) => return Ok(Json(signed)),
-            Err(error) => tracing::warn!(peer = server.name, error = %error, "no certificate from this server"),
+            // Every server would say so.
+            Err(CallError::Status { body, .. }) if body.code() == Code::BadRequest => return Err(Refused(body)),
+            Err(error) => tracing::debug!(peer = server.name, error = %error, "no certificate from this server"),
         }
     }
+    tracing::warn!(node_id = %peer.name, "no state server signs an agent's certificate");
     Err(Refused::new(Code::NotReady, "no state server signs at the moment"))
 }

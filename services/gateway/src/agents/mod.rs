@@ -3,26 +3,30 @@
 //!
 //! ```text
 //!   agent ──register──► command in the log, then a first beat
-//!         ──beat──────► gathered for 50 ms ─► controller
+//!         ──beat──────► at most every 50 ms, together ─► controller
 //!         ◄─stream────  the node's allocations from the replica, as deltas
-//!         ──news──────► gathered while the last batch is on its way ─► controller, answered once committed
+//!         ──news──────► at most every 3 ms, together ─► controller, answered once committed
 //! ```
 //!
 //! Invariants
 //! * The caller's certificate names its node; nothing is taken from it that concerns another.
 //! * A gateway keeps nothing of a node but its open stream.
-//!
-//! In work: the files of this module are being changed on their own (register, beats, stream, news,
-//! certificates, batch). What the rest of the gateway uses stays as it is: `router()`, `Beats::start`,
-//! `NewsDesk::start`, `Streams::default`.
+//! * Whatever is passed on to the controller may be said twice, and is said again until one takes it or the
+//!   agent has stopped waiting.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use api::Code;
+use axum::extract::DefaultBodyLimit;
 use kit::guard::{Peer, Refused, require};
-use model::{NodeId, Role};
-use utoipa_axum::router::OpenApiRouter;
+use model::{Index, NodeId, Role};
+use tokio::time::Instant;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use crate::app::App;
+use crate::blocking::View;
 
 pub mod batch;
 pub mod beats;
@@ -31,18 +35,48 @@ mod controller;
 pub mod news;
 pub mod register;
 pub mod stream;
+pub mod streams;
 
 const AGENTS: &[Role] = &[Role::Agent];
+/// Largest beat or signing request.
+pub const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// The routes of the agents' protocol.
 pub fn router() -> OpenApiRouter<App> {
+    let limit = DefaultBodyLimit::max;
     OpenApiRouter::new()
-        .routes(routes!(register::register))
-        .routes(routes!(beats::beat))
-        .routes(routes!(stream::stream))
+        .routes(routes!(register::register).layer(limit(register::BODY_BYTES_MAX)))
         .routes(routes!(news::news))
-        .routes(routes!(certificates::sign))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(beats::beat))
+                .routes(routes!(stream::stream))
+                .routes(routes!(certificates::sign))
+                .layer(limit(BODY_BYTES_MAX)),
+        )
         .layer(require(AGENTS))
+}
+
+/// The state as the whole cluster has it now, or newer; not merely what this copy happens to have.
+///
+/// # Errors
+/// There is no leader, or the copy does not come up to it in time.
+async fn fresh(app: &App, within: Duration) -> Result<Arc<View>, Refused> {
+    let deadline = Instant::now() + within;
+    let no_leader = |_| Refused::new(Code::NoLeader, "no cluster leader");
+    let index = app.state.read_index(within).await.map_err(no_leader)?;
+    reached(app, index, deadline).await
+}
+
+/// The state at this index, or newer.
+///
+/// # Errors
+/// The copy does not come up to it in time.
+async fn reached(app: &App, index: Index, deadline: Instant) -> Result<Arc<View>, Refused> {
+    let lags = |_| Refused::new(Code::NotReady, "this gateway's copy of the state lags behind");
+    app.replica.reached(index, deadline.saturating_duration_since(Instant::now())).await.map_err(lags)?;
+    // The view is stored before the replica says that it has reached its index.
+    Ok(app.watches.view())
 }
 
 /// The caller's node, when it is the one named.

@@ -7,18 +7,26 @@
 //!   then: the cluster's wish for the node changed ─► delta (or full after a removal)
 //!         a second of silence ─► keepalive
 //!         age reached, gateway ends ─► close
+//!
+//!   Teller::next ─► line ─► one place in a channel ─► the connection
+//!                             └ not taken for a while, or nobody there ─► the stream ends
 //! ```
 //!
 //! A stream keeps an index and nothing else of its node: what changed since is found in the replica by
 //! `AllocModifyIndex`, which news from the node itself does not move, so a node is not told its own news.
 //! Removals leave no row; after one the node is told everything, and what is not in it is gone.
 //!
-//! When a stream breaks without a word the controller is told at once. One that was closed in order, or
-//! that another of the same node has replaced, is no news.
+//! Invariants
+//! * A node ends what a full line does not name, so a stream that is not resumed begins with what is true
+//!   in the whole cluster, not with what this copy of the state happens to have; and a node that is not
+//!   registered gets no line at all.
+//! * One line at most waits for a slow reader, and not for ever: see [`SLOW`].
+//! * A node has one stream here, see [`super::streams`].
+//!
+//! Driven by a task for each stream, which the replica's watches wake by the node's key. It fails by
+//! ending; the agent connects again, and the controller is told at once.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::node::{STREAM, StreamLine};
@@ -27,25 +35,27 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use futures::Stream;
 use kit::guard::{Peer, Refused};
 use model::{Index, NodeId};
 use serde::Deserialize;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
-use super::own_node;
+use super::streams::Open;
+pub use super::streams::{STREAMS_MAX, Streams};
+use super::{fresh, own_node, reached};
 use crate::app::{App, random_unit};
 use crate::blocking::{Key, View, Waiter};
 use crate::routes::allocs::with_job;
 
-/// Streams of one gateway.
-pub const STREAMS_MAX: usize = 12_000;
 const KEEPALIVE: Duration = Duration::from_secs(1);
 /// A stream lives so long, and up to half as long again: a gateway that comes back fills up again.
 pub const AGE_MIN: Duration = Duration::from_secs(600);
-/// How long the replica may take to come up to what the node has seen already.
-const CATCH_UP: Duration = Duration::from_secs(5);
+/// How long the replica may take to come up to what the node is to be told. An agent waits 5 s.
+const CATCH_UP: Duration = Duration::from_secs(4);
+/// How long a line may wait until the connection takes it.
+pub const SLOW: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize, IntoParams)]
 pub struct StreamQuery {
@@ -59,181 +69,224 @@ pub struct StreamQuery {
     epoch: String,
 }
 
-/// The open streams, newest of each node.
-#[derive(Default)]
-pub struct Streams {
-    open: Arc<Mutex<HashMap<NodeId, u64>>>,
-    next: std::sync::atomic::AtomicU64,
-}
-
-fn lock(open: &Mutex<HashMap<NodeId, u64>>) -> MutexGuard<'_, HashMap<NodeId, u64>> {
-    open.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Streams {
-    pub fn count(&self) -> usize {
-        lock(&self.open).len()
-    }
-
-    /// Takes the node's place; `None` when there is no room.
-    fn enter(&self, node: NodeId, app: App) -> Option<Open> {
-        let number = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let mut open = lock(&self.open);
-        if open.len() >= STREAMS_MAX && !open.contains_key(&node) {
-            return None;
-        }
-        open.insert(node.clone(), number);
-        Some(Open { streams: Arc::clone(&self.open), node, number, app, closed: false })
-    }
-}
-
-/// An open stream's place among the others.
-struct Open {
-    streams: Arc<Mutex<HashMap<NodeId, u64>>>,
-    node: NodeId,
-    number: u64,
-    app: App,
-    /// It ended with a word.
-    closed: bool,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        let newest = match lock(&self.streams).entry(self.node.clone()) {
-            Entry::Occupied(entry) if *entry.get() == self.number => {
-                entry.remove();
-                true
-            }
-            _ => false,
-        };
-        if newest && !self.closed {
-            tracing::info!(node_id = %self.node, "agent's stream broke");
-            self.app.beats.broken(self.node.clone());
-        }
+impl StreamQuery {
+    /// Whether the stream goes on where another one ended.
+    fn resumes(&self, view: &View) -> bool {
+        self.after > 0 && self.epoch == view.state.cluster().epoch
     }
 }
 
 /// Follow a node's allocations
 ///
 /// Newline-delimited JSON without end. The first line is full unless the stream goes on where another one
-/// ended.
+/// ended. A newer stream of the same node ends an older one.
 #[utoipa::path(get, path = STREAM, operation_id = "followNode", tag = "agents", params(StreamQuery),
     responses(
         (status = 200, description = "Lines", body = StreamLine, content_type = "application/x-ndjson"),
         (status = 403, description = "Not the caller's node", body = ErrorBody),
+        (status = 404, description = "The node is not registered", body = ErrorBody),
         (status = 429, description = "No room for another stream", body = ErrorBody),
-        (status = 503, description = "This gateway's copy of the state lags behind", body = ErrorBody)))]
+        (status = 503, description = "This gateway's copy of the state lags behind, or there is no leader", body = ErrorBody)))]
 pub async fn stream(State(app): State<App>, peer: Peer, Query(query): Query<StreamQuery>) -> Result<Response, Refused> {
     let node = own_node(&peer, &query.node)?;
-    let view = reach(&app, &query).await?;
-    let open = app.streams.enter(node.clone(), app.clone());
+    let view = reach(&app, &node, &query).await?;
+    let told = if query.resumes(&view) { Index(query.after) } else { Index(0) };
+    let beats = app.clone();
+    let open = app.streams.enter(node, move |node| beats.beats.broken(node));
     let open = open.ok_or_else(|| Refused::new(Code::TooMany, "no room for another stream"))?;
-    let resumes = query.after > 0 && query.epoch == view.state.cluster().epoch;
-    let teller = Teller {
-        waiter: app.watches.enlist(Key::NodeWishes(node.clone())),
-        told: Index(if resumes { query.after } else { 0 }),
-        full: !resumes,
-        epoch: view.state.cluster().epoch.clone(),
-        ends: Instant::now() + AGE_MIN.mul_f64(1.0 + random_unit() / 2.0),
-        first: true,
-        open,
-    };
-    let body = Body::from_stream(lines(teller));
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+    let teller = Teller::new(app, open.node().clone(), told, view.state.cluster().epoch.clone());
+    let (lines, mut taken) = mpsc::channel(1);
+    tokio::spawn(run(teller, open, lines, SLOW));
+    let body = futures::stream::poll_fn(move |cx| taken.poll_recv(cx).map(|line| line.map(Ok::<_, std::io::Error>)));
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(body)).into_response())
 }
 
-/// A view that has reached what the node has seen, where that is of the same history.
-async fn reach(app: &App, query: &StreamQuery) -> Result<Arc<View>, Refused> {
-    let lags = |_| Refused::new(Code::NotReady, "this gateway's copy of the state lags behind");
-    app.replica.reached(Index(0), CATCH_UP).await.map_err(lags)?;
-    if app.watches.view().state.cluster().epoch == query.epoch {
-        app.replica.reached(Index(query.after), CATCH_UP).await.map_err(lags)?;
+/// A view from which the first line may be told.
+async fn reach(app: &App, node: &NodeId, query: &StreamQuery) -> Result<Arc<View>, Refused> {
+    let deadline = Instant::now() + CATCH_UP;
+    let view = reached(app, Index(0), deadline).await?;
+    if query.resumes(&view) && view.state.node(node).is_some() {
+        return reached(app, Index(query.after), deadline).await;
     }
-    Ok(app.watches.view())
+    let view = fresh(app, deadline.saturating_duration_since(Instant::now())).await?;
+    match view.state.node(node) {
+        Some(_) => Ok(view),
+        None => Err(Refused::new(Code::NotFound, "the node is not registered")),
+    }
 }
 
-/// One stream.
+/// Where a stream's lines come from.
+trait Lines {
+    fn next(&mut self) -> impl Future<Output = StreamLine> + Send;
+}
+
+/// Tells lines until one says that it is the last, nobody takes them, or a newer stream is there.
+async fn run(mut source: impl Lines, mut open: Open, lines: mpsc::Sender<Bytes>, slow: Duration) {
+    loop {
+        let line = tokio::select! {
+            biased;
+            () = lines.closed() => return,
+            () = open.replaced() => return,
+            line = source.next() => line,
+        };
+        let mut bytes = match serde_json::to_vec(&line) {
+            Ok(bytes) => bytes,
+            Err(error) => return tracing::error!(node_id = %open.node(), %error, "a line cannot be written"),
+        };
+        bytes.push(b'\n');
+        match lines.send_timeout(bytes.into(), slow).await {
+            Ok(()) if line.close => return open.close(),
+            Ok(()) => {}
+            Err(mpsc::error::SendTimeoutError::Closed(_)) => return,
+            Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
+                return tracing::warn!(node_id = %open.node(), "an agent does not read its stream, which is ended");
+            }
+        }
+    }
+}
+
+/// Tells a node what it does not know yet.
 struct Teller {
-    open: Open,
+    app: App,
+    node: NodeId,
     waiter: Waiter,
-    /// The node knows the cluster's wishes up to here.
+    /// The node knows the cluster's wishes up to here; 0: nothing.
     told: Index,
-    /// The next line must be full.
-    full: bool,
     epoch: String,
     ends: Instant,
     /// The first line comes whether or not there is something to tell.
     first: bool,
 }
 
-fn lines(teller: Teller) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
-    futures::stream::unfold(Some(teller), |teller| async move {
-        let mut teller = teller?;
-        let line = teller.next().await;
-        let mut bytes = serde_json::to_vec(&line).unwrap_or_default();
-        bytes.push(b'\n');
-        let going_on = (!line.close).then_some(teller);
-        Some((Ok(Bytes::from(bytes)), going_on))
-    })
-}
-
 impl Teller {
-    async fn next(&mut self) -> StreamLine {
-        let app = self.open.app.clone();
-        if app.shutdown.is_requested() || Instant::now() >= self.ends {
-            return self.close();
-        }
-        if std::mem::take(&mut self.first) {
-            return self.line(&app.watches.view());
-        }
-        let deadline = (Instant::now() + KEEPALIVE).min(self.ends);
-        let (told, node, epoch) = (self.told, self.open.node.clone(), self.epoch.clone());
-        let news = self.waiter.until(deadline, |view| {
-            let news = is_news(&app, view, &node, told, &epoch);
-            news.then(|| Arc::clone(view))
-        });
-        match app.shutdown.or(news).await {
-            None => self.close(),
-            Some(Some(view)) => self.line(&view),
-            Some(None) if Instant::now() >= self.ends => self.close(),
-            Some(None) => self.keepalive(),
-        }
+    fn new(app: App, node: NodeId, told: Index, epoch: String) -> Self {
+        let waiter = app.watches.enlist(Key::NodeWishes(node.clone()));
+        let ends = Instant::now() + AGE_MIN.mul_f64(1.0 + random_unit() / 2.0);
+        Self { app, node, waiter, told, epoch, ends, first: true }
     }
 
-    /// What the node does not know yet.
+    /// Whether the changes since the last line cannot be told as changes.
+    fn is_full(&self, view: &View) -> bool {
+        self.told == Index(0) || view.state.cluster().epoch != self.epoch || self.is_removed(view)
+    }
+
+    /// Whether the view is past a removal that the node was not told of. A removal is noted before the view
+    /// shows it.
+    fn is_removed(&self, view: &View) -> bool {
+        let removed = self.app.watches.removed_from_node(&self.node);
+        removed > self.told && removed <= view.state.index()
+    }
+
+    fn is_news(&self, view: &View) -> bool {
+        self.is_full(view) || view.state.allocs_of_node(&self.node).any(|row| row.alloc_modify_index > self.told)
+    }
+
     fn line(&mut self, view: &View) -> StreamLine {
         let state = &view.state;
-        let app = &self.open.app;
-        let other_history = state.cluster().epoch != self.epoch;
-        let removed = is_removed(app, view, &self.open.node, self.told);
-        let full = std::mem::take(&mut self.full) || other_history || removed;
-        let told = if full { Index(0) } else { self.told };
-        let rows = state.allocs_of_node(&self.open.node).filter(|row| full || row.alloc_modify_index > told);
+        let full = self.is_full(view);
+        let rows = state.allocs_of_node(&self.node).filter(|row| full || row.alloc_modify_index > self.told);
         let upserts = rows.map(|row| with_job(state, row)).collect();
         self.told = state.index();
         self.epoch.clone_from(&state.cluster().epoch);
-        StreamLine { index: self.told, epoch: self.epoch.clone(), full, upserts, ..StreamLine::default() }
+        StreamLine { full, upserts, ..self.bare() }
     }
 
-    fn keepalive(&self) -> StreamLine {
-        StreamLine { index: self.told, epoch: self.epoch.clone(), keepalive: true, ..StreamLine::default() }
-    }
-
-    fn close(&mut self) -> StreamLine {
-        self.open.closed = true;
-        StreamLine { index: self.told, epoch: self.epoch.clone(), close: true, ..StreamLine::default() }
+    /// A line that tells nothing.
+    fn bare(&self) -> StreamLine {
+        StreamLine { index: self.told, epoch: self.epoch.clone(), ..StreamLine::default() }
     }
 }
 
-fn is_news(app: &App, view: &View, node: &NodeId, told: Index, epoch: &str) -> bool {
-    view.state.cluster().epoch != epoch
-        || is_removed(app, view, node, told)
-        || view.state.allocs_of_node(node).any(|row| row.alloc_modify_index > told)
+impl Lines for Teller {
+    async fn next(&mut self) -> StreamLine {
+        if self.app.shutdown.is_requested() || Instant::now() >= self.ends {
+            return StreamLine { close: true, ..self.bare() };
+        }
+        if std::mem::take(&mut self.first) {
+            return self.line(&self.app.watches.view());
+        }
+        let deadline = (Instant::now() + KEEPALIVE).min(self.ends);
+        let news = self.waiter.until(deadline, |view| self.is_news(view).then(|| Arc::clone(view)));
+        match self.app.shutdown.or(news).await {
+            Some(Some(view)) => self.line(&view),
+            Some(None) if Instant::now() < self.ends => StreamLine { keepalive: true, ..self.bare() },
+            None | Some(None) => StreamLine { close: true, ..self.bare() },
+        }
+    }
 }
 
-/// Whether an allocation of the node was forgotten since, as far as the view goes: a removal is noted
-/// before the view that has it is there.
-fn is_removed(app: &App, view: &View, node: &NodeId, told: Index) -> bool {
-    let removed = app.watches.removed_from_node(node);
-    removed > told && removed <= view.state.index()
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    /// Tells the same for ever, or says at once that it is the last.
+    struct Same(StreamLine);
+
+    impl Lines for Same {
+        async fn next(&mut self) -> StreamLine {
+            self.0.clone()
+        }
+    }
+
+    /// Never has anything to tell.
+    struct Silent;
+
+    impl Lines for Silent {
+        async fn next(&mut self) -> StreamLine {
+            std::future::pending().await
+        }
+    }
+
+    fn enter(streams: &Streams) -> (Open, Arc<Mutex<usize>>) {
+        let broken: Arc<Mutex<usize>> = Arc::default();
+        let told = Arc::clone(&broken);
+        (streams.enter("n".into(), move |_| *told.lock().unwrap() += 1).unwrap(), broken)
+    }
+
+    async fn ends(task: impl Future<Output = ()>) {
+        tokio::time::timeout(SOON, task).await.expect("the stream ends");
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_does_not_read_is_given_up_and_told() {
+        let streams = Streams::default();
+        let (open, broken) = enter(&streams);
+        let (lines, taken) = mpsc::channel(1);
+        ends(run(Same(StreamLine::default()), open, lines, Duration::from_millis(50))).await;
+        assert_eq!((*broken.lock().unwrap(), streams.count(), taken.len()), (1, 0, 1));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_goes_away_is_told_at_once() {
+        let streams = Streams::default();
+        let (open, broken) = enter(&streams);
+        let (lines, taken) = mpsc::channel(1);
+        let task = tokio::spawn(run(Silent, open, lines, SLOW));
+        drop(taken);
+        ends(async { task.await.unwrap() }).await;
+        assert_eq!((*broken.lock().unwrap(), streams.count()), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_closed_with_a_word_or_replaced_is_not_told() {
+        let streams = Streams::default();
+        let (open, broken) = enter(&streams);
+        let (lines, mut taken) = mpsc::channel(1);
+        ends(run(Same(StreamLine { close: true, ..StreamLine::default() }), open, lines, SLOW)).await;
+        let last: StreamLine = serde_json::from_slice(&taken.recv().await.unwrap()).unwrap();
+        assert!(last.close && taken.recv().await.is_none());
+        assert_eq!((*broken.lock().unwrap(), streams.count()), (0, 0));
+
+        let (open, broken) = enter(&streams);
+        let (lines, _taken) = mpsc::channel(1);
+        let task = tokio::spawn(run(Silent, open, lines, SLOW));
+        let (newer, _) = enter(&streams);
+        ends(async { task.await.unwrap() }).await;
+        assert_eq!((*broken.lock().unwrap(), streams.count()), (0, 1));
+        newer.close();
+    }
 }
