@@ -133,7 +133,13 @@ impl Roster {
     }
 
     /// Carries out a listing.
-    pub fn apply(&self, listing: Listing) {
+    pub fn apply(&self, mut listing: Listing) {
+        let me = self.0.host.node.borrow().id.clone();
+        let foreign = listing.upserts.iter().filter(|alloc| alloc.node_id != me).count();
+        if foreign > 0 {
+            tracing::error!(foreign, "the gateway sent allocations of other nodes, leaving them out");
+            listing.upserts.retain(|alloc| alloc.node_id == me);
+        }
         let mut book = self.lock();
         if book.closed {
             return;

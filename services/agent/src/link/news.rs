@@ -27,8 +27,8 @@ impl Link {
     pub async fn news(&self, outbox: Outbox, store: Store, shutdown: Shutdown) {
         let (mut max, mut failures) = (BATCH_MAX, 0_u32);
         while let Some(batch) = shutdown.or(outbox.batch(max)).await {
-            let Some(sent) = shutdown.or(self.send(&batch)).await else { return };
-            match sent {
+            // One that is on its way is waited for: what is acknowledged need not be said by the next agent.
+            match self.send(&batch).await {
                 Ok(()) => {
                     outbox.acknowledge(&batch);
                     for update in batch {

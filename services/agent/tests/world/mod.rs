@@ -146,7 +146,9 @@ impl Cluster {
         let id = alloc.id.clone();
         self.change(|truth, index| {
             alloc.modify_index = Index(index);
-            alloc.node_id = self.node_id.as_str().into();
+            if alloc.node_id.is_empty() {
+                alloc.node_id = self.node_id.as_str().into();
+            }
             alloc.alloc_modify_index = Index(index);
             truth.allocs.insert(alloc.id.clone(), alloc);
         });
