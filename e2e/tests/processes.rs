@@ -6,17 +6,21 @@ use std::collections::BTreeMap;
 use e2e::cluster::{Cluster, kill_9, processes_of, text};
 use serde_json::{Value, json};
 
+const UPDATE: &str = r#"
+  update {
+    max_parallel      = 1
+    health_check      = "task_states"
+    min_healthy_time  = "200ms"
+    healthy_deadline  = "5s"
+    progress_deadline = "8s"
+  }"#;
+
 fn job(id: &str, kind: &str, count: u32, script: &str) -> String {
+    let update = if kind == "service" { UPDATE } else { "" };
     format!(
         r#"job "{id}" {{
   type        = "{kind}"
-  datacenters = ["*"]
-  update {{
-    max_parallel     = 1
-    health_check     = "task_states"
-    min_healthy_time = "200ms"
-    healthy_deadline = "10s"
-  }}
+  datacenters = ["*"]{update}
   group "g" {{
     count = {count}
     task "t" {{
@@ -34,7 +38,6 @@ fn job(id: &str, kind: &str, count: u32, script: &str) -> String {
 }}
 "#
     )
-    .replace(if kind == "service" { "\u{0}" } else { "  update {\n    max_parallel     = 1\n    health_check     = \"task_states\"\n    min_healthy_time = \"200ms\"\n    healthy_deadline = \"10s\"\n  }\n" }, "")
 }
 
 fn by_status(allocs: &Value) -> BTreeMap<String, usize> {
@@ -97,7 +100,7 @@ async fn counts_in_place_and_destructive_updates_roll() {
     let cluster = Cluster::start();
     let run = |name: &str, contents: &str| {
         let file = cluster.file(name, contents);
-        cluster.ok(&["job", "run", &file])
+        cluster.ok(&["job", "run", "-detach", &file])
     };
     run("one.hcl", &job("web", "service", 3, "sleep 1000"));
     let first = cluster.until_allocs("web", "running", 3).await;
