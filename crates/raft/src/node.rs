@@ -259,6 +259,8 @@ impl Raft {
     }
 
     async fn write(&self, command: Command) -> Outcome<(u64, Bytes)> {
+        // Asked before: a node that ends meanwhile may have taken the command.
+        let stopped = self.status.borrow().role == Role::Stopped;
         match self.raft.client_write(command).await {
             Ok(done) => Outcome::Done(Ok((done.log_id.index, done.data.0))),
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
@@ -267,10 +269,8 @@ impl Raft {
                 if again { Outcome::Again(error) } else { Outcome::Done(Err(error)) }
             }
             Err(RaftError::APIError(e)) => Outcome::Done(Err(ProposeError::Unknown(e.to_string()))),
+            Err(RaftError::Fatal(e)) if stopped => Outcome::Done(Err(ProposeError::Unavailable(e.to_string()))),
             // Whether the core had taken the command before it ended is not known.
-            Err(RaftError::Fatal(e)) if self.status.borrow().role == Role::Stopped => {
-                Outcome::Done(Err(ProposeError::Unavailable(e.to_string())))
-            }
             Err(RaftError::Fatal(e)) => Outcome::Done(Err(ProposeError::Unknown(e.to_string()))),
         }
     }
