@@ -6,11 +6,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// A collection that can say whether it is empty.
 pub trait Empty {
     fn is_nil(&self) -> bool;
+
+    /// Gives back the room that reading took and did not fill: a list of one that was read takes the room
+    /// of four or eight, and what is read here stays, in each process that follows the state.
+    fn fit(&mut self) {}
 }
 
 impl<T> Empty for Vec<T> {
     fn is_nil(&self) -> bool {
         self.is_empty()
+    }
+
+    fn fit(&mut self) {
+        self.shrink_to_fit();
     }
 }
 
@@ -33,13 +41,17 @@ pub fn serialize<T: Empty + Serialize, S: Serializer>(value: &T, s: S) -> Result
 
 /// # Errors
 /// Those of the deserializer.
-pub fn deserialize<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Result<T, D::Error> {
-    Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
+pub fn deserialize<'de, T: Empty + Default + Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Result<T, D::Error> {
+    let mut value = Option::<T>::deserialize(d)?.unwrap_or_default();
+    value.fit();
+    Ok(value)
 }
 
 /// A map that is written as `{}` when empty.
 pub mod object {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Empty;
 
     /// # Errors
     /// Those of the serializer.
@@ -49,7 +61,28 @@ pub mod object {
 
     /// # Errors
     /// Those of the deserializer.
-    pub fn deserialize<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Result<T, D::Error> {
+    pub fn deserialize<'de, T: Empty + Default + Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Result<T, D::Error> {
         super::deserialize(d)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    #[derive(Deserialize)]
+    struct Row {
+        #[serde(with = "super")]
+        list: Vec<[u64; 16]>,
+    }
+
+    #[test]
+    fn what_was_read_takes_no_more_room_than_it_fills() {
+        for n in [0, 1, 3, 5, 9] {
+            let text = serde_json::json!({ "list": vec![[7; 16]; n] }).to_string();
+            let row: Row = serde_json::from_str(&text).unwrap();
+            assert_eq!((row.list.len(), row.list.capacity()), (n, n));
+        }
+        assert!(serde_json::from_str::<Row>(r#"{"list":null}"#).unwrap().list.is_empty());
     }
 }
