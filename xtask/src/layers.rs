@@ -9,6 +9,7 @@ use serde_json::Value;
 /// The layer of each crate of the workspace; a crate may depend on lower layers, and on `model` from
 /// within layer 1 on `fsm` too.
 pub const LAYERS: &[(&str, u8)] = &[
+    ("base2histogram", 0),
     ("model", 0),
     ("fsm", 1),
     ("jobspec", 1),
@@ -39,7 +40,7 @@ pub const SIDEWAYS: &[(&str, &str)] =
     &[("placement", "fsm"), ("control", "fsm"), ("queue", "fsm"), ("client", "api")];
 
 /// Crates that decide and must not do anything else.
-pub const PURE: &[&str] = &["model", "fsm", "jobspec", "queue", "placement", "control", "lifecycle"];
+pub const PURE: &[&str] = &["base2histogram", "model", "fsm", "jobspec", "queue", "placement", "control", "lifecycle"];
 
 /// What a pure crate must not reach: async runtimes, clocks, random sources, I/O.
 pub const IMPURE: &[&str] = &[

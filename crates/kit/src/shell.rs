@@ -127,6 +127,7 @@ impl Shell {
             ended: Arc::default(),
         };
         shell.keep_identity(identity);
+        crate::memory::keep(&shell.background);
         Ok(shell)
     }
 
