@@ -1,0 +1,325 @@
+//! A state service made of the real state machine and nothing else: no raft, no disk. It can be told to
+//! fail in every way a caller must tell apart, to forget its feed's window, and to be several servers in
+//! front of one state.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use api::state::{Proposed, ReadIndex};
+use api::{Code, ErrorBody};
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, State as Extract};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use client::http::Http;
+use client::peers::{PeerAddr, Peers};
+use client::state::StateClient;
+use client::tls::Identity;
+use fsm::{Command, Envelope, FeedLine, Reply, State, Table};
+use kit::guard::Refused;
+use kit::pki::Authority;
+use kit::process::Shutdown;
+use kit::server::{Limits, Listener, Tls, serve};
+use model::namespace::Namespace;
+use model::{Index, Role};
+use serde::Deserialize;
+use tokio::sync::watch;
+
+pub const WITHIN: Duration = Duration::from_secs(10);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// How the next command fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    NoLeader,
+    /// It is applied, and the answer says that this is not known.
+    Unknown,
+    /// It is applied, and the handler breaks.
+    Internal,
+    Forbidden,
+}
+
+/// The truth, and how it is served.
+pub struct Core {
+    pub state: State,
+    lines: VecDeque<Bytes>,
+    /// Index before the first line that is kept.
+    floor: Index,
+    pub faults: VecDeque<Fault>,
+    /// Answers instead of the faults when they are used up.
+    pub always: Option<Fault>,
+    /// When each renewal came in.
+    pub renewals: Vec<Duration>,
+    /// A snapshot to give instead of the present one.
+    pub old_snapshot: Option<State>,
+}
+
+pub struct Shared {
+    core: Mutex<Core>,
+    last: watch::Sender<Index>,
+    /// Grows to end all feeds.
+    cut: watch::Sender<u64>,
+    /// The next line carries a wrong hash.
+    pub lie: AtomicBool,
+    pub proposals: AtomicUsize,
+    pub reads: AtomicUsize,
+    pub snapshots: AtomicUsize,
+    /// Read indexes are answered while this is true.
+    pub reading: watch::Sender<bool>,
+}
+
+pub struct Fake {
+    dir: tempfile::TempDir,
+    ca: Authority,
+    pub shared: Arc<Shared>,
+    servers: Vec<(SocketAddr, Shutdown)>,
+    peers: Arc<Mutex<Vec<PeerAddr>>>,
+    pub stop: tokio_util::sync::CancellationToken,
+}
+
+struct Known(Arc<Mutex<Vec<PeerAddr>>>);
+
+impl Peers for Known {
+    fn peers(&self, role: Role) -> Vec<PeerAddr> {
+        if role == Role::State { self.0.lock().unwrap().clone() } else { Vec::new() }
+    }
+}
+
+impl Fake {
+    /// A cluster that was founded, served by this many servers.
+    pub fn start(servers: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = Authority::create(dir.path().join("ca"), "global").unwrap();
+        let core = Core {
+            state: State::default(),
+            lines: VecDeque::new(),
+            floor: Index(0),
+            faults: VecDeque::new(),
+            always: None,
+            renewals: Vec::new(),
+            old_snapshot: None,
+        };
+        let shared = Arc::new(Shared {
+            core: Mutex::new(core),
+            last: watch::Sender::default(),
+            cut: watch::Sender::default(),
+            lie: AtomicBool::new(false),
+            proposals: AtomicUsize::new(0),
+            reads: AtomicUsize::new(0),
+            snapshots: AtomicUsize::new(0),
+            reading: watch::Sender::new(true),
+        });
+        let stop = tokio_util::sync::CancellationToken::new();
+        let mut fake = Self { dir, ca, shared, servers: Vec::new(), peers: Arc::default(), stop };
+        fake.write(Role::State, Command::ClusterInit { region: "global".into(), epoch: "first".into() });
+        for n in 0..servers {
+            fake.serve(n);
+        }
+        fake
+    }
+
+    fn identity(&self, role: Role, name: &str) -> Identity {
+        let dir = self.dir.path().join(name);
+        self.ca.write_identity(&dir, role, name, "global", DAY).unwrap();
+        Identity::load(dir).unwrap()
+    }
+
+    pub fn serve(&mut self, n: usize) {
+        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let (addr, shutdown) = (listener.local_addr().unwrap(), Shutdown::new());
+        let tls = Tls::Mutual(self.identity(Role::State, &format!("state-{n}")));
+        let app = App { shared: self.shared.clone(), shutdown: shutdown.clone() };
+        let router = Router::new()
+            .route(api::state::PROPOSE, post(propose))
+            .route(api::state::READ_INDEX, get(read_index))
+            .route(api::state::FEED, get(feed))
+            .route(api::state::SNAPSHOT, get(snapshot))
+            .with_state(app);
+        tokio::spawn(serve(listener, tls, router, Limits::internal(), shutdown.clone()));
+        self.peers.lock().unwrap().push(PeerAddr { name: format!("state-{n}"), addr });
+        self.servers.push((addr, shutdown));
+    }
+
+    /// One server goes, and everybody knows.
+    pub fn end_server(&mut self, n: usize) {
+        let (addr, shutdown) = self.servers.remove(n);
+        self.peers.lock().unwrap().retain(|peer| peer.addr != addr);
+        shutdown.request();
+    }
+
+    pub fn http(&self, role: Role, name: &str) -> Http {
+        Http::new(self.identity(role, name))
+    }
+
+    pub fn peers(&self) -> Arc<dyn Peers> {
+        Arc::new(Known(self.peers.clone()))
+    }
+
+    pub fn client(&self, role: Role, name: &str) -> StateClient {
+        StateClient::new(self.http(role, name), self.peers(), role)
+    }
+
+    pub fn core(&self) -> MutexGuard<'_, Core> {
+        self.shared.core.lock().unwrap()
+    }
+
+    /// Writes without a call.
+    pub fn write(&self, proposer: Role, command: Command) -> Index {
+        let envelope = Envelope { request: None, proposer, lease: None, now: client::clock::unix_nanos(), command };
+        let (index, reply) = self.shared.apply(&envelope);
+        assert!(!matches!(reply, Reply::Refused(_)), "{reply:?}");
+        index
+    }
+
+    pub fn write_namespace(&self, name: &str) -> Index {
+        self.write(Role::Gateway, namespace(name))
+    }
+
+    /// The feed's window is emptied, and all feeds end.
+    pub fn forget_window(&self) {
+        let mut core = self.core();
+        core.lines.clear();
+        core.floor = core.state.index();
+        drop(core);
+        self.cut_feeds();
+    }
+
+    pub fn cut_feeds(&self) {
+        self.shared.cut.send_modify(|n| *n += 1);
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.servers.iter().for_each(|(_, shutdown)| shutdown.request());
+    }
+}
+
+pub fn namespace(name: &str) -> Command {
+    Command::NamespaceUpsert { namespaces: vec![Namespace { name: name.to_owned(), ..Namespace::default() }] }
+}
+
+impl Shared {
+    fn apply(&self, envelope: &Envelope) -> (Index, Reply) {
+        let mut core = self.core.lock().unwrap();
+        let index = core.state.index().next();
+        let outcome = fsm::apply(&mut core.state, index, envelope);
+        let reply = outcome.reply.clone();
+        let mut line: FeedLine = outcome.into_line(&core.state);
+        if self.lie.swap(false, Ordering::SeqCst) {
+            line.hash = "00000000deadbeef".to_owned();
+        }
+        let mut text = serde_json::to_vec(&line).unwrap();
+        text.push(b'\n');
+        core.lines.push_back(text.into());
+        drop(core);
+        self.last.send_replace(index);
+        (index, reply)
+    }
+}
+
+#[derive(Clone)]
+struct App {
+    shared: Arc<Shared>,
+    shutdown: Shutdown,
+}
+
+async fn propose(Extract(app): Extract<App>, body: Bytes) -> Response {
+    app.shared.proposals.fetch_add(1, Ordering::SeqCst);
+    let envelope: Envelope = serde_json::from_slice(&body).unwrap();
+    let fault = {
+        let mut core = app.shared.core.lock().unwrap();
+        if matches!(envelope.command, Command::LeaseRenew { .. }) {
+            core.renewals.push(client::clock::boot_time());
+        }
+        core.faults.pop_front().or(core.always)
+    };
+    let refuse = |code: Code| Refused(ErrorBody::new(code, "as told")).into_response();
+    match fault {
+        Some(Fault::NoLeader) => return refuse(Code::NoLeader),
+        Some(Fault::Forbidden) => return refuse(Code::Forbidden),
+        _ => {}
+    }
+    let (index, reply) = app.shared.apply(&envelope);
+    match fault {
+        Some(Fault::Unknown) => refuse(Code::UnknownOutcome),
+        Some(Fault::Internal) => refuse(Code::Internal),
+        _ => Json(Proposed { index, reply }).into_response(),
+    }
+}
+
+/// The index is read when the question arrives, and answered when that is allowed.
+async fn read_index(Extract(app): Extract<App>) -> Json<ReadIndex> {
+    app.shared.reads.fetch_add(1, Ordering::SeqCst);
+    let index = app.shared.core.lock().unwrap().state.index();
+    let mut reading = app.shared.reading.subscribe();
+    reading.wait_for(|reading| *reading).await.unwrap();
+    Json(ReadIndex { index })
+}
+
+#[derive(Deserialize)]
+struct FeedQuery {
+    after: u64,
+    epoch: Option<String>,
+}
+
+async fn feed(Extract(app): Extract<App>, Query(query): Query<FeedQuery>) -> Response {
+    {
+        let core = app.shared.core.lock().unwrap();
+        let other = query.epoch.is_some_and(|e| e != core.state.cluster().epoch);
+        if other || Index(query.after) < core.floor {
+            return Refused::new(Code::Gone, "too far back").into_response();
+        }
+    }
+    let (last, cut) = (app.shared.last.subscribe(), app.shared.cut.subscribe());
+    let began = *cut.borrow();
+    let lines = futures::stream::unfold((Index(query.after), last, cut), move |(after, mut last, mut cut)| {
+        let app = app.clone();
+        async move {
+            loop {
+                last.borrow_and_update();
+                if *cut.borrow_and_update() != began || app.shutdown.is_requested() {
+                    return None;
+                }
+                let found = {
+                    let core = app.shared.core.lock().unwrap();
+                    let skip = usize::try_from(after.get().saturating_sub(core.floor.get())).unwrap();
+                    core.lines.get(skip).cloned()
+                };
+                if let Some(line) = found {
+                    return Some((Ok::<_, std::io::Error>(line), (after.next(), last, cut)));
+                }
+                tokio::select! {
+                    _ = last.changed() => {}
+                    _ = cut.changed() => {}
+                    () = app.shutdown.requested() => return None,
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {
+                        return Some((Ok(Bytes::from_static(b"{}\n")), (after, last, cut)));
+                    }
+                }
+            }
+        }
+    });
+    Body::from_stream(lines).into_response()
+}
+
+#[derive(Deserialize)]
+struct SnapshotQuery {
+    tables: String,
+}
+
+async fn snapshot(Extract(app): Extract<App>, Query(query): Query<SnapshotQuery>) -> Bytes {
+    app.shared.snapshots.fetch_add(1, Ordering::SeqCst);
+    let core = app.shared.core.lock().unwrap();
+    let state = core.old_snapshot.clone().unwrap_or_else(|| core.state.clone());
+    let tables: Vec<Table> = query.tables.split(',').filter_map(Table::parse).collect();
+    let mut bytes = Vec::new();
+    fsm::write_snapshot(&state, &mut bytes, Some(&tables)).unwrap();
+    bytes.into()
+}
