@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use fsm::{FeedLine, State, Table};
 use futures::{FutureExt as _, TryStreamExt};
 use model::{Index, Role};
@@ -36,6 +37,10 @@ const SILENCE: Duration = Duration::from_secs(3);
 const CONNECT: Duration = Duration::from_secs(5);
 const LINE_BYTES_MAX: usize = 64 << 20;
 const RETRY: Duration = Duration::from_millis(100);
+/// What comes this soon after the last lines became visible waits for company: each new view costs the
+/// next writes a copy of what they touch.
+const PACE: Duration = Duration::from_millis(1);
+const LINES_AT_ONCE: usize = 256;
 
 /// Is told of everything that changes, in the follower's task: be quick, never wait.
 pub trait Observer: Send + Sync + 'static {
@@ -257,6 +262,7 @@ impl Follower {
     }
 
     async fn read_lines(&mut self, state: &mut State, lines: &mut Lines) -> Result<(), FollowError> {
+        let mut published = Instant::now();
         loop {
             let Some(first) = lines.next().await? else { return Err(FollowError::Ended) };
             self.shared.contact.send_replace(Instant::now());
@@ -264,17 +270,42 @@ impl Follower {
                 continue;
             }
             self.apply(state, &first)?;
-            // All that has arrived becomes visible at once, but no more than a few at a time.
-            for _ in 0..256 {
-                match lines.buffered()? {
-                    Some(line) if line.as_ref() != api::state::FEED_BEAT => self.apply(state, &line)?,
-                    Some(_) => {}
-                    None => break,
-                }
-            }
+            let more = self.apply_more(state, lines, published + PACE).await;
+            // What was applied is shown, also when the feed broke behind it.
             let shared = Arc::new(state.clone());
             self.observer.settled(&shared);
             self.publish(shared);
+            published = Instant::now();
+            more?;
+        }
+    }
+
+    /// All that has arrived, or comes before `until`, becomes visible at once; but no more than a few at a
+    /// time.
+    async fn apply_more(&mut self, state: &mut State, lines: &mut Lines, until: Instant) -> Result<(), FollowError> {
+        for _ in 1..LINES_AT_ONCE {
+            match self.next_soon(lines, until).await? {
+                Some(line) if line.as_ref() != api::state::FEED_BEAT => self.apply(state, &line)?,
+                Some(_) => {}
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// A line that is here, or comes before `until`.
+    async fn next_soon(&self, lines: &mut Lines, until: Instant) -> Result<Option<Bytes>, FollowError> {
+        if let Some(line) = lines.buffered()? {
+            return Ok(Some(line));
+        }
+        if Instant::now() >= until {
+            return Ok(None);
+        }
+        match tokio::time::timeout_at(until, lines.next()).await {
+            Ok(Ok(Some(line))) => Ok(Some(line)),
+            // Its end is found again when there is nothing to publish any more.
+            Ok(Ok(None)) | Err(_) => Ok(None),
+            Ok(Err(error)) => Err(error.into()),
         }
     }
 

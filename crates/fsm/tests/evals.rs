@@ -124,9 +124,11 @@ fn only_blocked_evaluations_are_unblocked_and_finishing_finishes() {
     let refusal = world.refuse(Role::Broker, Command::EvalFinish { evals: vec![open], create: vec![] });
     assert!(matches!(refusal, Refusal::Invalid(_)));
     let eval = Evaluation { status: EvalStatus::Failed, ..world.eval("b").clone() };
-    let follow = Evaluation { previous_eval: "b".into(), ..world::eval("again", &"web".into()) };
-    world.accept(Role::Broker, Command::EvalFinish { evals: vec![EvalUpdate { eval }], create: vec![follow] });
+    let follow = |id: &str, job: &str| Evaluation { previous_eval: "b".into(), ..world::eval(id, &job.into()) };
+    let create = vec![follow("again", "web"), follow("never", "gone")];
+    world.accept(Role::Broker, Command::EvalFinish { evals: vec![EvalUpdate { eval }], create });
     assert_eq!((world.eval("b").status, world.eval("again").status), (EvalStatus::Failed, EvalStatus::Pending));
+    assert!(world.state.eval(&"never".into()).is_none(), "nothing follows for a job that is not there");
 }
 
 #[test]

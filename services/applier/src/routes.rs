@@ -3,6 +3,7 @@
 use api::applier::{PLACEMENTS_MAX, PLANS_MAX, PlansSubmitted, SubmitPlans};
 use api::{Code, ErrorBody};
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use client::lease::LeaseKeeper;
 use kit::guard::{Refused, require};
@@ -38,14 +39,17 @@ pub fn router() -> OpenApiRouter<App> {
     request_body = SubmitPlans,
     responses(
         (status = 200, description = "What became of each plan", body = PlansSubmitted),
+        (status = 400, description = "Malformed", body = ErrorBody),
         (status = 403, description = "The caller is no scheduler", body = ErrorBody),
         (status = 413, description = "More than one command may carry", body = ErrorBody),
         (status = 429, description = "Too many submissions are waiting", body = ErrorBody),
         (status = 503, description = "Not the active applier; nothing was done", body = ErrorBody)))]
-async fn submit_plans(State(app): State<App>, Json(body): Json<SubmitPlans>) -> Result<Json<PlansSubmitted>, Refused> {
+async fn submit_plans(State(app): State<App>, body: Bytes) -> Result<Json<PlansSubmitted>, Refused> {
     if app.lease.current().is_none() {
         return Err(Refused::new(Code::NotActive, "this applier is not the active one"));
     }
+    let body: SubmitPlans =
+        serde_json::from_slice(&body).map_err(|e| Refused::new(Code::BadRequest, format!("no plans: {e}")))?;
     let placed: usize = body.plans.iter().map(placements).sum();
     // What cannot be cut into pieces may be larger, alone; the command's size in bytes is its limit then.
     let whole = body.plans.len() == 1 && body.plans.iter().all(|plan| plan.all_at_once);

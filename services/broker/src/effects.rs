@@ -13,7 +13,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use client::lease::{Held, LeaseKeeper};
-use client::replica::Replica;
 use client::state::{StateClient, new_uuid};
 use fsm::command::{Command, EvalUpdate};
 use kit::process::Shutdown;
@@ -35,7 +34,6 @@ const SHOW_EVERY: Duration = Duration::from_secs(1);
 pub struct Ticker {
     pub shared: Arc<Shared>,
     pub lease: LeaseKeeper,
-    pub replica: Replica,
     pub state: StateClient,
     pub gauges: Gauges,
 }
@@ -47,11 +45,7 @@ impl Ticker {
         let (mut term, mut shown) = (None, None);
         while !shutdown.is_requested() {
             let held = self.follow_lease(&mut term);
-            let effects = {
-                let state = self.replica.state();
-                let exists = |namespace: &_, id: &_| state.job(namespace, id).is_some();
-                self.shared.lock().tick(now(), &mut new_uuid, &exists)
-            };
+            let effects = self.shared.lock().tick(now(), &mut new_uuid, &|_, _| true);
             if let Some(held) = held {
                 effects.into_iter().for_each(|effect| self.wish(effect, &held, &wishes));
             }

@@ -24,16 +24,10 @@ pub struct Config {
     pub settings: Settings,
 }
 
-/// Tables the broker follows. Jobs, so that an evaluation given up gets a follow-up only while its job exists.
-const TABLES: &[Table] = &[
-    Table::Cluster,
-    Table::Leases,
-    Table::Evals,
-    Table::Jobs,
-    Table::JobFences,
-    Table::Capacity,
-    Table::SchedulerConfig,
-];
+/// Tables the broker follows. Not the jobs, which are most of what is written: whether the job of an
+/// evaluation that is given up still exists, and there is a follow-up, is for the log to say.
+const TABLES: &[Table] =
+    &[Table::Cluster, Table::Leases, Table::Evals, Table::JobFences, Table::Capacity, Table::SchedulerConfig];
 
 const OPENAPI: &str = include_str!("../../../openapi/broker.json");
 
@@ -57,8 +51,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     let state = shell.state();
     let replica = shell.replica(TABLES, Box::new(Feed::new(shared.clone())));
     let (lease, keeping) = shell.lease(LeaseName::Broker, &state, &replica);
-    let ticker =
-        Ticker { shared: shared.clone(), lease: lease.clone(), replica, state, gauges: Gauges::new(&shell.metrics) };
+    let ticker = Ticker { shared: shared.clone(), lease: lease.clone(), state, gauges: Gauges::new(&shell.metrics) };
     let ticking = shell.vital("queue's clock", ticker.run(shell.shutdown.clone()));
     let (router, _) = routes::router().split_for_parts();
     let app = routes::App { shared, lease, shutdown: shell.shutdown.clone() };

@@ -193,12 +193,12 @@ impl Feed {
         lock(&self.window).last
     }
 
+    /// Adds the next line. Nobody is woken before [`Feed::announce`].
     pub fn push(&self, line: Line) {
         let mut window = lock(&self.window);
         window.bytes += line.size();
         window.last = line.index;
         window.epoch = Arc::clone(&line.epoch);
-        let index = line.index;
         window.lines.push_back(Arc::new(line));
         if let Some(cold) = window.lines.len().checked_sub(WARM_LINES + 1).and_then(|at| window.lines.get(at)) {
             cold.cool();
@@ -211,8 +211,12 @@ impl Feed {
                 window.floor = dropped.index;
             }
         }
-        drop(window);
-        self.last.send_replace(index);
+    }
+
+    /// Wakes the followers, once for all lines of a batch: they get them in one piece.
+    pub fn announce(&self) {
+        let last = self.last();
+        self.last.send_replace(last);
     }
 
     /// Up to `max` lines behind `after`; none when there is nothing new.
@@ -238,7 +242,7 @@ impl Feed {
         window.lines.get(at).filter(|line| line.index == index).map(|line| line.hash.clone())
     }
 
-    /// Wakes when a line is pushed.
+    /// Wakes when lines were announced.
     pub fn subscribe(&self) -> watch::Receiver<Index> {
         self.last.subscribe()
     }
@@ -263,6 +267,7 @@ mod tests {
         let change = Change::Cluster(ClusterMeta::default());
         let line = Line::new(Index(index), feed.last(), Arc::from("e"), format!("h{index}"), &[change]).unwrap();
         feed.push(line);
+        feed.announce();
     }
 
     #[test]

@@ -148,16 +148,17 @@ impl App {
         (status = 503, description = "No leader; nothing was done", body = ErrorBody),
         (status = 504, description = "Whether it was done is not known", body = ErrorBody)))]
 async fn propose(State(app): State<App>, peer: Peer, headers: HeaderMap, body: Bytes) -> Result<Response, Refused> {
-    // What is no command never gets into the log. A server that forwards one has looked already.
-    if peer.role != Role::State || !headers.contains_key(FORWARDED) {
-        let envelope: fsm::Envelope =
-            serde_json::from_slice(&body).map_err(|e| Refused::new(Code::BadRequest, format!("not a command: {e}")))?;
-        if envelope.proposer != peer.role {
-            let text = format!("a {} may not speak for a {}", peer.role, envelope.proposer);
-            return Err(Refused::new(Code::Forbidden, text));
-        }
+    // What is no command never gets into the log.
+    let envelope: fsm::Envelope =
+        serde_json::from_slice(&body).map_err(|e| Refused::new(Code::BadRequest, format!("not a command: {e}")))?;
+    // A server that forwards a command has seen for whom it speaks.
+    let forwarded = peer.role == Role::State && headers.contains_key(FORWARDED);
+    if !forwarded && envelope.proposer != peer.role {
+        let text = format!("a {} may not speak for a {}", peer.role, envelope.proposer);
+        return Err(Refused::new(Code::Forbidden, text));
     }
     let running = app.running()?;
+    let _expected = running.machine.expect(&body, envelope);
     match running.raft.propose(body.clone()).await {
         Ok((index, reply)) => {
             let mut json = Vec::with_capacity(reply.len() + 40);

@@ -70,7 +70,10 @@ pub(super) fn finish(tx: &mut Tx, evals: &[EvalUpdate], create: &[Evaluation]) -
     if let Some(open) = evals.iter().find(|update| !update.status().is_terminal()) {
         return Err(Refusal::Invalid(format!("evaluation {} would not be finished", open.eval.id)));
     }
-    update(tx, evals, create)
+    // Of a job that is gone nothing follows.
+    let is_there = |eval: &&Evaluation| tx.state.job(&eval.namespace, &eval.job_id).is_some();
+    let create: Vec<Evaluation> = create.iter().filter(is_there).cloned().collect();
+    update(tx, evals, &create)
 }
 
 pub(super) fn unblock(tx: &mut Tx, evals: &[EvalId], reason: &str) -> Result<Reply, Refusal> {
