@@ -36,16 +36,33 @@ pub const LAYERS: &[(&str, u8)] = &[
 ];
 
 /// Arrows within one layer that are meant.
-pub const SIDEWAYS: &[(&str, &str)] =
-    &[("placement", "fsm"), ("control", "fsm"), ("queue", "fsm"), ("client", "api")];
+pub const SIDEWAYS: &[(&str, &str)] = &[("placement", "fsm"), ("control", "fsm"), ("queue", "fsm"), ("client", "api")];
 
 /// Crates that decide and must not do anything else.
 pub const PURE: &[&str] = &["base2histogram", "model", "fsm", "jobspec", "queue", "placement", "control", "lifecycle"];
 
 /// What a pure crate must not reach: async runtimes, clocks, random sources, I/O.
 pub const IMPURE: &[&str] = &[
-    "tokio", "mio", "async-std", "smol", "getrandom", "rand", "fastrand", "reqwest", "hyper", "redb", "rustix", "nix",
-    "socket2", "chrono", "time", "jiff", "uuid", "tempfile", "futures", "tracing-subscriber",
+    "tokio",
+    "mio",
+    "async-std",
+    "smol",
+    "getrandom",
+    "rand",
+    "fastrand",
+    "reqwest",
+    "hyper",
+    "redb",
+    "rustix",
+    "nix",
+    "socket2",
+    "chrono",
+    "time",
+    "jiff",
+    "uuid",
+    "tempfile",
+    "futures",
+    "tracing-subscriber",
 ];
 
 /// Only these may depend on the crate.

@@ -163,6 +163,7 @@ impl Agent {
         let writing = tokio::spawn(writer.run(writer_end.clone()));
         let talking = spawn_link(&link, &readiness, &outbox, &store, &shutdown, &news_end);
         let background = Background::new(shutdown.clone());
+        kit::memory::keep(&background);
         spawn_background(
             &background,
             Work { config: &config, id: &id, maker, node, roster: &roster, metrics: &metrics },
