@@ -15,7 +15,8 @@ const QUIET: &str = "openraft=warn,hyper=warn,rustls=warn,foca=warn";
 /// # Errors
 /// `filter` is not a filter.
 pub fn init(filter: &str, json: bool) -> Result<(), StartError> {
-    let filter = EnvFilter::try_new(format!("{QUIET},{filter}")).map_err(|_| StartError::LogFilter(filter.to_owned()))?;
+    let filter =
+        EnvFilter::try_new(format!("{QUIET},{filter}")).map_err(|_| StartError::LogFilter(filter.to_owned()))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_timer(SystemTime);
     // Fails only if a subscriber is installed already.
     let _ = if json {
