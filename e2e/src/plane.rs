@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::controller::{AllocNews, Beats, BeatsTaken};
 use client::active::Active;
-use client::http::Http;
+use client::http::{Http, Target};
 use client::replica::{NoObserver, Replica};
 use client::state::StateClient;
 use client::tls::Identity;
@@ -27,6 +27,7 @@ pub struct Plane {
     dir: tempfile::TempDir,
     authority: Authority,
     seed: SocketAddr,
+    bootstrap_expect: usize,
     running: Vec<(String, Shutdown, tokio::task::JoinHandle<()>)>,
     pub shell: Shell,
     pub state: StateClient,
@@ -38,6 +39,19 @@ pub struct Plane {
 impl Plane {
     /// One of each, and `schedulers` schedulers.
     pub async fn start(schedulers: usize) -> Self {
+        let one = [Role::State, Role::Broker, Role::Applier, Role::Controller];
+        let one = one.into_iter().map(|role| (role, format!("{role}-0")));
+        let many = (0..schedulers).map(|n| (Role::Scheduler, format!("scheduler-{n}")));
+        Self::of(one.chain(many).collect()).await
+    }
+
+    /// These services; what is missing is the test's to play.
+    pub async fn of(services: Vec<(Role, String)>) -> Self {
+        Self::of_group(services, 1).await
+    }
+
+    /// With as many state servers as are expected to found the group.
+    pub async fn of_group(services: Vec<(Role, String)>, bootstrap_expect: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::create(dir.path().join("ca"), "global").unwrap();
         let seed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -47,16 +61,26 @@ impl Plane {
         let replica = shell.replica(&Table::ALL, Box::new(NoObserver));
         let controller = Active::new(shell.http.clone(), replica.clone(), LeaseName::Controller);
         let beating = Arc::default();
-        let mut plane = Self { dir, authority, seed, running: Vec::new(), shell, state, replica, controller, beating };
-        plane.run(Role::State, "state-0");
-        plane.run(Role::Broker, "broker-0");
-        plane.run(Role::Applier, "applier-0");
-        plane.run(Role::Controller, "controller-0");
-        for n in 0..schedulers {
-            plane.run(Role::Scheduler, &format!("scheduler-{n}"));
+        let running = Vec::new();
+        let mut plane =
+            Self { dir, authority, seed, bootstrap_expect, running, shell, state, replica, controller, beating };
+        for (role, name) in services {
+            plane.run(role, &name);
         }
         plane.keep_beating();
         plane
+    }
+
+    /// The settings, identity included, of a process that the test plays.
+    pub fn settings(&self, role: Role, name: &str) -> Settings {
+        identity(&self.dir, &self.authority, self.seed, role, name)
+    }
+
+    /// Where the processes of a role serve, once there are `count`.
+    pub async fn targets(&self, role: Role, count: usize) -> Vec<Target> {
+        let there = self.shell.directory.wait_until(|all| all.iter().filter(|m| m.role == role).count() >= count);
+        tokio::time::timeout(WITHIN, there).await.unwrap();
+        self.shell.directory.by_role(role).iter().map(|m| Target::new(m.api, role)).collect()
     }
 
     /// Starts a service (again).
@@ -64,12 +88,15 @@ impl Plane {
         let mut settings = identity(&self.dir, &self.authority, self.seed, role, name);
         let shutdown = Shutdown::new();
         let wish = shutdown.clone();
-        let seed = self.seed;
+        let (seed, bootstrap_expect) = (self.seed, self.bootstrap_expect);
+        let first = name.ends_with("-0");
         let task = tokio::spawn(async move {
             match role {
                 Role::State => {
-                    settings.gossip_bind = seed;
-                    let config = state::Config { settings, bootstrap_expect: 1, ca_dir: None, snapshot_after: 8192 };
+                    if first {
+                        settings.gossip_bind = seed;
+                    }
+                    let config = state::Config { settings, bootstrap_expect, ca_dir: None, snapshot_after: 8192 };
                     state::run(config, wish).await.unwrap();
                 }
                 Role::Broker => broker::run(broker::Config { settings }, wish).await.unwrap(),
