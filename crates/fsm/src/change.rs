@@ -63,6 +63,12 @@ pub enum Change {
         id: NodeId,
         suspect: bool,
     },
+    /// Placements on a node were dropped whose turn was counted on: its fence moves as if they had been
+    /// made. Internal, and no news of the table.
+    NodeFence {
+        id: NodeId,
+        by: u64,
+    },
     /// Row of an allocation; `job` is unset, `job_version` and `job_incarnation` are set.
     Alloc(Arc<Allocation>),
     /// A node's news, as a delta on the row.
@@ -181,7 +187,7 @@ impl Change {
             Self::JobVersion(_) | Self::JobVersionGone { .. } => Table::JobVersions,
             Self::JobSubmission { .. } => Table::JobSubmissions,
             Self::JobSummary(_) | Self::JobSummaryGone { .. } => Table::JobSummaries,
-            Self::Node(_) | Self::NodeGone { .. } | Self::NodeSuspect { .. } => Table::Nodes,
+            Self::Node(_) | Self::NodeGone { .. } | Self::NodeSuspect { .. } | Self::NodeFence { .. } => Table::Nodes,
             Self::Alloc(_) | Self::AllocClient { .. } | Self::AllocGone { .. } => Table::Allocs,
             Self::Eval(_) | Self::EvalGone { .. } => Table::Evals,
             Self::Deployment(_) | Self::DeploymentGone { .. } => Table::Deployments,

@@ -5,7 +5,8 @@
 //! * Derived indexes, version counts and node fences follow from the rows before and after, from nothing
 //!   else.
 //! * A node's fence grows by exactly one for each change that takes capacity away (see [`takes_capacity`]
-//!   and [`loses_capacity`]). It begins at a value no earlier node of that id can have had, so a plan made
+//!   and [`loses_capacity`]), and for each placement that was dropped although its turn was counted on
+//!   ([`Change::NodeFence`]). It begins at a value no earlier node of that id can have had, so a plan made
 //!   for a purged node never fits the one that took its id.
 //! * Committing never fails and never looks beyond the rows concerned.
 
@@ -63,8 +64,16 @@ impl State {
                 self.node_fences.remove(id);
                 self.suspects.remove(id);
             }
+            // Neither is anything that a reader of nodes would see.
             Change::NodeSuspect { id, suspect } => {
                 self.write_suspect(id, *suspect);
+                self.index = self.index.max(index);
+                return;
+            }
+            Change::NodeFence { id, by } => {
+                if let Some(fence) = self.node_fences.get_mut(id) {
+                    *fence = NodeFence(fence.get().saturating_add(*by));
+                }
                 self.index = self.index.max(index);
                 return;
             }

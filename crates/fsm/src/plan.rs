@@ -61,7 +61,7 @@ pub struct PlanPart {
 }
 
 impl PlanPart {
-    /// The node's fence once this part is in: what the next part for the node must state.
+    /// The node's fence once this part had its turn, done or dropped: what the next part for the node must state.
     pub fn fence_after(&self) -> NodeFence {
         NodeFence(self.fence.get() + self.place.len() as u64)
     }

@@ -90,6 +90,47 @@ fn plans_of_one_command_state_the_fence_they_leave_to_each_other() {
 }
 
 #[test]
+fn a_dropped_part_moves_the_fence_as_if_it_had_passed_and_a_refused_one_does_not() {
+    let mut world = world();
+    world.register(job("other"));
+    let fence = |world: &World| world.state.node_fence(&"n1".into()).get();
+    let before = fence(&world);
+    // Refused as a whole, behind it what counted on it.
+    let mut unknown = world.plan("web");
+    world.put(&mut unknown, "n1", "a");
+    world.put(&mut unknown, "n1", "b");
+    unknown.eval_id = "nobody-knows".into();
+    let mut behind = world.plan("other");
+    world.put(&mut behind, "n1", "c");
+    behind.parts.get_mut("n1").unwrap().fence = unknown.parts["n1"].fence_after();
+    let results = world.apply_plans(vec![unknown, behind]);
+    assert_eq!((results[0].placed.len(), results[1].placed.clone()), (0, ids(&["c"])));
+    assert_eq!(fence(&world), before + 3);
+    world.assert_followed();
+    // Its fence is not the one: nobody counts on less than what it wanted.
+    let mut stale = world.plan("web");
+    world.put(&mut stale, "n1", "d");
+    stale.parts.get_mut("n1").unwrap().fence = NodeFence(before);
+    assert_eq!(world.apply_plan(stale).dropped["n1"], PartDropped::FencePassed);
+    assert_eq!(fence(&world), before + 4);
+    // What the applier itself refused, nobody counted on.
+    let mut refused = world.plan("web");
+    world.put(&mut refused, "n1", "e");
+    refused.parts.get_mut("n1").unwrap().refused = Some(PartDropped::NodeFull);
+    world.apply_plan(refused);
+    assert_eq!(fence(&world), before + 4);
+    let mut whole = world.plan("web");
+    world.put(&mut whole, "n1", "f");
+    world.put(&mut whole, "n2", "g");
+    whole.all_at_once = true;
+    whole.parts.get_mut("n2").unwrap().refused = Some(PartDropped::NodeFull);
+    assert_eq!(world.apply_plan(whole).refused, Some(PlanRefusal::NotAllAtOnce));
+    assert_eq!(fence(&world), before + 4);
+    assert_eq!(world.last.iter().filter(|c| matches!(c, fsm::Change::NodeFence { .. })).count(), 0);
+    world.assert_followed();
+}
+
+#[test]
 fn whatever_takes_room_from_a_node_makes_older_parts_void() {
     type Change = fn(&mut World);
     let changes: [(&str, Change); 6] = [
@@ -245,7 +286,7 @@ fn plan_002_plan_apply_012_all_at_once_is_all_or_nothing() {
     let result = world.apply_plan(plan);
     assert_eq!((result.refused, result.index), (Some(PlanRefusal::NotAllAtOnce), Index(0)));
     assert_eq!(result.dropped, [("nowhere".into(), PartDropped::NodeGone)].into());
-    assert!(world.last.is_empty());
+    assert!(world.last.iter().all(|c| matches!(c, fsm::Change::NodeFence { .. })), "no row changed");
 }
 
 #[test]

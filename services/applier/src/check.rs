@@ -5,7 +5,8 @@
 //! the state machine's rule. A dynamic port that was taken meanwhile is picked anew.
 //!
 //! Invariant: every part that is not marked carries the fence its node will have when the plan's turn
-//! comes, if all before it go through. So the state machine drops it if anything else happened.
+//! comes, unless somebody else takes room there. Those before it move the fence by as many placements as
+//! they have, whether they go through or not; so the node then holds at most what was counted here.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -127,10 +128,10 @@ impl<'a> Checker<'a> {
             })
     }
 
-    /// The fence a node has once everything before has been applied: it grows by one for each placement.
+    /// The fence a node has once everything before had its turn: it grows by one for each placement, made or
+    /// dropped.
     fn fence(&self, node: &NodeId) -> NodeFence {
-        let in_flight = self.overlay.placed(node).count() + self.effect.on_node(node).count();
-        NodeFence(self.state.node_fence(node).get() + in_flight as u64)
+        NodeFence(self.state.node_fence(node).get() + self.overlay.moves(node) + self.effect.moves(node))
     }
 
     /// The plan's own effect, for the plans behind it.
@@ -145,6 +146,7 @@ impl<'a> Checker<'a> {
             if !part.place.is_empty() {
                 let held = part.place.iter().map(|alloc| (number, Arc::new(what_it_holds(node, alloc))));
                 self.effect.placed.entry(node.clone()).or_default().extend(held);
+                *self.effect.moved.entry(node.clone()).or_default() += part.place.len() as u64;
             }
             let lost = part.stop.iter().filter(|s| s.client_status.is_some_and(ClientStatus::is_terminal));
             self.effect.stopped.extend(lost.map(|s| (s.id.clone(), number)));

@@ -22,11 +22,17 @@ pub struct Effect {
     pub placed: HashMap<NodeId, Vec<(usize, Arc<Allocation>)>>,
     /// Allocations that hold nothing any more: their nodes are lost.
     pub stopped: HashMap<AllocId, usize>,
+    /// By how much the nodes' fences move: by each placement, made or dropped.
+    pub moved: HashMap<NodeId, u64>,
 }
 
 impl Effect {
     pub fn on_node(&self, node: &NodeId) -> impl Iterator<Item = &Arc<Allocation>> {
         self.placed.get(node).into_iter().flatten().map(|(_, alloc)| alloc)
+    }
+
+    pub fn moves(&self, node: &NodeId) -> u64 {
+        self.moved.get(node).copied().unwrap_or(0)
     }
 }
 
@@ -85,6 +91,11 @@ impl Overlay {
     /// Allocations on their way to a node.
     pub fn placed(&self, node: &NodeId) -> impl Iterator<Item = &Arc<Allocation>> {
         self.entries.iter().flat_map(|entry| entry.effect.on_node(node))
+    }
+
+    /// By how much a node's fence is about to move.
+    pub fn moves(&self, node: &NodeId) -> u64 {
+        self.entries.iter().map(|entry| entry.effect.moves(node)).sum()
     }
 
     /// True when the allocation is being declared lost.

@@ -211,6 +211,38 @@ fn fences_of_plans_behind_one_another_are_those_the_state_machine_comes_to() {
 }
 
 #[test]
+fn what_the_log_drops_does_not_void_what_was_checked_behind_it() {
+    let mut world = World::new(&[node("n1", 10_000)]);
+    let mut overlay = Overlay::default();
+    let mut plans: Vec<Plan> = (0..6).map(|n| world.planned(&format!("j{n}"), 2, 10)).collect();
+    let replica = world.state.clone();
+    // Three commands, one checked behind the other; two of the first one's plans come to nothing.
+    let mut batches: Vec<Vec<Plan>> = Vec::new();
+    for pair in plans.chunks_mut(2) {
+        check(&replica, &mut overlay, pair);
+        batches.push(pair.to_vec());
+    }
+    for plan in &mut batches[0] {
+        plan.snapshot_index = Index(0);
+        plan.eval_id = "nobody-knows".into();
+    }
+    let mut placed = Vec::new();
+    for batch in batches {
+        let (_, results) = world.apply(batch);
+        placed.extend(results.iter().map(|r| r.placed.len()));
+    }
+    assert_eq!(placed, [0, 0, 2, 2, 2, 2]);
+    // And the next, checked when all is seen, is in step.
+    overlay.committed(0, world.state.index(), None);
+    overlay.settle(&world.state);
+    assert!(overlay.is_empty());
+    let mut next = [world.planned("next", 1, 10)];
+    check(&world.state, &mut overlay, &mut next);
+    let (_, results) = world.apply(next.into());
+    assert!(results[0].is_full());
+}
+
+#[test]
 fn an_unknown_outcome_stays_in_flight_until_it_is_seen_or_surely_void() {
     let mut world = World::new(&[node("n1", 1_000)]);
     let mut overlay = Overlay::default();
@@ -249,9 +281,8 @@ fn what_the_log_refused_holds_no_room_as_soon_as_that_is_known() {
     assert_eq!(results[0].refused, Some(PlanRefusal::EvalNotFound));
     overlay.committed(entry, index, Some(&results));
     overlay.settle(&replica);
-    // The second plan's fence counted on the first, so it is gone as well.
-    assert_eq!(results[1].dropped["n1"], PartDropped::FencePassed);
-    assert_eq!(in_flight(&overlay, "n1"), 0);
+    assert!(results[1].is_full(), "what it counted on is more than what there is");
+    assert_eq!(in_flight(&overlay, "n1"), 1);
     assert!(!overlay.is_empty(), "the replica does not have that index yet");
     overlay.settle(&world.state);
     assert!(overlay.is_empty());

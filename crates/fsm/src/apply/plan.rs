@@ -9,12 +9,17 @@
 //! Invariants
 //! * A placement is written only if its node's fence is the one at which it was verified, so nobody has
 //!   taken the node's room since. Stops and in-place updates take no room and need no fence.
+//! * A part moves its node's fence by as many placements as it has, whether they are made or dropped. So the
+//!   applier can state the fences of plans behind others that are still on their way: whatever becomes of
+//!   those, what it counted on is at least what there is. Without that one dropped part would void all that
+//!   were checked behind it, and those the ones behind them, for as long as there is no pause. Parts that
+//!   the applier itself refused were not counted on and move nothing.
 //! * Of two plans made from the same snapshot of a job, at most one is applied.
 //! * A refused plan changes nothing, with one exception: stops of a job that was stopped pass.
 
 use std::collections::BTreeSet;
 
-use model::{AllocId, EvalStatus, Evaluation, Index, Job};
+use model::{AllocId, EvalStatus, Evaluation, Index, Job, NodeId};
 
 use super::plan_verdict::{Dropped, verdict};
 use super::tx::{Tx, valid_id};
@@ -39,6 +44,24 @@ pub(super) fn apply(tx: &mut Tx, plans: &[Plan]) -> Result<Reply, Refusal> {
 }
 
 fn one(tx: &mut Tx, plan: &Plan) -> Result<PlanResult, Refusal> {
+    let result = decide(tx, plan)?;
+    move_fences(tx, plan, &result);
+    Ok(result)
+}
+
+/// Placements that were counted on and dropped move the fence as if they had been made.
+fn move_fences(tx: &mut Tx, plan: &Plan, result: &PlanResult) {
+    let counted_on = !plan.all_at_once || plan.parts.values().all(|part| part.refused.is_none());
+    let dropped = |node: &NodeId| result.refused.is_some() || result.dropped.contains_key(node);
+    for (node, part) in plan.parts.iter().filter(|(node, part)| part.refused.is_none() && dropped(node)) {
+        let by = part.place.len() as u64;
+        if counted_on && by > 0 && tx.state.node(node).is_some() {
+            tx.put(Change::NodeFence { id: node.clone(), by });
+        }
+    }
+}
+
+fn decide(tx: &mut Tx, plan: &Plan) -> Result<PlanResult, Refusal> {
     match check(tx, plan) {
         Ok(()) => {}
         Err(PlanRefusal::JobStopped) if !plan.all_at_once => {
