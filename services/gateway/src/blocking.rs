@@ -287,6 +287,7 @@ impl Follow {
             | Change::SchedulerConfig(_)
             | Change::JobFence { .. }
             | Change::NodeSuspect { .. }
+            | Change::NodeFence { .. }
             | Change::Capacity { .. } => {}
         }
         if is_removal(change) {
