@@ -132,8 +132,6 @@ pub(crate) struct Placer {
     buckets: BTreeMap<(Tuple, u8), BinaryHeap<Entry>>,
     available: BTreeMap<String, i64>,
     cursor: usize,
-    /// A node was passed over only because it does not answer.
-    pub met_suspect: bool,
 }
 
 impl Placer {
@@ -167,7 +165,6 @@ impl Placer {
             buckets: BTreeMap::new(),
             available: BTreeMap::new(),
             cursor: 0,
-            met_suspect: false,
         };
         placer.count_existing(work);
         placer.scan(work);
@@ -396,7 +393,6 @@ impl Placer {
     /// up the value of a property, or it stopped answering.
     fn recheck(&mut self, work: &Work<'_>, slot: Slot) -> bool {
         if (work.suspects)(&work.fleet.node(slot).id) {
-            self.met_suspect = true;
             self.filter(work, slot, SUSPECT);
             return false;
         }

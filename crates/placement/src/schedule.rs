@@ -17,7 +17,7 @@ use std::sync::Arc;
 use fsm::{Plan, State};
 use model::ids::NewId;
 use model::metric::{AllocMetric, PlanAnnotations};
-use model::{EvalId, EvalStatus, Evaluation, Job, JobKind, NodeId, Timestamp};
+use model::{EvalId, EvalStatus, Evaluation, Job, JobKind, NodeId};
 
 use crate::explain::Explain;
 use crate::fleet::Fleet;
@@ -32,8 +32,6 @@ const TRIGGER_QUEUED: &str = "queued-allocs";
 const TRIGGER_ATTEMPTS: &str = "max-plan-attempts";
 /// Most classes that a blocked evaluation names one by one.
 const CLASSES_MAX: usize = 256;
-/// When only nodes that do not answer are in the way, look again after this.
-const SUSPECT_RETRY: i64 = 5_000_000_000;
 
 /// What one scheduling pass is given.
 pub struct Request<'a> {
@@ -46,7 +44,8 @@ pub struct Request<'a> {
     /// Orders equals and picks ports; one per evaluation, another for each retry.
     pub seed: u64,
     pub new_id: NewId<'a>,
-    /// Nodes whose stream broke: they get nothing new until they answer or are down.
+    /// Nodes whose stream broke: they get nothing new until they answer or are down. That they answer again
+    /// is room for what is blocked.
     pub suspects: &'a dyn Fn(&NodeId) -> bool,
 }
 
@@ -249,8 +248,7 @@ fn final_row(
         // A class that is not named wakes the evaluation too, so only the others need to be.
         classes.retain(|_, eligible| !*eligible);
     }
-    let soon = outcome.met_suspect.then(|| Timestamp(req.now.saturating_add(SUSPECT_RETRY)));
-    if waits && soon.is_none() {
+    if waits {
         eval.status = EvalStatus::Blocked;
         BLOCKED_REMAINING.clone_into(&mut eval.status_description);
         eval.class_eligibility = classes;
@@ -260,9 +258,8 @@ fn final_row(
     let blocked = Evaluation {
         triggered_by: TRIGGER_QUEUED.to_owned(),
         job_modify_index: job.map(|job| job.job_modify_index()).unwrap_or_default(),
-        status: if soon.is_some() { EvalStatus::Pending } else { EvalStatus::Blocked },
+        status: EvalStatus::Blocked,
         status_description: BLOCKED_REMAINING.to_owned(),
-        wait_until: soon,
         class_eligibility: classes,
         escaped_computed_class: outcome.escaped,
         failed_tg_allocs: outcome.failed.clone(),

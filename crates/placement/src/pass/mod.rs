@@ -45,7 +45,6 @@ pub(crate) struct Outcome {
     pub blocks: bool,
     pub classes: BTreeMap<String, bool>,
     pub escaped: bool,
-    pub met_suspect: bool,
     pub traces: Explain,
 }
 
@@ -127,7 +126,6 @@ impl<'a> Pass<'a, '_> {
     fn finish(mut self) -> Outcome {
         for placer in self.placers.values() {
             self.out.escaped |= placer.escaped();
-            self.out.met_suspect |= placer.met_suspect;
             if self.out.blocks {
                 for (class, eligible) in placer.classes(&self.work) {
                     let known = self.out.classes.entry(class.to_owned()).or_insert(false);
