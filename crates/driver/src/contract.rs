@@ -17,6 +17,7 @@ use model::AllocId;
 use model::node::DriverInfo;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tokio::sync::mpsc;
 
 use crate::cgroup::Limits;
 use crate::taskdir::TaskDirs;
@@ -110,10 +111,73 @@ pub struct Usage {
     pub cache_bytes: u64,
     pub swap_bytes: u64,
     pub max_usage_bytes: u64,
+    pub kernel_bytes: u64,
+    pub kernel_max_bytes: u64,
+    /// Everything that counts against the limit.
+    pub usage_bytes: u64,
     /// Totals since the start.
     pub user_cpu: Duration,
     pub system_cpu: Duration,
+    pub throttled_periods: u64,
+    pub throttled_time: Duration,
     pub pids: Vec<i32>,
+    /// The same processes one by one, where the driver sees them.
+    pub processes: Vec<ProcessUsage>,
+    /// Which of the numbers about memory are measured, in the words of the compatible interface.
+    pub measured_memory: &'static [&'static str],
+}
+
+/// What one process of a task uses now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessUsage {
+    pub pid: i32,
+    pub rss_bytes: u64,
+    pub user_cpu: Duration,
+    pub system_cpu: Duration,
+}
+
+/// A command to run beside a task: as the task's user, with its environment, in its directory, within its limits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecRequest {
+    /// Program and arguments; never empty.
+    pub command: Vec<String>,
+    /// With a terminal: its output is one stream, and its size can be changed.
+    pub tty: bool,
+}
+
+/// What goes into a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExecInput {
+    Stdin(Vec<u8>),
+    StdinClosed,
+    Resize { rows: u16, columns: u16 },
+}
+
+/// What comes out of a session. [`ExecOutput::Exited`] or [`ExecOutput::Failed`] is the last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExecOutput {
+    Stdout(Vec<u8>),
+    Stderr(Vec<u8>),
+    StdoutClosed,
+    StderrClosed,
+    Exited(ExitResult),
+    /// The driver lost sight of the command; a sentence for whoever watches.
+    Failed(String),
+}
+
+/// Pieces that wait on either side of a session.
+pub const EXEC_QUEUE: usize = 16;
+/// Bytes of one piece of output at most.
+pub const EXEC_PIECE_BYTES: usize = 4096;
+
+/// A command that runs beside a task.
+///
+/// Dropping `output` ends the session: the driver kills what it started for it. Dropping `input` closes the
+/// command's input. Both channels are bounded ([`EXEC_QUEUE`]): who does not read holds up the command.
+#[derive(Debug)]
+pub struct ExecSession {
+    pub input: mpsc::Sender<ExecInput>,
+    pub output: mpsc::Receiver<ExecOutput>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +199,10 @@ pub enum DriverError {
     Signal(String),
     #[error("{0} is not supported by this driver")]
     Unsupported(&'static str),
+    #[error("failed to exec into task: {0}")]
+    Exec(String),
+    #[error("failed to read the task's usage: {0}")]
+    Stats(String),
     /// The task of a handle is not there any more.
     #[error("failed to recover task: {0}")]
     Lost(String),
@@ -174,7 +242,13 @@ pub trait Driver: Send + Sync {
 
     fn signal<'a>(&'a self, task_id: &'a str, signal: &'a str) -> Later<'a, ()>;
 
-    fn stats(&self, task_id: &str) -> Result<Usage, DriverError>;
+    /// What the task uses now.
+    fn stats<'a>(&'a self, task_id: &'a str) -> Later<'a, Usage>;
+
+    /// Runs a command beside a running task; returns once it has begun.
+    fn exec<'a>(&'a self, _task_id: &'a str, _request: ExecRequest) -> Later<'a, ExecSession> {
+        Box::pin(async { Err(DriverError::Unsupported("exec")) })
+    }
 
     /// Frees everything and forgets the task. Refused while it runs, unless `force`.
     fn destroy<'a>(&'a self, task_id: &'a str, force: bool) -> Later<'a, ()>;

@@ -258,8 +258,8 @@ impl Driver for Mock {
         })
     }
 
-    fn stats(&self, task_id: &str) -> Result<Usage, DriverError> {
-        self.entry(task_id).map(|_| Usage::default())
+    fn stats<'a>(&'a self, task_id: &'a str) -> Later<'a, Usage> {
+        Box::pin(async move { self.entry(task_id).map(|_| Usage::default()) })
     }
 
     fn destroy<'a>(&'a self, task_id: &'a str, force: bool) -> Later<'a, ()> {

@@ -574,9 +574,12 @@ impl Driver for RawExec {
         Box::pin(self.signal_task(task_id, signal))
     }
 
-    fn stats(&self, task_id: &str) -> Result<Usage, DriverError> {
-        let entry = self.entry(task_id)?;
-        Ok(crate::usage::of_task(entry.status.pid, &entry.status.cgroup))
+    fn stats<'a>(&'a self, task_id: &'a str) -> Later<'a, Usage> {
+        Box::pin(async move {
+            let status = self.entry(task_id)?.status;
+            let reading = tokio::task::spawn_blocking(move || crate::usage::of_task(status.pid, &status.cgroup));
+            reading.await.map_err(|e| DriverError::Stats(e.to_string()))
+        })
     }
 
     fn destroy<'a>(&'a self, task_id: &'a str, force: bool) -> Later<'a, ()> {

@@ -331,7 +331,7 @@ async fn a_task_in_its_cgroup_is_limited_killed_whole_and_leaves_nothing_cgroup_
     assert_eq!(scopes[0].0, format!("{ALLOC}.web"));
     let members = scopes[0].1.pids();
     assert!(members.contains(&pid) && members.contains(&stray) && !members.contains(&host.supervisor_pids()[0]));
-    let usage = host.driver.stats(&handle.task_id).unwrap();
+    let usage = host.driver.stats(&handle.task_id).await.unwrap();
     assert!(usage.pids.len() >= 2 && usage.rss_bytes > 0);
     within(host.driver.kill(&handle.task_id, "", Duration::from_secs(10))).await.unwrap();
     let exit = within(host.driver.wait(&handle.task_id)).await.unwrap();
