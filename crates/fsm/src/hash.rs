@@ -2,16 +2,16 @@
 //! changes, the hash of a request's body, the checksum of a snapshot.
 //!
 //! Eight bytes at a time: each step is a bijection of the state for a given word, and of the word for a
-//! given state, so a single damaged word always shows. The constants are those of FNV-1a's 64-bit form
-//! (Fowler, Noll, Vo) and the golden ratio. Not for secrets: an enemy can make two inputs hash alike.
+//! given state, so a single damaged word always shows. It begins like FNV-1a and multiplies by the golden
+//! ratio; for short keys there is [`model::hash`]. Not for secrets: an enemy can make two inputs hash alike.
 
 use std::io;
 
+use model::hash::START;
 use serde::Serialize;
 
 use crate::change::Change;
 
-const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A hash being made. What is written to it is hashed; how it is cut into writes does not matter.
@@ -25,7 +25,7 @@ pub(crate) struct Hash {
 
 impl Default for Hash {
     fn default() -> Self {
-        Self { state: OFFSET, tail: 0, tail_bits: 0 }
+        Self { state: START, tail: 0, tail_bits: 0 }
     }
 }
 

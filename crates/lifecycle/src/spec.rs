@@ -1,5 +1,6 @@
 //! What is to be run: the part of a job and its allocation that the life cycle depends on.
 
+use model::hash::fnv1a;
 use model::{Allocation, DesiredStatus, Job, JobKind, Nanos, Timestamp};
 
 use crate::restart::Rules;
@@ -111,11 +112,7 @@ impl AllocSpec {
             canary: alloc.is_canary(),
             recorded_health: alloc.is_healthy(),
             health: health_of(kind, alloc, group),
-            seed: alloc
-                .id
-                .as_str()
-                .bytes()
-                .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)),
+            seed: fnv1a(alloc.id.as_str().as_bytes()),
         })
     }
 

@@ -17,6 +17,7 @@ pub mod deployment;
 pub mod diff;
 pub mod eval;
 pub mod group;
+pub mod hash;
 pub mod ids;
 pub mod job;
 pub mod metric;

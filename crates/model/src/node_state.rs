@@ -5,6 +5,7 @@
 //! class. Keys that start with `unique.` are left out; a constraint on one of those is asked node by
 //! node.
 
+use crate::hash;
 use crate::ids::NodeId;
 use crate::node::{Attribute, Node, NodeDeviceResource};
 use crate::status::{Eligibility, NodeStatus};
@@ -82,19 +83,16 @@ pub fn short_id(id: &NodeId) -> &str {
     id.as_str().get(..8).unwrap_or(id.as_str())
 }
 
-/// 64-bit FNV-1a over length-prefixed parts. Source: Fowler, Noll, Vo, "The FNV Non-Cryptographic Hash
-/// Algorithm".
+/// A hash over length-prefixed parts.
 struct Hash(u64);
 
 impl Hash {
     fn new() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
+        Self(hash::START)
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
+        self.0 = hash::fnv1a_from(self.0, bytes);
     }
 
     fn text(&mut self, text: &str) {

@@ -25,11 +25,11 @@ use std::sync::Arc;
 
 use fsm::{Change, Plan, State};
 use imbl::OrdMap;
+use model::hash::fnv1a;
 use model::{AllocId, Allocation, ClientStatus, Node, NodeId};
 
 use crate::fit::{Amounts, Held, capacity};
 use crate::ports::{Claim, NodePorts};
-use crate::rng;
 
 const CHUNK: usize = 128;
 
@@ -260,7 +260,7 @@ impl Fleet {
         hot.pool = pool;
         hot.datacenter = datacenter;
         hot.ready = node.is_ready();
-        hot.hash = rng::hash(node.id.as_str());
+        hot.hash = fnv1a(node.id.as_str().as_bytes());
         hot.allocs_max = u32::try_from(node.node_max_allocs).unwrap_or(0);
         if same {
             return;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use fsm::{Change, State};
 use model::alloc::{AllocatedResources, AllocatedTaskResources, PortMapping};
+use model::hash::fnv1a;
 use model::job::{Affinity, Constraint, Spread, SpreadTarget};
 use model::node::{DriverInfo, NodeNetworkAddress, NodeNetworkResource, NodeResources};
 use model::resources::{NetworkResource, Port, Resources};
@@ -15,7 +16,7 @@ use proptest::prelude::*;
 use crate::constraint::{Check, Target};
 use crate::fit::{Amounts, Held, capacity};
 use crate::ports::NodePorts;
-use crate::rng::{hash, tie};
+use crate::rng::tie;
 use crate::score::{self, Algorithm};
 use crate::spread::Block;
 use crate::{Fleet, Request, feasible, schedule, verify};
@@ -349,7 +350,7 @@ fn best<'a>(rows: &'a Rows, job: &Job, case: &JobCase, seed: u64) -> Option<&'a 
             wanted.allocated_resources.as_mut().unwrap().shared.ports.push(port);
         }
         let (score, sum) = rows.score(node, job, case, &wanted)?;
-        Some((score, sum, tie(seed, hash(node.id.as_str())), std::cmp::Reverse(slot), node))
+        Some((score, sum, tie(seed, fnv1a(node.id.as_str().as_bytes())), std::cmp::Reverse(slot), node))
     });
     let order = |a: &(f64, f64, u64, std::cmp::Reverse<usize>, &Arc<Node>), b: &(f64, f64, u64, _, _)| {
         a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)).then(a.3.cmp(&b.3))

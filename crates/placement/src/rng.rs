@@ -28,11 +28,6 @@ pub(crate) fn mix(n: u64) -> u64 {
     n ^ (n >> 31)
 }
 
-/// A hash of text that is the same in every process. Source: FNV-1a, 64 bits.
-pub(crate) fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
-}
-
 /// The order among equals: seeded per evaluation, so that schedulers do not all like the same node.
 pub(crate) fn tie(seed: u64, node_hash: u64) -> u64 {
     mix(seed ^ node_hash)

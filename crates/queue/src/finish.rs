@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use model::hash::fnv1a;
 use model::ids::NewId;
 use model::{EvalId, EvalStatus, Evaluation, Nanos};
 
@@ -145,8 +146,4 @@ fn next_try(row: &Evaluation, now: Now, limits: &Limits, id: String) -> Evaluati
         modify_time: at,
         ..Evaluation::default()
     }
-}
-
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -230,18 +230,14 @@ async fn next_batch(
 
 /// A plan that the check cannot take must not take the applier with it: it is refused.
 fn check_one(checker: &mut Checker<'_>, plan: &mut Plan) -> Repicked {
-    let seed = seed_of(plan.eval_id.as_str());
+    // The same evaluation always draws the same ports.
+    let seed = model::hash::fnv1a(plan.eval_id.as_str().as_bytes());
     let checked = catch_unwind(AssertUnwindSafe(|| checker.check(plan, seed)));
     checked.unwrap_or_else(|_| {
         tracing::error!(eval_id = %plan.eval_id, job_id = %plan.job_id, "checking a plan panicked, it is refused");
         checker.skip(plan);
         Repicked::new()
     })
-}
-
-/// FNV-1a, so that the same evaluation always draws the same ports.
-fn seed_of(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

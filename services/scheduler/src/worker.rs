@@ -326,6 +326,6 @@ fn is_final(error: &CallError) -> bool {
 
 /// Ties and ports are drawn from the evaluation, so that two schedulers do not like the same nodes.
 pub fn seed(eval: &str, attempt: u32) -> u64 {
-    let start = 0xcbf2_9ce4_8422_2325 ^ u64::from(attempt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    eval.bytes().fold(start, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    let start = model::hash::START ^ u64::from(attempt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    model::hash::fnv1a_from(start, eval.as_bytes())
 }
