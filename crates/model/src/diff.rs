@@ -8,6 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::nil;
 
+mod annotate;
+mod compare;
+
+pub use annotate::annotate;
+pub use compare::{DiffError, diff_jobs};
+
 /// `JobDiff` on the wire.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -6,6 +6,7 @@ use api::filter::Schema;
 use api::public::JobVersionsResponse;
 use axum::extract::{Path, State};
 use fsm::{State as Rows, Table};
+use model::diff::{JobDiff, diff_jobs};
 use model::job::JobSubmission;
 use model::summary::{JobListStub, JobSummary};
 use model::{Allocation, Deployment, Evaluation, Index, Job};
@@ -113,31 +114,87 @@ fn not_found(meta: &Meta) -> ApiError {
 
 /// List a job's versions
 ///
-/// Newest first. `Diffs` is not answered yet.
+/// Newest first. With `diffs`, `Diffs` says what became of each version's predecessor in it; with
+/// `diff_version` or `diff_tag`, what became of that version in each.
 #[utoipa::path(get, path = "/v1/job/{job_id}/versions", operation_id = "listJobVersions", tag = "jobs",
-    params(("job_id" = String, Path, description = "Id of the job"), ReadParams),
+    params(("job_id" = String, Path, description = "Id of the job"), VersionsParams, ReadParams),
     responses(
         (status = 200, description = "The versions", body = JobVersionsResponse),
+        (status = 400, description = "A parameter cannot be read", body = String, content_type = "text/plain"),
         (status = 404, description = "job versions not found", body = String, content_type = "text/plain")))]
 async fn versions(State(app): State<App>, Path(id): Path<String>, options: Options) -> Answered {
     let (namespace, id) = key(&options, &id);
+    let against = against(&options)?;
     let newest = |v: &View| {
         let versions = v.state.job_versions(&namespace, &id);
         v.row(versions.iter().filter_map(|job| job.modify_index).max(), Table::Jobs)
     };
     let (view, meta) = read(&app, &options, Key::Job(namespace.clone(), id.clone()), newest).await?;
-    let versions: Vec<Job> =
-        view.state.job_versions(&namespace, &id).into_iter().rev().map(|j| Job::clone(j)).collect();
+    let versions: Vec<&Job> = view.state.job_versions(&namespace, &id).into_iter().rev().map(AsRef::as_ref).collect();
     if versions.is_empty() {
         return Err(ApiError::not_found("job versions not found").at(meta));
     }
+    let diffs = against.map(|against| diffs(&versions, &against)).transpose()?.unwrap_or_default();
     let response = JobVersionsResponse {
-        versions,
+        versions: versions.into_iter().cloned().collect(),
+        diffs,
         index: meta.index,
         known_leader: meta.known_leader,
         ..JobVersionsResponse::default()
     };
     options.style.read(&response, &meta)
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "documentation; the query is read by `Options`")]
+struct VersionsParams {
+    /// Say what changed.
+    diffs: Option<bool>,
+    /// Compare each with this version instead of with the one before.
+    diff_version: Option<u64>,
+    /// Compare each with the version of this tag.
+    diff_tag: Option<String>,
+}
+
+/// What versions are compared with.
+enum Against {
+    Before,
+    Version(u64),
+    Tag(String),
+}
+
+fn against(options: &Options) -> Result<Option<Against>, ApiError> {
+    let wanted = options.params.flag("diffs")?.unwrap_or(false);
+    let tag = options.params.get("diff_tag").filter(|tag| !tag.is_empty());
+    let version = options.params.get("diff_version").filter(|version| !version.is_empty());
+    let bad = || ApiError::bad("Failed to parse value of \"diff_version\" as a version number");
+    let version = version.map(|text| text.parse::<u64>().map_err(|_| bad())).transpose()?;
+    Ok(wanted.then(|| match (tag, version) {
+        (Some(tag), _) => Against::Tag(tag.to_owned()),
+        (None, Some(version)) => Against::Version(version),
+        (None, None) => Against::Before,
+    }))
+}
+
+/// `versions` newest first.
+fn diffs(versions: &[&Job], against: &Against) -> Result<Vec<JobDiff>, ApiError> {
+    let compare = |old: &Job, new: &Job| {
+        diff_jobs(Some(old), new).map_err(|error| ApiError::internal("versions cannot be compared", &error))
+    };
+    let tagged = |job: &Job, name: &str| job.version_tag.as_ref().is_some_and(|tag| tag.name == name);
+    let base = match against {
+        Against::Before => return versions.windows(2).map(|pair| compare(pair[1], pair[0])).collect(),
+        Against::Version(version) => versions.iter().find(|job| job.version() == *version),
+        Against::Tag(name) => versions.iter().find(|job| tagged(job, name)),
+    };
+    let missing = || match against {
+        Against::Tag(name) => ApiError::not_found(format!("tag {name:?} not found")),
+        Against::Version(version) => ApiError::not_found(format!("version {version} not found")),
+        Against::Before => ApiError::not_found("job versions not found"),
+    };
+    let base = base.ok_or_else(missing)?;
+    versions.iter().map(|job| compare(base, job)).collect()
 }
 
 #[derive(IntoParams)]

@@ -6,8 +6,9 @@ use api::public::{
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use fsm::{Command, Reply};
+use model::Job;
+use model::diff::{JobDiff, annotate, diff_jobs};
 use model::job::JobSubmission;
-use model::{Index, Job};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -161,7 +162,8 @@ async fn validate(State(app): State<App>, options: Options, body: Whole) -> Answ
 
 /// Plan a job
 ///
-/// What registering it would do, found out by a scheduler. Nothing is changed. `Diff` is not answered yet.
+/// What registering it would do, found out by a scheduler, and with `Diff` what it would change. Nothing
+/// is changed.
 #[utoipa::path(post, path = "/v1/job/{job_id}/plan", operation_id = "planJob", tag = "jobs",
     request_body = JobPlanRequest, params(("job_id" = String, Path, description = "Id of the job"), super::WriteParams),
     responses(
@@ -177,10 +179,17 @@ async fn plan(State(app): State<App>, Path(id): Path<String>, options: Options, 
     let envelope = Envelope { region: &request.region, namespace: &request.namespace };
     intake::settle(&app, &options, envelope, &mut job)?;
     intake::check(&job)?;
-    let index = existing_index(&app, &job).await?;
+    let view = fresh(&app, false).await?;
+    let present = view.state.job(&job.namespace(), &job.id());
+    let index = present.map(|old| old.job_modify_index()).unwrap_or_default();
     let warnings = intake::warnings(&job, &unknown);
+    let mut diff = request.diff.then(|| difference(present.map(AsRef::as_ref), &job)).transpose()?;
     let result = crate::dry_run::ask(&app, job).await?;
+    if let Some(diff) = &mut diff {
+        annotate(diff, Some(&result.annotations));
+    }
     let response = JobPlanResponse {
+        diff,
         annotations: Some(result.annotations),
         failed_tg_allocs: result.failed_tg_allocs,
         created_evals: result.created_evals,
@@ -192,8 +201,10 @@ async fn plan(State(app): State<App>, Path(id): Path<String>, options: Options, 
     options.style.write(&response, index)
 }
 
-/// Where the job that is there already was last changed; 0 when there is none.
-async fn existing_index(app: &App, job: &Job) -> Result<Index, ApiError> {
-    let view = fresh(app, false).await?;
-    Ok(view.state.job(&job.namespace(), &job.id()).map(|old| old.job_modify_index()).unwrap_or_default())
+/// What registering the job would change. What the cluster fills in when it does is no change.
+fn difference(present: Option<&Job>, job: &Job) -> Result<JobDiff, ApiError> {
+    let mut job = job.clone();
+    job.stop = Some(job.is_stopped());
+    job.node_pool = Some(job.node_pool().to_owned());
+    diff_jobs(present, &job).map_err(|error| ApiError::internal("jobs cannot be compared", &error))
 }
