@@ -47,11 +47,12 @@ pub fn run(words: &[String], env: &Env, ui: &mut Ui) -> u8 {
 
 /// Holds one allocation's tasks. Comes before any runtime: it must stay small.
 pub fn supervise(words: &[String], _: &Env, ui: &mut Ui) -> u8 {
-    let Some(dir) = words.first() else {
+    if words.is_empty() {
         ui.error("Error: a directory is needed");
         return 1;
-    };
-    let code = driver::supervisor::main(std::path::Path::new(dir));
+    }
+    let words: Vec<std::ffi::OsString> = words.iter().map(std::ffi::OsString::from).collect();
+    let code = driver::supervisor::main(&words);
     u8::from(code != std::process::ExitCode::SUCCESS)
 }
 

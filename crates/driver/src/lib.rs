@@ -12,6 +12,7 @@ pub mod orphans;
 pub mod procfs;
 pub mod raw_exec;
 pub mod rotate;
+pub mod session;
 pub mod supervisor;
 pub mod taskdir;
 mod usage;

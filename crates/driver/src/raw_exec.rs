@@ -20,12 +20,13 @@ use tokio::sync::{OnceCell, mpsc, watch};
 
 use crate::cgroup::{Cgroups, Scope, Version};
 use crate::contract::{
-    Capabilities, Driver, DriverError, ExitResult, FsIsolation, Handle, Later, TaskConfig, Usage, healthy_info,
-    signal_number, work_dir,
+    Capabilities, Driver, DriverError, ExecRequest, ExecSession, ExitResult, FsIsolation, Handle, Later, TaskConfig,
+    Usage, healthy_info, signal_number, work_dir,
 };
 use crate::procfs;
+use crate::session::{self, Begin};
 use crate::supervisor::client::{Attached, ClientError, Launch, Notice, saved_status};
-use crate::supervisor::protocol::{Ids, LogFiles, Refusal, Reply, Request, StartTask, TaskStatus};
+use crate::supervisor::protocol::{Ids, LogFiles, Refusal, Reply, Request, StartTask, Surroundings, TaskStatus};
 use crate::taskdir::AllocDirs;
 
 const NAME: &str = "raw_exec";
@@ -385,6 +386,28 @@ impl RawExec {
         asked.await.map(drop).map_err(|e| DriverError::Signal(e.to_string()))
     }
 
+    async fn exec_beside(&self, task_id: &str, request: ExecRequest) -> Result<ExecSession, DriverError> {
+        let entry = self.entry(task_id)?;
+        if entry.exit.borrow().is_some() {
+            return Err(DriverError::Exec("the task is not running".to_owned()));
+        }
+        let around = self.surroundings(&entry).await.map_err(|e| DriverError::Exec(e.to_string()))?;
+        let cgroup = entry.status.cgroup.clone();
+        session::begin(Begin { launch: &self.launch, around, cgroup, request, task: entry.exit.subscribe() })
+    }
+
+    /// How the task was started; a supervisor of an earlier revision does not know.
+    async fn surroundings(&self, entry: &Entry) -> Result<Surroundings, ClientError> {
+        let attached = self.attach(&entry.dir, false).await?;
+        if matches!(attached.ask(Request::Hello).await?, Reply::Hello { version, .. } if version < 2) {
+            return session::surroundings_of(entry.status.pid).map_err(ClientError::Dir);
+        }
+        match attached.ask(Request::Surroundings { task_id: entry.status.task_id.clone() }).await? {
+            Reply::Surroundings { surroundings } => Ok(surroundings),
+            _ => Err(ClientError::Confused),
+        }
+    }
+
     async fn destroy_task(&self, task_id: &str, force: bool) -> Result<(), DriverError> {
         let entry = self.entry(task_id)?;
         if entry.exit.borrow().is_none() {
@@ -580,6 +603,10 @@ impl Driver for RawExec {
             let reading = tokio::task::spawn_blocking(move || crate::usage::of_task(status.pid, &status.cgroup));
             reading.await.map_err(|e| DriverError::Stats(e.to_string()))
         })
+    }
+
+    fn exec<'a>(&'a self, task_id: &'a str, request: ExecRequest) -> Later<'a, ExecSession> {
+        Box::pin(self.exec_beside(task_id, request))
     }
 
     fn destroy<'a>(&'a self, task_id: &'a str, force: bool) -> Later<'a, ()> {

@@ -540,7 +540,7 @@ fn nonsense_on_the_socket_is_answered_or_cut_and_harms_nobody() {
     stream.write_all(b"garbage\n{\"id\":7,\"request\":{\"op\":\"hello\"}}\n").unwrap();
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
     assert!(lines.next().unwrap().unwrap().contains("malformed"));
-    assert!(lines.next().unwrap().unwrap().contains("\"version\":1"));
+    assert!(lines.next().unwrap().unwrap().contains("\"version\":2"));
     let mut flood = UnixStream::connect(&socket).unwrap();
     let chunk = vec![b'x'; 64 << 10];
     // Cut off once the line is longer than any line may be.

@@ -31,6 +31,7 @@ pub mod protocol;
 mod run;
 pub(crate) mod task;
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -43,10 +44,22 @@ pub const LOG_NAME: &str = "supervisor.log";
 /// Locked while a supervisor lives.
 pub const LOCK_NAME: &str = "lock";
 
-/// Runs a supervisor in `dir` until its work is done. The control socket must be file descriptor 0.
+/// `supervise DIR`: runs a supervisor in `DIR` until its work is done. The control socket must be file
+/// descriptor 0. `supervise --session …`: becomes a command beside a task, see [`crate::session`].
 ///
 /// Call it first thing in `main`, before threads exist: it blocks signals and forks.
-pub fn main(dir: &Path) -> ExitCode {
+pub fn main(words: &[OsString]) -> ExitCode {
+    match words {
+        [word, rest @ ..] if word == crate::session::FLAG => crate::session::enter(rest),
+        [dir] => supervise(Path::new(dir)),
+        _ => {
+            eprintln!("usage: supervise DIR");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn supervise(dir: &Path) -> ExitCode {
     match run::run(dir) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 /// The revision of this protocol, told by [`Reply::Hello`].
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The longest line either side accepts.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
 
@@ -42,6 +42,10 @@ pub enum Request {
     },
     Status,
     Subscribe,
+    /// What a command needs to run as the task does. Since revision 2.
+    Surroundings {
+        task_id: String,
+    },
     /// The exit has been recorded elsewhere: the supervisor may forget the task.
     Ack {
         task_id: String,
@@ -68,6 +72,15 @@ pub struct StartTask {
     pub logs: Option<LogFiles>,
     /// `cgroup.procs` files the task's first process is put in.
     pub cgroup: crate::cgroup::Scope,
+}
+
+/// Where and as whom a task was started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Surroundings {
+    pub env: BTreeMap<String, String>,
+    pub cwd: PathBuf,
+    pub user: Option<Ids>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +136,7 @@ pub enum Reply {
     Hello { version: u32, pid: u32 },
     Started { status: TaskStatus },
     Tasks { tasks: Vec<TaskStatus> },
+    Surroundings { surroundings: Surroundings },
     Refused { code: Refusal, message: String },
 }
 

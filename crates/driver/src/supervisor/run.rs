@@ -236,6 +236,10 @@ impl Supervisor {
                 }
                 None => not_found(&task_id),
             },
+            Request::Surroundings { task_id } => match self.running(&task_id) {
+                Some(task) => Reply::Surroundings { surroundings: task.surroundings.clone() },
+                None => not_found(&task_id),
+            },
             Request::Ack { task_id } => self.forget(&task_id),
             Request::Shutdown => {
                 if self.tasks.iter().any(|t| !t.has_ended()) {

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use super::protocol::{Exit, StartTask, TaskStatus};
+use super::protocol::{Exit, StartTask, Surroundings, TaskStatus};
 use crate::procfs;
 use crate::rotate::Rotator;
 
@@ -45,6 +45,7 @@ pub(super) struct Task {
     pub status: TaskStatus,
     pub phase: Phase,
     pub kill_at: Option<Instant>,
+    pub surroundings: Surroundings,
     pumps: [Option<Pump>; 2],
     oom_kills_before: u64,
 }
@@ -82,6 +83,7 @@ impl Task {
         let pid = i32::try_from(child.id()).map_err(|_| "process id out of range".to_owned())?;
         let pipes = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
         let pumps = make_pumps(pipes, logs).map_err(|e| format!("failed to set up output: {e}"))?;
+        let surroundings = Surroundings { env: start.env, cwd: start.cwd, user: start.user };
         let status = TaskStatus {
             task_id: start.task_id,
             task: start.task,
@@ -92,7 +94,7 @@ impl Task {
             exit: None,
         };
         let oom_kills_before = status.cgroup.oom_kills();
-        Ok(Self { status, phase: Phase::Running, kill_at: None, pumps, oom_kills_before })
+        Ok(Self { status, phase: Phase::Running, kill_at: None, surroundings, pumps, oom_kills_before })
     }
 
     pub fn is_running(&self) -> bool {
