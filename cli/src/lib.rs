@@ -10,6 +10,7 @@
 //! `dev` and `local` start them as processes of this very program.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod agent;
 pub mod command;
 pub mod dev;
 pub mod env;

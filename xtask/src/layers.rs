@@ -13,6 +13,7 @@ pub const LAYERS: &[(&str, u8)] = &[
     ("model", 0),
     ("fsm", 1),
     ("jobspec", 1),
+    ("config", 1),
     ("queue", 1),
     ("placement", 1),
     ("control", 1),
@@ -39,7 +40,8 @@ pub const LAYERS: &[(&str, u8)] = &[
 pub const SIDEWAYS: &[(&str, &str)] = &[("placement", "fsm"), ("control", "fsm"), ("queue", "fsm"), ("client", "api")];
 
 /// Crates that decide and must not do anything else.
-pub const PURE: &[&str] = &["base2histogram", "model", "fsm", "jobspec", "queue", "placement", "control", "lifecycle"];
+pub const PURE: &[&str] =
+    &["base2histogram", "model", "fsm", "jobspec", "config", "queue", "placement", "control", "lifecycle"];
 
 /// What a pure crate must not reach: async runtimes, clocks, random sources, I/O.
 pub const IMPURE: &[&str] = &[

@@ -10,3 +10,8 @@ use std::path::PathBuf;
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
 }
+
+/// Where the settings of a machine are described.
+pub fn config_docs() -> PathBuf {
+    root().join("docs/configuration.md")
+}

@@ -1,4 +1,5 @@
-//! `cargo run -p xtask -- specs`: writes openapi/*.json from the handlers.
+//! `cargo run -p xtask -- specs`: writes openapi/*.json from the handlers; `-- config-docs`: writes
+//! docs/configuration.md from the settings' types.
 
 use anyhow::Context as _;
 
@@ -11,6 +12,10 @@ fn main() -> anyhow::Result<()> {
             }
             Ok(())
         }
-        _ => anyhow::bail!("usage: xtask specs"),
+        Some("config-docs") => {
+            let path = xtask::config_docs();
+            std::fs::write(&path, config::docs::markdown()).with_context(|| format!("writing {}", path.display()))
+        }
+        _ => anyhow::bail!("usage: xtask specs | config-docs"),
     }
 }

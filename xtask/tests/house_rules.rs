@@ -69,3 +69,9 @@ fn pure_crates_reach_no_runtime_clock_randomness_or_io() {
         }
     }
 }
+
+#[test]
+fn the_settings_of_a_machine_are_described_as_they_are() {
+    let checked_in = std::fs::read_to_string(xtask::config_docs()).unwrap_or_default();
+    assert!(checked_in == config::docs::markdown(), "run `cargo run -p xtask -- config-docs`");
+}

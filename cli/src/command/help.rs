@@ -9,6 +9,7 @@ use crate::flags::{Flag, Kind};
 /// Groups of commands and what they are about.
 pub const GROUPS: &[(&str, &str)] = &[
     ("alloc", "Allocations: what runs where"),
+    ("config", "Configuration of a machine"),
     ("deployment", "Deployments: how versions roll out"),
     ("eval", "Evaluations: what the schedulers were asked"),
     ("job", "Jobs: what is to run"),

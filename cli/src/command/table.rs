@@ -5,7 +5,7 @@ use super::{
     job_plan, job_run, job_status, job_stop, node_status, operator, server, status,
 };
 use crate::flags::{Flag, Kind, flag, list, switch, text};
-use crate::{dev, local, serve};
+use crate::{agent, dev, local, serve};
 
 const JSON: Flag = switch("json", "Print the API's answer as JSON.");
 const TEMPLATE: Flag = text("t", "TEMPLATE", "Print the API's answer by a Go template.");
@@ -106,6 +106,16 @@ pub static COMMANDS: &[Command] = &[
         flags: dev::FLAGS,
         args: (0, 0),
         runner: Runner::Process(dev::agent),
+        ..PLAIN
+    },
+    Command {
+        path: "config validate",
+        usage: "<path> [<path>...]",
+        summary: "Says what is wrong with a machine's configuration",
+        about: "Files are merged in order; of a directory, the *.hcl and *.json files by name.",
+        reach: Reach::Nobody,
+        args: (1, 64),
+        runner: Runner::Client(|cx| Box::pin(async { Ok(agent::load::validate(cx)) })),
         ..PLAIN
     },
     Command {
@@ -530,7 +540,6 @@ pub const NOT_BUILT: &[&str] = &[
     "alloc signal",
     "check",
     "client-config",
-    "config validate",
     "debug",
     "deployment fail",
     "deployment pause",

@@ -1,0 +1,3 @@
+//! `steppe agent`: one machine, as its configuration says.
+
+pub mod load;

@@ -1,0 +1,238 @@
+//! What cannot be, though each key by itself could: found before anything is started.
+
+use base64::Engine as _;
+
+use crate::decode::Notes;
+use crate::settings::Config;
+use crate::syntax::Place;
+
+/// For what stands in no file.
+pub(crate) const NOWHERE: Place = Place { source: usize::MAX, line: 0, column: 0 };
+/// Lengths that a gossip key may have.
+pub const GOSSIP_KEY_BYTES: [usize; 3] = [16, 24, 32];
+/// Drivers that have settings.
+const DRIVERS: [&str; 3] = ["raw_exec", "docker", "mock_driver"];
+const RAW_EXEC_KEYS: [&str; 4] = ["enabled", "denied_host_uids", "denied_host_gids", "denied_envvars"];
+
+/// The bytes of a gossip key.
+pub fn gossip_key(text: &str) -> Option<Vec<u8>> {
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text.trim()).ok()?;
+    GOSSIP_KEY_BYTES.contains(&bytes.len()).then_some(bytes)
+}
+
+struct Check<'a> {
+    config: &'a Config,
+    notes: &'a mut Notes,
+}
+
+pub(crate) fn check(config: &Config, dev: bool, notes: &mut Notes) {
+    let mut check = Check { config, notes };
+    check.machine(dev);
+    check.addresses();
+    check.logging();
+    check.server();
+    check.client();
+    check.drivers();
+    check.trust();
+}
+
+impl Check<'_> {
+    fn no(&mut self, wrong: bool, key: &str, message: impl Into<String>) {
+        if wrong {
+            self.notes.problem(NOWHERE, key, message);
+        }
+    }
+
+    fn machine(&mut self, dev: bool) {
+        let c = self.config;
+        let label = |text: &str| {
+            !text.is_empty()
+                && text.len() <= 63
+                && !text.starts_with('-')
+                && !text.ends_with('-')
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        };
+        self.no(!label(&c.region), "region", "it is letters, digits, `-` and `_`, at most 63");
+        self.no(!label(&c.datacenter), "datacenter", "it is letters, digits, `-` and `_`, at most 63");
+        let name = c.name.as_deref().unwrap_or("x");
+        self.no(
+            name.len() > 128 || !name.split('.').all(label),
+            "name",
+            "it is letters, digits, `-` and `_`, in parts joined by dots",
+        );
+        self.no(
+            !c.server.enabled && !c.client.enabled,
+            "",
+            "neither server nor client is enabled: say `server { enabled = true }`, `client { enabled = true }`, or -dev",
+        );
+        match &c.data_dir {
+            None => self.no(!dev, "data_dir", "it is required, an absolute path"),
+            Some(dir) => self.no(!dir.starts_with('/'), "data_dir", format!("`{dir}` is not an absolute path")),
+        }
+        for (key, dir) in [
+            ("server.data_dir", &c.server.data_dir),
+            ("client.state_dir", &c.client.state_dir),
+            ("client.alloc_dir", &c.client.alloc_dir),
+        ] {
+            let Some(dir) = dir else { continue };
+            self.no(!dir.starts_with('/'), key, format!("`{dir}` is not an absolute path"));
+        }
+        self.no(c.acl.enabled, "acl.enabled", "access control is not built yet, and the API would be open to anybody");
+        self.no(c.vault.enabled, "vault.enabled", "Vault is not built yet");
+    }
+
+    fn addresses(&mut self) {
+        let c = self.config;
+        let ports = [("ports.http", c.ports.http), ("ports.rpc", c.ports.rpc), ("ports.serf", c.ports.serf)];
+        for (key, port) in ports {
+            self.no(port == 0, key, "it is a port from 1 to 65535");
+        }
+        self.no(c.ports.http == c.ports.rpc && c.ports.http != 0, "ports.rpc", "it is the same port as ports.http");
+        for (key, value) in [
+            ("advertise.http", &c.advertise.http),
+            ("advertise.rpc", &c.advertise.rpc),
+            ("advertise.serf", &c.advertise.serf),
+        ] {
+            let Some(value) = value else { continue };
+            self.no(value.trim().is_empty(), key, "it is an IP address, not nothing");
+        }
+    }
+
+    fn logging(&mut self) {
+        let c = self.config;
+        let is_filter = c.log_level.contains([',', '=']);
+        let known = ["trace", "debug", "info", "warn", "error", "off"];
+        self.no(
+            !is_filter && !known.contains(&c.log_level.to_ascii_lowercase().as_str()),
+            "log_level",
+            format!("`{}` is none of TRACE, DEBUG, INFO, WARN, ERROR, OFF", c.log_level),
+        );
+        let facility = c.syslog_facility.to_ascii_uppercase();
+        self.no(
+            !matches!(facility.as_str(), "USER" | "DAEMON")
+                && !facility.strip_prefix("LOCAL").is_some_and(|n| matches!(n.parse(), Ok(0_u8..=7))),
+            "syslog_facility",
+            "it is USER, DAEMON, or LOCAL0 to LOCAL7",
+        );
+        self.no(c.log_rotate_max_files < -1, "log_rotate_max_files", "it is -1, 0 or a number of files");
+    }
+
+    fn server(&mut self) {
+        let s = &self.config.server;
+        if !s.enabled {
+            return;
+        }
+        let join = s.join();
+        self.no(
+            s.bootstrap_expect == 0 && join.is_empty(),
+            "server.bootstrap_expect",
+            "it is required, unless server_join says where the cluster is",
+        );
+        self.no(
+            !s.encrypt.is_empty() && gossip_key(&s.encrypt).is_none(),
+            "server.encrypt",
+            "it is 32, 24 or 16 bytes in base64; make one with `steppe operator gossip keyring generate`",
+        );
+        self.no(
+            s.encrypt.is_empty() && (s.bootstrap_expect > 1 || !join.is_empty()),
+            "server.encrypt",
+            "it is required when there is more than one server, the same on each; make one with \
+             `steppe operator gossip keyring generate`",
+        );
+        self.no(s.bootstrap_expect > 9, "server.bootstrap_expect", "more than 9 servers make nothing safer");
+        for address in &join {
+            self.no(
+                address.contains("provider="),
+                "server.server_join",
+                "finding servers by a cloud's tags is not built yet; name addresses",
+            );
+        }
+        self.no(s.raft_protocol != 3, "server.raft_protocol", "it is 3");
+        self.no(s.raft_snapshot_threshold == 0, "server.raft_snapshot_threshold", "it is at least 1");
+        let intro = &s.client_introduction;
+        self.no(
+            intro.default_identity_ttl > intro.max_identity_ttl,
+            "server.client_introduction.default_identity_ttl",
+            "it is longer than max_identity_ttl",
+        );
+        if let Some(scheduler) = &s.default_scheduler_config {
+            self.no(
+                !matches!(scheduler.scheduler_algorithm.as_str(), "binpack" | "spread"),
+                "server.default_scheduler_config.scheduler_algorithm",
+                "it is binpack or spread",
+            );
+        }
+    }
+
+    fn client(&mut self) {
+        let (c, server) = (&self.config.client, self.config.server.enabled);
+        if !c.enabled {
+            return;
+        }
+        self.no(
+            !server && c.join().is_empty(),
+            "client.servers",
+            "it is required on a machine that is not a server itself",
+        );
+        self.no(
+            c.min_dynamic_port > c.max_dynamic_port,
+            "client.min_dynamic_port",
+            format!("{} to {} is no range of ports", c.min_dynamic_port, c.max_dynamic_port),
+        );
+        let pool = &c.node_pool;
+        let fits = !pool.is_empty()
+            && pool.len() <= 128
+            && pool.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        self.no(!fits, "client.node_pool", "it is letters, digits, `-` and `_`, at most 128");
+        self.no(pool == "all", "client.node_pool", "no node is in pool `all` by its own word: every node is");
+        for (name, volume) in &c.host_volume.0 {
+            let key = format!("client.host_volume \"{name}\".path");
+            self.no(!volume.path.starts_with('/'), &key, "it is required, an absolute path");
+        }
+        for (key, percent) in [
+            ("client.gc_disk_usage_threshold", c.gc_disk_usage_threshold),
+            ("client.gc_inode_usage_threshold", c.gc_inode_usage_threshold),
+        ] {
+            self.no(!(0.0..=100.0).contains(&percent), key, "it is a percentage from 0 to 100");
+        }
+        for (key, number) in [
+            ("client.cpu_total_compute", c.cpu_total_compute),
+            ("client.memory_total_mb", c.memory_total_mb),
+            ("client.disk_total_mb", c.disk_total_mb),
+        ] {
+            self.no(number < 0, key, "it is not negative");
+        }
+    }
+
+    fn drivers(&mut self) {
+        for (name, plugin) in &self.config.plugin.0 {
+            let key = format!("plugin \"{name}\"");
+            if !DRIVERS.contains(&name.as_str()) {
+                self.notes.warning(NOWHERE, &key, "this driver is not built yet, and its settings have no effect");
+            }
+            if name == "raw_exec" {
+                for field in plugin.config.0.keys().filter(|k| !RAW_EXEC_KEYS.contains(&k.as_str())) {
+                    let hint = crate::decode::suggestion(field, RAW_EXEC_KEYS.into_iter());
+                    let key = format!("{key}.config.{field}");
+                    self.notes.problem_with(NOWHERE, &key, "there is no such key", hint);
+                }
+            }
+        }
+    }
+
+    fn trust(&mut self) {
+        let tls = &self.config.tls;
+        let on = tls.http || tls.rpc;
+        for (key, file) in
+            [("tls.ca_file", &tls.ca_file), ("tls.cert_file", &tls.cert_file), ("tls.key_file", &tls.key_file)]
+        {
+            self.no(on && file.is_empty(), key, "it is required with tls");
+        }
+        self.no(
+            !matches!(tls.tls_min_version.as_str(), "tls12" | "tls13"),
+            "tls.tls_min_version",
+            "it is tls12 or tls13; older ones are not offered",
+        );
+        self.no(tls.verify_https_client && !tls.http, "tls.verify_https_client", "it needs tls.http");
+    }
+}

@@ -1,0 +1,110 @@
+use std::collections::BTreeMap;
+
+use model::Nanos;
+
+use super::text;
+use crate::decode::{Labelled, settings};
+
+settings! {
+    /// The node agent: runs tasks.
+    Client "client" {
+        /// Run the node agent on this machine.
+        enabled: bool = false,
+        /// Directory for the agent's own state; `client` in `data_dir` unless given.
+        state_dir: Option<String> = None,
+        /// Directory for the allocations' files; `alloc` in `data_dir` unless given.
+        alloc_dir: Option<String> = None,
+        /// Servers, `host` or `host:port` of their rpc port. A machine that is a server too needs none.
+        servers: Vec<String> = Vec::new(),
+        /// Servers, in the other form.
+        server_join: ClientJoin = ClientJoin::default(),
+        /// Token of `steppe node intro create`, for a machine that joins for the first time; a path to a file that holds it does, too.
+        intro_token: String = String::new(),
+        /// Class of the node, for constraints.
+        node_class: String = String::new(),
+        /// Pool the node is in.
+        node_pool: String = text("default"),
+        /// Metadata of the node, for constraints.
+        meta: BTreeMap<String, String> = BTreeMap::new(),
+        /// Older settings by name: `driver.raw_exec.enable`, `driver.allowlist`, `driver.denylist`.
+        options: BTreeMap<String, String> = BTreeMap::new(),
+        /// Directories of the host that jobs may mount, by name.
+        host_volume: Labelled<HostVolume> = Labelled::default(),
+        /// What is kept back from tasks.
+        reserved: Reserved = Reserved::default(),
+        /// First port of those given out dynamically.
+        min_dynamic_port: u16 = 20_000,
+        /// Last port of those given out dynamically.
+        max_dynamic_port: u16 = 32_000,
+        /// Network interface whose address tasks are reached at; the one with the default route unless given.
+        network_interface: String = String::new(),
+        /// MHz the node offers; 0 = found out.
+        cpu_total_compute: i64 = 0,
+        /// MiB of memory the node offers; 0 = found out.
+        memory_total_mb: i64 = 0,
+        /// MiB of disk the node offers; 0 = found out.
+        disk_total_mb: i64 = 0,
+        /// Longest time a task may take to end after being asked to.
+        max_kill_timeout: Nanos = Nanos::from_secs(30),
+        /// Accepted; a look is taken each minute, and when an allocation ends.
+        gc_interval: Nanos = Nanos::from_secs(60),
+        /// Accepted; what is removed is removed one after the other.
+        gc_parallel_destroys: u32 = 2,
+        /// Finished allocations are removed when the disk is fuller than this, in percent.
+        gc_disk_usage_threshold: f64 = 80.0,
+        /// Finished allocations are removed when more inodes are in use than this, in percent.
+        gc_inode_usage_threshold: f64 = 70.0,
+        /// Allocations kept, with their files, before the oldest finished ones are removed.
+        gc_max_allocs: u64 = 50,
+        /// The cgroup that tasks are below.
+        cgroup_parent: String = text("steppe.slice"),
+        /// Accepted; a node's id is always its own.
+        no_host_uuid: bool = true,
+    }
+
+    /// Addresses of servers, `host` or `host:port` of their rpc port. They are tried again and again.
+    ClientJoin "client.server_join" {
+        /// Addresses.
+        retry_join: Vec<String> = Vec::new(),
+        /// Further addresses; there is no difference.
+        start_join: Vec<String> = Vec::new(),
+        /// Accepted; there is no limit.
+        retry_max: u32 = 0,
+        /// Accepted; pauses grow from a fifth of a second to five.
+        retry_interval: Nanos = Nanos::from_secs(30),
+    }
+
+    /// What is kept back from tasks.
+    Reserved "client.reserved" {
+        /// MHz.
+        cpu: u64 = 0,
+        /// MiB.
+        memory: u64 = 0,
+        /// MiB.
+        disk: u64 = 0,
+        /// Ports no task gets, such as `22,8500-8600`.
+        reserved_ports: String = String::new(),
+    }
+
+    /// A directory of the host, shown on the node by its name.
+    HostVolume "client.host_volume" {
+        /// The directory; an absolute path.
+        path: String = String::new(),
+        /// It may only be mounted for reading.
+        read_only: bool = false,
+    }
+}
+
+impl Client {
+    /// All addresses of servers, in whichever form they were given.
+    pub fn join(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for address in [&self.servers, &self.server_join.retry_join, &self.server_join.start_join].into_iter().flatten()
+        {
+            if !all.contains(address) {
+                all.push(address.clone());
+            }
+        }
+        all
+    }
+}

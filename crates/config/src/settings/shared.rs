@@ -1,0 +1,106 @@
+use model::Nanos;
+
+use super::text;
+use crate::decode::{Free, settings};
+
+settings! {
+    /// Ports. Several machines run side by side on one host with ports, or addresses, of their own.
+    Ports "ports" {
+        /// Public API.
+        http: u16 = 4646,
+        /// Agents and other machines, mutual TLS.
+        rpc: u16 = 4647,
+        /// Gossip between servers, UDP.
+        serf: u16 = 4648,
+    }
+
+    /// Where single listeners bind.
+    Addresses "addresses" {
+        /// Public API; 127.0.0.1 unless this or `bind_addr` is said.
+        http: Option<String> = None,
+        /// Agents and other machines.
+        rpc: Option<String> = None,
+        /// Gossip.
+        serf: Option<String> = None,
+    }
+
+    /// What others are told. An IP address, without a port or with the listener's own.
+    Advertise "advertise" {
+        /// Public API.
+        http: Option<String> = None,
+        /// Agents and other machines.
+        rpc: Option<String> = None,
+        /// Gossip.
+        serf: Option<String> = None,
+    }
+
+    /// Access control.
+    Acl "acl" {
+        /// Not built yet: a machine with this refuses to start, rather than run open.
+        enabled: bool = false,
+    }
+
+    /// Certificates of the operator's, as `steppe tls cert create` makes them. The files are read again when they change, and on SIGHUP.
+    TlsFiles "tls" {
+        /// The public API is HTTPS.
+        http: bool = false,
+        /// A machine shows its certificate when it joins others: `server.<region>.nomad` as a server, `client.<region>.nomad` as a client. Between processes there is mutual TLS in any case.
+        rpc: bool = false,
+        /// Authority, PEM.
+        ca_file: String = String::new(),
+        /// Certificate, PEM.
+        cert_file: String = String::new(),
+        /// Key of the certificate, PEM.
+        key_file: String = String::new(),
+        /// Callers of the public API must show a certificate of the authority.
+        verify_https_client: bool = false,
+        /// Accepted; roles and regions in certificates are always checked.
+        verify_server_hostname: bool = false,
+        /// `tls12` or `tls13`.
+        tls_min_version: String = text("tls12"),
+    }
+
+    /// Limits of the listeners.
+    Limits "limits" {
+        /// Longest time for a TLS handshake with the public API.
+        https_handshake_timeout: Nanos = Nanos::from_secs(5),
+        /// Most connections of one address to the public API; 0 = no limit.
+        http_max_conns_per_client: u32 = 100,
+        /// Longest time for a TLS handshake of an agent or a machine.
+        rpc_handshake_timeout: Nanos = Nanos::from_secs(5),
+        /// Most connections of one address to the agents' listener; 0 = no limit.
+        rpc_max_conns_per_client: u32 = 100,
+    }
+
+    /// Metrics are always served, at `/v1/metrics`, as JSON and for Prometheus.
+    Telemetry "telemetry" {
+        /// Accepted; they are always there for Prometheus.
+        prometheus_metrics: bool = false,
+        /// Accepted; they are always published.
+        publish_allocation_metrics: bool = false,
+        /// Accepted; they are always published.
+        publish_node_metrics: bool = false,
+        /// Accepted; names carry no host name.
+        disable_hostname: bool = false,
+        /// Accepted; values are read when they are asked for.
+        collection_interval: Nanos = Nanos::from_secs(1),
+    }
+
+    /// A task driver.
+    Plugin "plugin" {
+        /// Settings of the driver.
+        config: Free = Free::default(),
+    }
+
+    /// The web interface.
+    Ui "ui" {
+        /// Accepted; there is no web interface yet.
+        enabled: bool = true,
+    }
+
+    /// Secrets from Vault.
+    Vault "vault" {
+        /// Not built yet: a machine with this refuses to start.
+        enabled: bool = false,
+    }
+}

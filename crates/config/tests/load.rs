@@ -1,0 +1,158 @@
+//! What configuration files mean, as their writers see it.
+#![allow(clippy::unwrap_used)]
+
+use config::syntax::{Node, Place, Value};
+use config::{Loaded, Source, load};
+
+fn source(text: &str) -> Source {
+    Source { name: "a.hcl".to_owned(), text: text.to_owned() }
+}
+
+fn loaded(texts: &[&str]) -> Loaded {
+    let sources: Vec<Source> = texts.iter().map(|t| source(t)).collect();
+    load(&sources, &[], false).unwrap_or_else(|errors| panic!("{errors:#?}"))
+}
+
+fn refused(text: &str) -> Vec<String> {
+    load(&[source(text)], &[], false).expect_err(text)
+}
+
+const ONE: &str = "data_dir = \"/d\"\nserver { enabled = true bootstrap_expect = 1 }\n";
+
+#[test]
+fn hcl_and_json_say_the_same_whatever_they_are_called() {
+    let hcl = "data_dir = \"/d\"\nclient {\n  enabled = \"true\"\n  servers = [\"a:1\"]\n  meta { rack = 1 }\n  \
+               host_volume \"v\" { path = \"/v\" }\n  gc_interval = \"2m\"\n}\nports { http = \"5646\" }\n\
+               plugin \"raw_exec\" { config { enabled = true } }";
+    let json = r#"{"data_dir": "/d", "client": [{"enabled": true, "servers": "a:1", "meta": {"rack": "1"},
+        "host_volume": {"v": [{"path": "/v"}]}, "gc_interval": 120000000000}], "ports": {"http": 5646},
+        "plugin": [{"raw_exec": [{"config": [{"enabled": true}]}]}]}"#;
+    let (a, b) = (loaded(&[hcl]).config, loaded(&[json]).config);
+    assert_eq!(a, b);
+    assert_eq!((a.ports.http, a.ports.rpc, a.client.meta["rack"].as_str()), (5646, 4647, "1"));
+    assert_eq!(a.plugin.0["raw_exec"].config.0["enabled"], true);
+}
+
+#[test]
+fn later_files_go_over_earlier_ones_and_flags_over_files() {
+    let first =
+        format!("{ONE}region = \"eu\"\nclient {{ enabled = true meta {{ a = \"1\" b = \"1\" }} servers = [\"x\"] }}");
+    let second = "region = \"us\"\nclient { meta { b = \"2\" } servers = [\"y\"] servers = [\"z\"] }";
+    let config = loaded(&[&first, second]).config;
+    assert_eq!(config.region, "us");
+    assert_eq!((config.client.meta["a"].as_str(), config.client.meta["b"].as_str()), ("1", "2"));
+    assert_eq!(config.client.join(), ["y", "z"], "a list is replaced by a later file and adds up in one");
+    let flag = |key: &str, value: Value| (key.to_owned(), value);
+    let list = Value::List(vec![Node { at: Place::default(), value: Value::Text("w".to_owned()) }]);
+    let over = [flag("region", Value::Text("flag".to_owned())), flag("client.servers", list)];
+    let config = load(&[source(&first), source(second)], &over, false).unwrap().config;
+    assert_eq!((config.region.as_str(), config.client.servers.as_slice()), ("flag", &["w".to_owned()][..]));
+    assert!(config.server.enabled);
+}
+
+#[test]
+fn dev_turns_both_on_whatever_the_file_says() {
+    let config = load(&[source("server { enabled = false } client { enabled = false }")], &[], true).unwrap().config;
+    assert!(config.server.enabled && config.client.enabled);
+}
+
+#[test]
+fn unknown_keys_are_errors_with_place_and_suggestion() {
+    let errors = refused(&format!(
+        "{ONE}clinet {{ enabled = true }}\nserver {{\n  bootstrap_exepct = 1\n  client_introduction {{ x = 1 }}\n}}\n"
+    ));
+    assert_eq!(
+        errors,
+        [
+            "a.hcl:5:3: server.bootstrap_exepct: there is no such key; did you mean `bootstrap_expect`?",
+            "a.hcl:6:25: server.client_introduction.x: there is no such key",
+            "a.hcl:3:1: clinet: there is no such key; did you mean `client`?",
+        ]
+    );
+    let errors =
+        refused(&format!("{ONE}plugin \"raw_exec\" {{ config {{ enable = true }} }}\nconsul {{ adress = \"x\" }}"));
+    assert_eq!(
+        errors,
+        [
+            "a.hcl:4:10: consul.adress: there is no such key; did you mean `address`?",
+            "plugin \"raw_exec\".config.enable: there is no such key; did you mean `enabled`?",
+        ]
+    );
+}
+
+#[test]
+fn keys_that_are_not_built_yet_are_named_in_a_warning() {
+    let text = format!(
+        "{ONE}consul {{ address = \"x\" }}\nvault {{ enabled = false address = \"x\" }}\nclient {{ template {{ wait {{ min = \
+         \"5s\" }} }} host_network \"a\" {{ cidr = \"10.0.0.0/8\" }} }}\nautopilot {{ cleanup_dead_servers = true }}\nplugin \"qemu\" {{ }}"
+    );
+    let warnings = loaded(&[&text]).warnings;
+    let not_built = "is not built yet and has no effect";
+    assert_eq!(
+        warnings,
+        [
+            format!("a.hcl:3:10: consul.address: {not_built}"),
+            format!("a.hcl:5:28: client.template.wait.min: {not_built}"),
+            format!("a.hcl:5:62: client.host_network \"a\".cidr: {not_built}"),
+            format!("a.hcl:6:13: autopilot.cleanup_dead_servers: {not_built}"),
+            "plugin \"qemu\": this driver is not built yet, and its settings have no effect".to_owned(),
+        ]
+    );
+}
+
+#[test]
+fn what_cannot_be_is_refused_each_with_one_sentence() {
+    let server = "data_dir = \"/d\" server { enabled = true bootstrap_expect = 1 }";
+    let client = "data_dir = \"/d\" client { enabled = true servers = [\"a\"] }";
+    for (text, expected) in [
+        ("data_dir = \"/d\"", "neither server nor client is enabled"),
+        ("server { enabled = true bootstrap_expect = 1 }", "data_dir: it is required"),
+        ("data_dir = \"rel\" server { enabled = true bootstrap_expect = 1 }", "`rel` is not an absolute path"),
+        (&format!("{server} acl {{ enabled = true }}"), "acl.enabled: access control is not built yet"),
+        (&format!("{server} vault {{ enabled = true }}"), "vault.enabled: Vault is not built yet"),
+        (&format!("{server} region = \"a.b\""), "region: it is letters"),
+        (&format!("{server} log_level = \"loud\""), "log_level: `loud` is none of"),
+        (
+            &format!("{server} ports {{ http = 70000 }}"),
+            "ports.http: it is a whole number from 0 to 65535, not `70000`",
+        ),
+        (&format!("{server} ports {{ http = 4647 }}"), "ports.rpc: it is the same port as ports.http"),
+        (
+            &format!("{server} tls {{ rpc = true ca_file = \"a\" cert_file = \"b\" }}"),
+            "tls.key_file: it is required with tls",
+        ),
+        ("data_dir = \"/d\" server { enabled = true }", "server.bootstrap_expect: it is required"),
+        ("data_dir = \"/d\" server { enabled = true bootstrap_expect = 3 }", "server.encrypt: it is required"),
+        (
+            "data_dir = \"/d\" server { enabled = true bootstrap_expect = 3 encrypt = \"x\" }",
+            "server.encrypt: it is 32",
+        ),
+        ("data_dir = \"/d\" client { enabled = true }", "client.servers: it is required"),
+        (&format!("{client} client {{ min_dynamic_port = 9 max_dynamic_port = 8 }}"), "9 to 8 is no range of ports"),
+        (&format!("{client} client {{ node_pool = \"all\" }}"), "no node is in pool `all`"),
+        (&format!("{client} client {{ host_volume \"v\" {{ }} }}"), "client.host_volume \"v\".path: it is required"),
+        (&format!("{client} client {{ max_kill_timeout = \"soon\" }}"), "it is a duration such as"),
+        (&format!("{client} client {{ meta = 3 }}"), "client.meta: it is a block, not a number"),
+        ("{\"data_dir\": }", "a.hcl:1:14: expected value"),
+    ] {
+        let errors = refused(text);
+        assert!(errors.len() == 1 && errors[0].contains(expected), "{text}: {errors:#?}");
+    }
+}
+
+#[test]
+fn every_key_of_the_compatible_configuration_is_known() {
+    // The lists are made from one table; a key must not be in both.
+    let mut fields = Vec::new();
+    let mut blocks = vec![<config::Config as config::Block>::doc()];
+    while let Some(block) = blocks.pop() {
+        for field in block.fields {
+            fields.push((block.path, field.key));
+            blocks.extend(field.within);
+        }
+    }
+    for (block, key, _) in config::known::all() {
+        assert!(!fields.contains(&(block, key)), "{block}.{key} is built and not built");
+    }
+    assert!(fields.len() > 120 && config::known::all().count() > 250);
+}
