@@ -42,6 +42,12 @@ pub struct ReadIndex {
 #[serde(default)]
 pub struct RaftStatus {
     pub id: u64,
+    /// It has a log.
+    pub initialized: bool,
+    /// Raft id of whom it expects to found the group while it has no log; 0 = nobody.
+    pub founder: u64,
+    /// Why it is not part of a cluster, or what it waits for to be; empty when it is.
+    pub waiting: String,
     pub name: String,
     /// `leader`, `follower`, `candidate` or `learner`.
     pub role: String,

@@ -55,6 +55,8 @@ use engine::{Command, Engine};
 const COMMANDS_MAX: usize = 64;
 /// Longest wait for the engine, which never waits itself.
 const ENGINE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for the addresses of a seed's name.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why gossip did not start, or does not answer.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +125,8 @@ pub struct Gossip {
     directory: Directory,
     commands: mpsc::Sender<Command>,
     local_addr: SocketAddr,
+    advertised: SocketAddr,
+    seeds: Arc<[String]>,
     tracker: TaskTracker,
     abort: tokio::task::AbortHandle,
 }
@@ -137,13 +141,14 @@ impl Gossip {
         let me = Member::new(&config, advertised(bound, config.advertise, seed));
         me.check().map_err(GossipError::Member)?;
 
+        let (advertised, seeds) = (me.gossip, config.seeds.clone().into());
         let (directory, publisher) = Directory::new(vec![me.clone()]);
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let engine = Engine::new(config, me, socket, publisher, http, commands.downgrade());
         let tracker = TaskTracker::new();
         let task = tracker.spawn(engine.run(receiver, shutdown));
         tracker.close();
-        Ok(Self { directory, commands, local_addr: bound, tracker, abort: task.abort_handle() })
+        Ok(Self { directory, commands, local_addr: bound, advertised, seeds, tracker, abort: task.abort_handle() })
     }
 
     pub fn directory(&self) -> Directory {
@@ -153,6 +158,27 @@ impl Gossip {
     /// The bound UDP address.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// The seeds that are not our own address: those we were told to join. A name that nobody knows now
+    /// counts as another's.
+    pub async fn others_to_join(&self) -> Vec<String> {
+        let mut others = Vec::new();
+        for seed in self.seeds.iter() {
+            let found = tokio::time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host(seed)).await;
+            let addresses: Vec<SocketAddr> = found.ok().and_then(Result::ok).into_iter().flatten().collect();
+            if addresses.is_empty() || !addresses.iter().all(|addr| self.is_own(*addr)) {
+                others.push(seed.clone());
+            }
+        }
+        others
+    }
+
+    fn is_own(&self, addr: SocketAddr) -> bool {
+        let bound = self.local_addr;
+        // Bound to all addresses of this machine: whatever can be bound here is one of them.
+        let here = || bound.ip().is_unspecified() && std::net::UdpSocket::bind((addr.ip(), 0)).is_ok();
+        addr == self.advertised || addr.port() == bound.port() && (addr.ip() == bound.ip() || here())
     }
 
     /// Tells everybody new facts about us. Those not named are removed.

@@ -136,14 +136,15 @@ impl Shell {
         Arc::new(self.directory.clone())
     }
 
-    /// Tells everybody a fact about this process, if it is news.
-    pub async fn set_tag(&self, name: &str, value: String) {
+    /// Tells everybody facts about this process, all at once, if they are news.
+    pub async fn set_tags(&self, facts: impl IntoIterator<Item = (&str, String)>) {
         let tags = {
             let mut tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
-            if tags.get(name) == Some(&value) {
+            let before = tags.clone();
+            tags.extend(facts.into_iter().map(|(name, value)| (name.to_owned(), value)));
+            if *tags == before {
                 return;
             }
-            tags.insert(name.to_owned(), value);
             tags.clone()
         };
         if let Err(error) = self.gossip.set_tags(tags).await {

@@ -90,7 +90,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
         metrics: shell.metrics.clone(),
         shutdown: shell.shutdown.clone(),
     });
-    shell.set_tag(TAG_HTTP, public_addr.to_string()).await;
+    shell.set_tags([(TAG_HTTP, public_addr.to_string())]).await;
     let router = public::router(app.clone());
     let limits = Limits { body_bytes: body::BODY_BYTES_MAX, ..Limits::public() };
     let serving = tokio::spawn(server::serve(public, Tls::Plain, router, limits, shell.shutdown.clone()));

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use client::clock::boot_time;
 use client::http::Http;
 use client::peers::Peers;
@@ -29,6 +30,8 @@ const ASK: Duration = Duration::from_secs(1);
 pub struct Contact {
     /// Milliseconds since boot; 0 = never.
     at_ms: AtomicU64,
+    /// Why this server must not be relied on, whomever it hears.
+    held: ArcSwapOption<String>,
 }
 
 impl Contact {
@@ -36,7 +39,24 @@ impl Contact {
         self.at_ms.store(u64::try_from(at.as_millis()).unwrap_or(u64::MAX).max(1), Ordering::Release);
     }
 
+    /// It may be relied on.
     pub fn is_fresh(&self) -> bool {
+        self.held.load().is_none() && self.is_heard()
+    }
+
+    /// See [`crate::server::Server::hold`].
+    pub fn hold(&self, why: Option<&str>) {
+        if self.held.load().as_ref().map(|held| held.as_str()) != why {
+            self.held.store(why.map(|why| Arc::new(why.to_owned())));
+        }
+    }
+
+    pub fn held(&self) -> Option<Arc<String>> {
+        self.held.load_full()
+    }
+
+    /// A leader is heard.
+    pub fn is_heard(&self) -> bool {
         let at = self.at_ms.load(Ordering::Acquire);
         at > 0 && boot_time().saturating_sub(Duration::from_millis(at)) <= FRESH
     }
@@ -82,6 +102,10 @@ mod tests {
         let contact = Contact::default();
         assert!(!contact.is_fresh());
         contact.touch(boot_time());
+        assert!(contact.is_fresh());
+        contact.hold(Some("of another cluster"));
+        assert!(!contact.is_fresh() && contact.is_heard());
+        contact.hold(None);
         assert!(contact.is_fresh());
         contact.touch(boot_time().saturating_sub(FRESH + Duration::from_millis(10)));
         assert!(!contact.is_fresh());

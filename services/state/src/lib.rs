@@ -10,6 +10,7 @@ pub mod members;
 pub mod network;
 pub mod routes;
 pub mod server;
+pub mod stranger;
 pub mod stream;
 
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::certificates::Signer;
+use crate::members::Members;
 use crate::routes::App;
 use crate::server::{Server, Starter};
 
@@ -33,7 +35,8 @@ use crate::server::{Server, Starter};
 pub struct Config {
     #[command(flatten)]
     pub settings: Settings,
-    /// Found the raft group once this many state servers see each other; 0 = only join.
+    /// Found the raft group once this many state servers see each other; 0 = only join. A server that was
+    /// told to join others founds none alone, and none founds one beside a server that has data.
     #[arg(long, default_value_t = 1)]
     pub bootstrap_expect: usize,
     /// Directory with the certificate authority's key; only servers that have it sign certificates.
@@ -89,11 +92,12 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), kit::shell::S
 
 fn tend(shell: &Shell, server: &Server, bootstrap_expect: usize) {
     let tasks = &shell.background;
-    let (sh, sv) = (shell.clone(), server.clone());
-    let members = Spec { name: "raft_members", period: Duration::from_millis(250), limit: Duration::from_secs(10) };
-    tasks.spawn(members, move || {
-        let (sh, sv) = (sh.clone(), sv.clone());
-        async move { members::tend(&sh, &sv, bootstrap_expect).await }
+    let members = Members::new(shell.clone(), server.clone(), bootstrap_expect);
+    let members = Arc::new(Mutex::new(members));
+    let spec = Spec { name: "raft_members", period: Duration::from_millis(250), limit: Duration::from_secs(10) };
+    tasks.spawn(spec, move || {
+        let members = Arc::clone(&members);
+        async move { members.lock().await.tend().await }
     });
     let (region, sv, led) = (shell.settings.region.clone(), server.clone(), Arc::new(Mutex::new(0)));
     let leader = Spec { name: "raft_leader", period: Duration::from_millis(250), limit: Duration::from_secs(10) };

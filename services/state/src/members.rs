@@ -1,117 +1,257 @@
 //! Who is in the raft group? The state servers that gossip knows, without hands.
 //!
 //! * First start: when `bootstrap_expect` servers see each other and none has a log, the one with the
-//!   lowest name founds the group with all of them. A server with a log never founds one.
+//!   lowest name founds the group with all of them, once each of them has said that it has no log and
+//!   expects the same founder. Nobody founds one who has a log, who knows of a server with a log, or who
+//!   was told to join others and expects no more than itself: it waits to be added, and says for what.
 //! * Later: the leader adds a state server it sees as a learner and makes it a voter once it has caught
 //!   up; a member under the name of a new one (its data was lost) is replaced by it.
+//! * A server whose data are of another cluster than the servers it finds is [`crate::stranger`]'s matter.
 //!
-//! Level-triggered: each activation looks at gossip and membership and takes at most one step.
+//! Level-triggered: each activation looks at gossip and membership and takes at most one step. Gossip is
+//! belief: what founds a group rests on the answers of those it is founded with. Two groups could share a
+//! server only if that changed its mind about the founder within one round of questions.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use api::state::RaftStatus;
+use client::clock::{boot_time, unix_nanos};
+use client::http::Target;
 use fsm::command::Command;
-use kit::gossip::Member;
+use kit::gossip::{Member, Status};
+use kit::process::ready::Condition;
+use kit::shell::Shell;
 use model::Role;
 use raft::Peer;
 
-use crate::server::Server;
+use crate::server::{Running, Server};
+use crate::stranger::{self, Standing};
 
 /// Tag under which a state server gossips its raft id.
 pub const TAG_RAFT_ID: &str = "raft_id";
 /// Tag that says it has a log.
 pub const TAG_INITIALIZED: &str = "raft_initialized";
+/// Tag with the cluster its data are of.
+pub const TAG_CLUSTER: &str = "cluster";
+/// Tag with when it started, unix milliseconds; 0 for one that was not told to join others.
+pub const TAG_SINCE: &str = "since";
+
+/// For the answer of one that the group is to be founded with.
+const ASK: Duration = Duration::from_secs(1);
 
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
     Nothing,
+    /// There is something to wait for.
+    Wait(String),
     Found(Vec<Peer>),
     AddLearner(Peer),
     SetVoters(BTreeSet<u64>),
     Remove(u64),
 }
 
-/// Decides one step. `status` is this server's view; `seen` the living state servers, this one included.
-pub fn decide(status: &raft::Status, me: u64, bootstrap_expect: usize, seen: &[Seen]) -> Step {
+/// Decides one step. `status` is this server's view; `told` those it was told to join, itself aside;
+/// `seen` the state servers that gossip remembers, this one included.
+pub fn decide(status: &raft::Status, bootstrap_expect: usize, told: &[String], seen: &[Seen]) -> Step {
     if !status.initialized {
-        return found(me, bootstrap_expect, seen);
+        return match founders(bootstrap_expect, told, seen) {
+            Ok(peers) if peers[0].id == status.id => Step::Found(peers),
+            Ok(peers) => Step::Wait(format!("waits for {} to found the cluster", peers[0].name)),
+            Err(why) => Step::Wait(why),
+        };
     }
     if !status.is_leader() {
         return Step::Nothing;
     }
     let member = |id: u64| status.voters.iter().chain(&status.learners).any(|p| p.id == id);
-    let newcomer = seen.iter().find(|s| !s.initialized && !member(s.peer.id));
+    let alive = |id: u64| seen.iter().any(|s| s.alive && s.peer.id == id);
+    let newcomer = seen.iter().find(|s| s.alive && !s.initialized && !member(s.peer.id));
     if let Some(newcomer) = newcomer {
         return Step::AddLearner(newcomer.peer.clone());
     }
     // A learner that has caught up becomes a voter, and takes the place of its former self.
     for learner in &status.learners {
         let matched = status.matched.get(&learner.id).copied().unwrap_or(0);
-        let alive = seen.iter().any(|s| s.peer.id == learner.id);
-        if alive && matched > 0 && matched + 1_000 >= status.last_log {
+        let alive_now = alive(learner.id);
+        if alive_now && matched > 0 && matched + 1_000 >= status.last_log {
             let former = |p: &&Peer| p.name != learner.name || p.id == learner.id;
             let mut voters: BTreeSet<u64> = status.voters.iter().filter(former).map(|p| p.id).collect();
             voters.insert(learner.id);
             return Step::SetVoters(voters);
         }
-        let replaced = status.voters.iter().any(|v| v.name == learner.name && seen.iter().any(|s| s.peer.id == v.id));
-        if !alive && replaced {
+        let replaced = status.voters.iter().any(|v| v.name == learner.name && alive(v.id));
+        if !alive_now && replaced {
             return Step::Remove(learner.id);
         }
     }
     Step::Nothing
 }
 
-fn found(me: u64, bootstrap_expect: usize, seen: &[Seen]) -> Step {
-    if bootstrap_expect == 0 || seen.len() < bootstrap_expect || seen.iter().any(|s| s.initialized) {
-        return Step::Nothing;
+/// With whom a server without a log would found a group, the founder first; or what it waits for.
+fn founders(bootstrap_expect: usize, told: &[String], seen: &[Seen]) -> Result<Vec<Peer>, String> {
+    let with_log: Vec<&str> = seen.iter().filter(|s| s.initialized).map(|s| s.peer.name.as_str()).collect();
+    if !with_log.is_empty() {
+        return Err(format!("waits to be added by the cluster of {}", with_log.join(", ")));
     }
-    let mut peers: Vec<Peer> = seen.iter().map(|s| s.peer.clone()).collect();
+    if bootstrap_expect == 0 {
+        return Err("waits to be added by a cluster: with --bootstrap-expect=0 it founds none".to_owned());
+    }
+    if bootstrap_expect == 1 && !told.is_empty() {
+        let told = told.join(", ");
+        return Err(format!("waits to be added by a cluster at {told}: told to join, it founds none alone"));
+    }
+    let mut peers: Vec<Peer> = seen.iter().filter(|s| s.alive).map(|s| s.peer.clone()).collect();
+    if peers.len() < bootstrap_expect {
+        return Err(format!("waits for {bootstrap_expect} state servers to found a cluster, sees {}", peers.len()));
+    }
     peers.sort_by(|a, b| a.name.cmp(&b.name));
     peers.truncate(bootstrap_expect);
-    if peers.first().is_some_and(|first| first.id == me) { Step::Found(peers) } else { Step::Nothing }
+    Ok(peers)
 }
 
-/// A living state server as gossip shows it.
+/// A state server as gossip shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     pub peer: Peer,
     pub initialized: bool,
+    /// Empty when it has no data yet.
+    pub cluster: String,
+    pub since: u64,
+    /// One that failed is remembered for a while.
+    pub alive: bool,
 }
 
 impl Seen {
-    pub fn from_member(member: &Member) -> Option<Self> {
-        let id = member.tags.get(TAG_RAFT_ID)?.parse().ok()?;
-        let initialized = member.tags.get(TAG_INITIALIZED).is_some_and(|v| v == "true");
-        Some(Self { peer: Peer { id, name: member.name.to_string(), addr: member.api.to_string() }, initialized })
+    pub fn from_member(member: &Member, status: Status) -> Option<Self> {
+        let id = member.tag(TAG_RAFT_ID)?.parse().ok()?;
+        let initialized = member.tag(TAG_INITIALIZED)? == "true";
+        Some(Self {
+            peer: Peer { id, name: member.name.to_string(), addr: member.api.to_string() },
+            initialized,
+            cluster: member.tag(TAG_CLUSTER).unwrap_or_default().to_owned(),
+            since: member.tag(TAG_SINCE).and_then(|v| v.parse().ok()).unwrap_or(0),
+            alive: status != Status::Failed,
+        })
     }
 }
 
-/// One activation.
-///
-/// # Errors
-/// What raft says to the step; the next activation looks again.
-pub async fn tend(shell: &kit::shell::Shell, server: &Server, bootstrap_expect: usize) -> Result<String, String> {
-    let Some(running) = server.get() else { return Ok("raft is not running".to_owned()) };
-    let status = running.raft.status().borrow().clone();
-    shell.set_tag(TAG_RAFT_ID, status.id.to_string()).await;
-    shell.set_tag(TAG_INITIALIZED, status.initialized.to_string()).await;
-    let seen: Vec<Seen> = shell.directory.by_role(Role::State).iter().filter_map(Seen::from_member).collect();
-    let step = decide(&status, status.id, bootstrap_expect, &seen);
-    let raft = &running.raft;
-    let done = match &step {
-        Step::Nothing => return Ok("in order".to_owned()),
-        Step::Found(peers) => raft.initialize(peers.clone()).await,
-        Step::AddLearner(peer) => raft.add_learner(peer.clone()).await.map(|_| ()),
-        Step::SetVoters(voters) => raft.change_voters(voters.clone()).await.map(|_| ()),
-        Step::Remove(id) => raft.remove(*id).await.map(|_| ()),
-    };
-    match done {
-        Ok(()) => {
-            tracing::info!(step = ?step, "raft membership changed");
-            Ok(format!("{step:?}"))
+/// Looks after the membership, as seen from one server.
+pub struct Members {
+    shell: Shell,
+    server: Server,
+    bootstrap_expect: usize,
+    /// Unix milliseconds.
+    started: u64,
+    /// The same on the clock that is never set.
+    born: Duration,
+    /// Those it was told to join; asked for again while there are any, for a name may come to be known.
+    told: Option<Vec<String>>,
+    ready: Condition,
+}
+
+impl Members {
+    pub fn new(shell: Shell, server: Server, bootstrap_expect: usize) -> Self {
+        let ready = shell.readiness.condition("member", "starting");
+        let started = unix_nanos().max(0).unsigned_abs() / 1_000_000;
+        Self { shell, server, bootstrap_expect, started, born: boot_time(), told: None, ready }
+    }
+
+    /// One activation.
+    ///
+    /// # Errors
+    /// What raft says to the step; the next activation looks again.
+    pub async fn tend(&mut self) -> Result<String, String> {
+        let Some(running) = self.server.get() else { return Ok("raft is not running".to_owned()) };
+        let status = running.raft.status().borrow().clone();
+        if self.told.as_ref().is_none_or(|told| !told.is_empty() && !status.initialized) {
+            self.told = Some(self.shell.gossip.others_to_join().await);
         }
-        Err(error) => Err(error.to_string()),
+        let told = self.told.clone().unwrap_or_default();
+        let since = if told.is_empty() { 0 } else { self.started };
+        let cluster = running.machine.state().cluster().epoch.clone();
+        let facts = [
+            (TAG_RAFT_ID, status.id.to_string()),
+            (TAG_INITIALIZED, status.initialized.to_string()),
+            (TAG_CLUSTER, cluster.clone()),
+            (TAG_SINCE, since.to_string()),
+        ];
+        self.shell.set_tags(facts).await;
+        let seen = self.seen();
+        let standing = Standing {
+            cluster,
+            since,
+            status: &status,
+            in_contact: status.voters.len() > 1 && self.server.contact().is_heard(),
+            up: boot_time().saturating_sub(self.born),
+        };
+        if let Some(why) = stranger::refusal(&standing, &seen) {
+            self.server.hold(Some(&why));
+            return Ok(self.say(why));
+        }
+        self.server.hold(None);
+        let founder = (!status.initialized).then(|| founders(self.bootstrap_expect, &told, &seen).ok()).flatten();
+        self.server.expect_founder(founder.map_or(0, |peers| peers[0].id));
+        match decide(&status, self.bootstrap_expect, &told, &seen) {
+            Step::Nothing => {
+                self.ready.met();
+                self.server.wait_for("");
+                Ok("in order".to_owned())
+            }
+            Step::Wait(why) => Ok(self.say(why)),
+            step => self.take(step, &running).await,
+        }
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        let all = self.shell.directory.all();
+        let servers = all.iter().filter(|(member, _)| member.role == Role::State);
+        servers.filter_map(|(member, status)| Seen::from_member(member, *status)).collect()
+    }
+
+    /// Says once what is waited for.
+    fn say(&self, why: String) -> String {
+        if *self.server.waiting() != why {
+            tracing::info!(why, "this server is not part of a cluster");
+            self.ready.unmet(why.clone());
+            self.server.wait_for(&why);
+        }
+        why
+    }
+
+    async fn take(&mut self, step: Step, running: &Running) -> Result<String, String> {
+        if let Step::Found(peers) = &step
+            && let Err(why) = self.agreed(peers).await
+        {
+            return Ok(self.say(why));
+        }
+        let raft = &running.raft;
+        let done = match &step {
+            Step::Nothing | Step::Wait(_) => Ok(()),
+            Step::Found(peers) => raft.initialize(peers.clone()).await,
+            Step::AddLearner(peer) => raft.add_learner(peer.clone()).await.map(|_| ()),
+            Step::SetVoters(voters) => raft.change_voters(voters.clone()).await.map(|_| ()),
+            Step::Remove(id) => raft.remove(*id).await.map(|_| ()),
+        };
+        done.map_err(|error| error.to_string())?;
+        tracing::info!(step = ?step, "raft membership changed");
+        Ok(format!("{step:?}"))
+    }
+
+    /// Every other one says itself that it has no log and expects the same founder.
+    async fn agreed(&self, peers: &[Peer]) -> Result<(), String> {
+        let me = &peers[0];
+        for peer in &peers[1..] {
+            let addr = peer.addr.parse().map_err(|_| format!("waits for the address of {}", peer.name))?;
+            let target = Target::new(addr, Role::State).named(peer.name.as_str());
+            let asked = self.shell.http.get_json(target, api::state::RAFT_STATUS, ASK).await;
+            let said: RaftStatus = asked.map_err(|_| format!("waits for an answer of {}", peer.name))?;
+            if said.id != peer.id || said.initialized || said.founder != me.id {
+                return Err(format!("waits for {} to expect {} as the cluster's founder", peer.name, me.name));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -129,39 +269,68 @@ mod tests {
     }
 
     fn seen(id: u64, name: &str, initialized: bool) -> Seen {
-        Seen { peer: peer(id, name), initialized }
+        Seen { peer: peer(id, name), initialized, cluster: String::new(), since: 0, alive: true }
+    }
+
+    fn blank(id: u64) -> raft::Status {
+        raft::Status { id, ..raft::Status::default() }
+    }
+
+    fn waits(step: &Step, text: &str) -> bool {
+        matches!(step, Step::Wait(why) if why.contains(text))
     }
 
     #[test]
     fn the_lowest_name_founds_the_group_once_all_are_there() {
-        let blank = raft::Status::default();
         let all = [seen(7, "a", false), seen(3, "b", false), seen(5, "c", false)];
-        assert_eq!(decide(&blank, 7, 3, &all[..2]), Step::Nothing);
-        assert_eq!(decide(&blank, 3, 3, &all), Step::Nothing);
-        assert!(matches!(decide(&blank, 7, 3, &all), Step::Found(peers) if peers.len() == 3));
+        let told = ["elsewhere:4648".to_owned()];
+        assert!(waits(&decide(&blank(7), 3, &told, &all[..2]), "waits for 3 state servers"));
+        assert!(waits(&decide(&blank(3), 3, &told, &all), "waits for a to found"));
+        assert!(matches!(decide(&blank(7), 3, &told, &all), Step::Found(peers) if peers.len() == 3));
     }
 
     #[test]
-    fn nobody_founds_a_second_group_beside_a_server_with_a_log() {
-        let blank = raft::Status::default();
-        let all = [seen(7, "a", false), seen(3, "b", true), seen(5, "c", false)];
-        assert_eq!(decide(&blank, 7, 3, &all), Step::Nothing);
+    fn nobody_founds_a_second_group_beside_a_server_with_a_log_even_one_that_failed() {
+        let mut all = [seen(7, "a", false), seen(3, "b", true), seen(5, "c", false)];
+        assert!(waits(&decide(&blank(7), 3, &[], &all), "the cluster of b"));
+        all[1].alive = false;
+        for expect in 0..4 {
+            assert!(waits(&decide(&blank(7), expect, &[], &all), "the cluster of b"));
+        }
+        let me = [seen(7, "a", false)];
+        assert!(matches!(decide(&blank(7), 1, &[], &me), Step::Found(_)), "alone it may");
+    }
+
+    #[test]
+    fn a_server_that_was_told_to_join_founds_no_group_alone() {
+        let me = [seen(7, "a", false)];
+        let told = ["10.0.0.1:4648".to_owned()];
+        assert!(waits(&decide(&blank(7), 1, &told, &me), "at 10.0.0.1:4648"));
+        let both = [seen(7, "a", false), seen(3, "b", false)];
+        assert!(waits(&decide(&blank(7), 1, &told, &both), "at 10.0.0.1:4648"), "nor beside another such");
+        assert!(waits(&decide(&blank(7), 0, &[], &me), "--bootstrap-expect=0"));
     }
 
     #[test]
     fn a_server_that_lost_its_data_takes_the_place_of_its_former_self() {
         let mut status = raft::Status {
+            id: 1,
             initialized: true,
             role: raft::Role::Leader,
             voters: vec![peer(1, "a"), peer(2, "b"), peer(3, "c")],
             last_log: 50,
             ..raft::Status::default()
         };
-        let all = [seen(1, "a", true), seen(2, "b", true), seen(9, "c", false)];
-        assert_eq!(decide(&status, 1, 3, &all), Step::AddLearner(peer(9, "c")));
+        let mut all = vec![seen(1, "a", true), seen(2, "b", true), seen(9, "c", false)];
+        assert_eq!(decide(&status, 3, &[], &all), Step::AddLearner(peer(9, "c")));
+        let mut gone = seen(8, "d", false);
+        gone.alive = false;
+        all[2] = gone;
+        assert_eq!(decide(&status, 3, &[], &all), Step::Nothing, "one that failed is not added");
+        all[2] = seen(9, "c", false);
         status.learners = vec![peer(9, "c")];
-        assert_eq!(decide(&status, 1, 3, &all), Step::Nothing, "not before it has caught up");
+        assert_eq!(decide(&status, 3, &[], &all), Step::Nothing, "not before it has caught up");
         status.matched.insert(9, 49);
-        assert_eq!(decide(&status, 1, 3, &all), Step::SetVoters(BTreeSet::from([1, 2, 9])));
+        assert_eq!(decide(&status, 3, &[], &all), Step::SetVoters(BTreeSet::from([1, 2, 9])));
     }
 }

@@ -28,6 +28,9 @@ pub fn rpc_path(verb: &str) -> String {
 /// Marks a call that was forwarded once already.
 pub const FORWARDED: http::HeaderName = http::HeaderName::from_static("x-steppe-forwarded");
 
+/// Names the raft member that a raft message is for.
+pub const MEMBER: http::HeaderName = http::HeaderName::from_static("x-steppe-raft-member");
+
 /// Address of a state server: where gossip knows its name, else where the raft log says.
 pub fn address(peers: &dyn Peers, peer: &Peer) -> Option<SocketAddr> {
     let known = peers.peers(Role::State).into_iter().find(|p| p.name == peer.name);
@@ -71,7 +74,8 @@ impl raft::Network for Network {
         let target = self.target(&to);
         let http = self.http.clone();
         Box::pin(async move {
-            http.post_bytes(target?, &rpc_path(verb.as_str()), body, deadline).await.map_err(network_error)
+            let call = Call::post(rpc_path(verb.as_str()), deadline).bytes(body).header(MEMBER, to.id.into());
+            http.call(&target?, call).await.map(|reply| reply.body).map_err(network_error)
         })
     }
 
@@ -89,6 +93,7 @@ impl raft::Network for Network {
             let header =
                 HeaderValue::from_str(&base64_text(&header)).map_err(|e| NetworkError::Remote(e.to_string()))?;
             let call = Call::post(rpc_path("snapshot"), deadline).header(SNAPSHOT_HEADER, header);
+            let call = call.header(MEMBER, to.id.into());
             let reply = http.send_stream(target?, call, ReaderStream::with_capacity(file, 256 << 10)).await;
             reply.map(|r| r.body).map_err(network_error)
         })

@@ -91,7 +91,16 @@ fn limit(bytes: usize) -> axum::extract::DefaultBodyLimit {
 }
 
 impl App {
+    /// For those who use the cluster.
     fn running(&self) -> Result<Running, Refused> {
+        if let Some(why) = self.server.contact().held() {
+            return Err(Refused::new(Code::NotReady, why.as_str()));
+        }
+        self.raft()
+    }
+
+    /// For the servers among themselves.
+    fn raft(&self) -> Result<Running, Refused> {
         self.server.get().ok_or_else(|| Refused::new(Code::NotReady, "raft is not running on this server"))
     }
 
@@ -295,7 +304,7 @@ async fn snapshot(State(app): State<App>, Query(query): Query<SnapshotQuery>) ->
         (status = 200, description = "Raft as this server sees it", body = RaftStatus),
         (status = 503, description = "Not running", body = ErrorBody)))]
 async fn raft_status(State(app): State<App>) -> Result<Json<RaftStatus>, Refused> {
-    let running = app.running()?;
+    let running = app.raft()?;
     let status = running.raft.status().borrow().clone();
     let peer = |voter: bool| {
         let app = app.clone();
@@ -308,6 +317,9 @@ async fn raft_status(State(app): State<App>) -> Result<Json<RaftStatus>, Refused
     };
     Ok(Json(RaftStatus {
         id: status.id,
+        initialized: status.initialized,
+        founder: app.server.founder(),
+        waiting: app.server.waiting().as_ref().clone(),
         name: status
             .voters
             .iter()
@@ -337,6 +349,7 @@ async fn raft_status(State(app): State<App>) -> Result<Json<RaftStatus>, Refused
     responses(
         (status = 200, description = "The answer", body = Vec<u8>, content_type = "application/octet-stream"),
         (status = 400, description = "Malformed", body = ErrorBody),
+        (status = 409, description = "Meant for another raft member", body = ErrorBody),
         (status = 503, description = "Not running", body = ErrorBody)))]
 async fn raft_rpc(
     State(app): State<App>,
@@ -344,7 +357,8 @@ async fn raft_rpc(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refused> {
-    let running = app.running()?;
+    let running = app.raft()?;
+    addressed(&headers, running.raft.status().borrow().id)?;
     let answer = if verb == "snapshot" {
         let header = headers.get(SNAPSHOT_HEADER).and_then(|v| v.to_str().ok()).and_then(base64_bytes);
         let header = header.ok_or_else(|| Refused::new(Code::BadRequest, "snapshot header is missing"))?;
@@ -360,6 +374,19 @@ async fn raft_rpc(
         Ok(bytes) => Ok(bytes.into_response()),
         Err(raft::Error::Malformed(what)) => Err(Refused::new(Code::BadRequest, what)),
         Err(error) => Err(Refused::new(Code::NotReady, error.to_string())),
+    }
+}
+
+/// Names and addresses are given again to servers with other data, raft ids never: what was meant for
+/// another member would mix two logs.
+fn addressed(headers: &HeaderMap, id: u64) -> Result<(), Refused> {
+    let to = headers.get(network::MEMBER).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    match to {
+        Some(to) if to == id => Ok(()),
+        Some(to) => {
+            Err(Refused::new(Code::Conflict, format!("this server is raft member {id}, the message is for {to}")))
+        }
+        None => Err(Refused::new(Code::BadRequest, "the message does not say for which raft member it is")),
     }
 }
 

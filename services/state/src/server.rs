@@ -10,9 +10,11 @@
 //! Who notices: `/health/ready` names the fault, one log line says it, and peers see a silent member.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use raft::{Config, Error, Peer, Raft};
 
 use crate::contact::Contact;
@@ -34,6 +36,8 @@ pub struct Running {
 pub struct Server {
     running: Arc<RwLock<Option<Running>>>,
     contact: Arc<Contact>,
+    founder: Arc<AtomicU64>,
+    waiting: Arc<ArcSwap<String>>,
 }
 
 impl Server {
@@ -43,6 +47,29 @@ impl Server {
 
     pub fn contact(&self) -> &Arc<Contact> {
         &self.contact
+    }
+
+    /// Makes this server answer nobody but raft, for a reason; or lets it answer again.
+    pub fn hold(&self, why: Option<&str>) {
+        self.contact.hold(why);
+    }
+
+    /// Whom this server, while it has no log, would follow as the founder of a group; 0 = nobody.
+    pub fn expect_founder(&self, id: u64) {
+        self.founder.store(id, Ordering::Release);
+    }
+
+    pub fn founder(&self) -> u64 {
+        self.founder.load(Ordering::Acquire)
+    }
+
+    /// Why this server is not part of a cluster; empty when it is.
+    pub fn waiting(&self) -> Arc<String> {
+        self.waiting.load_full()
+    }
+
+    pub fn wait_for(&self, what: &str) {
+        self.waiting.store(Arc::new(what.to_owned()));
     }
 
     fn set(&self, running: Option<Running>) {

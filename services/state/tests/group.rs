@@ -1,100 +1,16 @@
-//! State servers as a group, in one process: real listeners, real gossip, real files.
+//! State servers as a group.
 #![allow(clippy::unwrap_used)]
 
-use std::net::{SocketAddr, UdpSocket};
-use std::path::Path;
+mod support;
+
 use std::time::Duration;
 
 use client::replica::{NoObserver, Replica};
-use client::state::{StateClient, new_uuid};
+use client::state::new_uuid;
 use fsm::command::{Command, LeaseName};
 use fsm::{Reply, Table};
-use kit::pki::Authority;
-use kit::process::{Settings, Shutdown};
-use kit::shell::Shell;
-use model::namespace::Namespace;
-use model::{Index, NamespaceName, Role};
-
-const WITHIN: Duration = Duration::from_secs(20);
-const DAY: Duration = Duration::from_secs(86_400);
-
-/// A cluster of state servers and somebody who uses it.
-struct Group {
-    dir: tempfile::TempDir,
-    seed: SocketAddr,
-    servers: Vec<Option<(Shutdown, tokio::task::JoinHandle<()>)>>,
-}
-
-fn free_udp() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-impl Group {
-    fn start(count: usize) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let authority = Authority::create(dir.path().join("ca"), "global").unwrap();
-        for n in 0..count {
-            let name = format!("state-{n}");
-            authority
-                .write_identity(dir.path().join(&name).join("identity"), Role::State, &name, "global", DAY)
-                .unwrap();
-        }
-        for role in [Role::Gateway, Role::Broker] {
-            let name = role.as_str();
-            authority.write_identity(dir.path().join(name).join("identity"), role, name, "global", DAY).unwrap();
-        }
-        let mut group = Self { dir, seed: free_udp(), servers: Vec::new() };
-        for n in 0..count {
-            group.servers.push(None);
-            group.run(n, count);
-        }
-        group
-    }
-
-    fn settings(&self, name: &str) -> Settings {
-        let home: &Path = &self.dir.path().join(name);
-        Settings {
-            data_dir: home.join("data"),
-            identity_dir: home.join("identity"),
-            join: vec![self.seed.to_string()],
-            ..Settings::default()
-        }
-    }
-
-    fn run(&mut self, n: usize, expect: usize) {
-        let mut settings = self.settings(&format!("state-{n}"));
-        if n == 0 {
-            settings.gossip_bind = self.seed;
-        }
-        let ca_dir = Some(self.dir.path().join("ca"));
-        let config = state::Config { settings, bootstrap_expect: expect, ca_dir, snapshot_after: 100 };
-        let shutdown = Shutdown::new();
-        let wish = shutdown.clone();
-        let task = tokio::spawn(async move { state::run(config, wish).await.unwrap() });
-        self.servers[n] = Some((shutdown, task));
-    }
-
-    async fn stop(&mut self, n: usize) {
-        let (shutdown, task) = self.servers[n].take().unwrap();
-        shutdown.request();
-        task.await.unwrap();
-    }
-
-    async fn user(&self, role: Role) -> (Shell, StateClient) {
-        let shell = Shell::start(self.settings(role.as_str()), role, Shutdown::new()).await.unwrap();
-        let state = StateClient::new(shell.http.clone(), shell.peers(), role);
-        (shell, state)
-    }
-}
-
-fn namespace(name: &str) -> Command {
-    let row = Namespace { name: NamespaceName::from(name).to_string(), ..Namespace::default() };
-    Command::NamespaceUpsert { namespaces: vec![row] }
-}
-
-async fn propose(state: &StateClient, command: Command) -> Index {
-    state.propose(command, None, WITHIN).await.unwrap().0
-}
+use model::{Index, Role};
+use support::{Group, WITHIN, namespace, propose};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_acknowledged_is_in_every_copy_and_survives_leaders_and_restarts() {
