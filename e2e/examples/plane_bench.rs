@@ -14,12 +14,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use client::http::Call;
 use client::replica::Replica;
 use client::state::StateClient;
 use e2e::nouns::{eval, job, node};
 use e2e::plane::{Plane, WITHIN};
 use fsm::command::{Command, JobRegister};
-use model::{Index, Job};
+use model::{Index, Job, Role};
 
 const PROPOSERS: usize = 64;
 const IDLE: usize = 200;
@@ -42,6 +43,7 @@ async fn run(jobs: usize, nodes: usize, schedulers: usize) {
     warm(&plane).await;
     let mut idle = idle(&plane, "idle").await;
     report("idle submit to placed", &mut idle);
+    let mut seen = plane_counts(&plane).await;
     for round in 0..3 {
         let (seconds, registered) = burst(&plane, jobs, round).await;
         println!(
@@ -51,8 +53,24 @@ async fn run(jobs: usize, nodes: usize, schedulers: usize) {
         let state = plane.replica.state();
         let refused = state.evals().filter(|e| !e.status.is_terminal()).count();
         println!("  open evaluations {refused}, allocations {}", state.allocs().count());
+        let [plans, conflicts] = plane_counts(&plane).await;
+        let (plans, conflicts) = (plans - seen[0], conflicts - seen[1]);
+        println!("  plans {plans}, conflicts {conflicts} = {:.1} %", conflicts * 100.0 / plans);
+        seen = [seen[0] + plans, seen[1] + conflicts];
     }
     plane.stop_all().await;
+}
+
+/// Plans the applier has seen, and those of them that did not pass whole.
+async fn plane_counts(plane: &Plane) -> [f64; 2] {
+    let target = plane.targets(Role::Applier, 1).await.remove(0);
+    let call = Call::get("/metrics", WITHIN);
+    let text = String::from_utf8(plane.shell.http.call(&target, call).await.unwrap().body.to_vec()).unwrap();
+    let of = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
+    };
+    [of("nomad_plan_submit"), of("nomad_plan_node_rejected")]
 }
 
 async fn warm(plane: &Plane) {

@@ -44,6 +44,19 @@ async fn many_jobs_by_many_schedulers_are_placed_exactly_once_and_fit() {
     plane.until("all evaluations are finished", done).await;
 }
 
+/// Whoever comes second finds the best node full and tries again: nobody is set aside for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_meets_conflicts_and_none_of_it_is_set_aside() {
+    let plane = Plane::start(3).await;
+    plane.nodes((1..=60).map(|n| node(n, 100, 8_000)).collect()).await;
+    let registered = (0..400).map(|n| plane.register(job(&format!("burst-{n}"), "batch", 1, 10)));
+    futures::future::join_all(registered).await;
+    let state = plane.until("all are placed", |s| s.allocs().count() >= 400).await;
+    assert_fits(&state);
+    let given_up = |e: &&std::sync::Arc<model::Evaluation>| e.triggered_by == "max-plan-attempts";
+    assert_eq!(state.evals().filter(given_up).count(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_fit_waits_and_is_placed_when_a_node_comes() {
     let plane = Plane::start(1).await;

@@ -91,6 +91,7 @@ fn measure(name: &str, base: &State, fleet: &Fleet, job: &Job, runs: u32) {
             eval: &eval,
             now: 1,
             seed: u64::from(run),
+            retry: false,
             new_id: &mut new_id,
             suspects: &|_| false,
         });

@@ -11,8 +11,11 @@
 //! sum is the order by final score, whatever the spread score is at the moment: a placement changes one
 //! node's sum and a few tuples' spread scores, and never forces a re-scoring of everything.
 //!
+//! Full scan makes all schedulers like the same node, and who comes second finds it full. A retry therefore
+//! draws, by its seed, from the best few that differ only in how full they are.
+//!
 //! Invariants: the node picked is one that a scan of all nodes with the formulas of [`crate::score`]
-//! would pick (the tests compare the two); equal scores are ordered by a hash seeded per evaluation; an
+//! would pick, retries aside (the tests compare the two); equal scores are ordered by a hash seeded per evaluation; an
 //! entry in a heap is void unless its version is the seat's.
 
 use std::cmp::Ordering;
@@ -466,9 +469,19 @@ impl Placer {
             }
         }
         ranked.sort_by(Ranked::cmp);
-        let slot = ranked.first()?.slot;
         ranked.truncate(SCORES_KEPT);
+        let best = ranked.first()?;
+        let slot = if work.retry { self.draw(work, best, &ranked) } else { best.slot };
         Some(Pick { slot, ranked })
+    }
+
+    /// One of the nodes ranked, among those that differ from the best only in how full they are. Schedulers
+    /// that all insist on the best keep meeting there.
+    fn draw(&self, work: &Work<'_>, best: &Ranked, ranked: &[Ranked]) -> Slot {
+        let affinity = |slot: Slot| self.affinity(&work.fleet.row(slot).node);
+        let liked = affinity(best.slot);
+        let alike = |r: &&Ranked| r.penalty == best.penalty && r.spread == best.spread && affinity(r.slot) == liked;
+        ranked.iter().filter(alike).max_by_key(|r| (r.tie, r.slot)).unwrap_or(best).slot
     }
 
     /// Marks a node that turned out not to have the ports after all.

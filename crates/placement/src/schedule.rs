@@ -43,6 +43,8 @@ pub struct Request<'a> {
     pub now: i64,
     /// Orders equals and picks ports; one per evaluation, another for each retry.
     pub seed: u64,
+    /// A plan for this evaluation met a conflict: nodes are drawn from the best few (see [`crate::placer`]).
+    pub retry: bool,
     pub new_id: NewId<'a>,
     /// Nodes whose stream broke: they get nothing new until they answer or are down. That they answer again
     /// is room for what is blocked.
@@ -113,8 +115,8 @@ pub fn dry_run(req: Request<'_>, job: &Job) -> DryRun {
         }
     }
     let (job, kind) = (Arc::new(job.clone()), read::kind(&job));
-    let Request { state, fleet, eval, now, seed, new_id, suspects } = req;
-    let req = Request { state, fleet, eval, now, seed, new_id: &mut *new_id, suspects };
+    let Request { state, fleet, eval, now, seed, retry, new_id, suspects } = req;
+    let req = Request { state, fleet, eval, now, seed, retry, new_id: &mut *new_id, suspects };
     let mut decision = decide(req, Some(&job), kind, false);
     let mut created = std::mem::take(&mut decision.plan.create_evals);
     for eval in &mut created {

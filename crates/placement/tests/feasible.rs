@@ -349,6 +349,36 @@ fn an_affinity_draws_and_a_negative_one_repels() {
     assert!(world.live(&repelled).iter().all(|a| rack(&world, &a.node_id) != "r2"));
 }
 
+/// Schedulers that met a conflict do not all insist on the one best node, and still go where the job wants to be.
+#[test]
+fn a_retry_draws_from_the_best_few_and_never_leaves_what_the_job_likes() {
+    let mut world = World::with_nodes(30);
+    let mut there = job("service", 1);
+    there.constraints.push(constraint("${meta.rack}", "=", "r2"));
+    world.register(&there);
+    let mut wanted = job("service", 1);
+    wanted.id = Some("wanted".into());
+    wanted.affinities.push(Affinity {
+        l_target: "${meta.rack}".into(),
+        operand: "=".into(),
+        r_target: "r2".into(),
+        weight: Some(10),
+    });
+    let eval = world.register_only(&wanted);
+    let chosen = |world: &mut World, retry: bool| -> BTreeSet<model::NodeId> {
+        world.retry = retry;
+        let nodes = (0..40).map(|seed| {
+            world.seed = seed;
+            world.decide(&eval).plan.parts.into_keys().next().unwrap()
+        });
+        nodes.collect()
+    };
+    assert_eq!(chosen(&mut world, false).len(), 1, "one is the best");
+    let drawn = chosen(&mut world, true);
+    assert!(drawn.len() > 2, "{drawn:?}");
+    assert!(drawn.iter().all(|id| world.state.node(id).unwrap().meta["rack"] == "r2"));
+}
+
 /// service-029, service-030, batch-011
 #[test]
 fn service_029_doubled_names_become_unique_when_replaced() {

@@ -36,8 +36,16 @@ fn plans_of_one_batch_do_not_collide() {
             };
             let suspects = |_: &NodeId| false;
             let (state, fleet_now) = (&world.state, &fleet);
-            let request =
-                Request { state, fleet: fleet_now, eval, now: 1, seed: 3, new_id: &mut new_id, suspects: &suspects };
+            let request = Request {
+                state,
+                fleet: fleet_now,
+                eval,
+                now: 1,
+                seed: 3,
+                retry: false,
+                new_id: &mut new_id,
+                suspects: &suspects,
+            };
             let decision = schedule(request);
             fleet.assume(&decision.plan);
             decision
@@ -76,7 +84,10 @@ fn plan(world: &World, job: &Job) -> placement::DryRun {
     };
     let suspects = |_: &NodeId| false;
     let (state, fleet) = (&world.state, &world.fleet);
-    dry_run(Request { state, fleet, eval: &eval, now: 1, seed: 1, new_id: &mut new_id, suspects: &suspects }, &job)
+    dry_run(
+        Request { state, fleet, eval: &eval, now: 1, seed: 1, retry: false, new_id: &mut new_id, suspects: &suspects },
+        &job,
+    )
 }
 
 /// service-017, system-005: the same answers as the recorded plans.

@@ -69,7 +69,7 @@ impl Default for Limits {
             effect_retry_ms: 10_000,
             follow_up_ms: 60_000,
             follow_up_spread_ms: 300_000,
-            conflict_retry_ms: 60_000,
+            conflict_retry_ms: 5_000,
             freed_keep_ms: 15 * 60_000,
             unblock_window_ms: 20,
             gap_ms: 1_000,

@@ -1,16 +1,20 @@
 //! The applier's loop: take all plans that wait, check them, commit them in one command.
 //!
 //! ```text
-//!   submissions ─► batch ─► check (replica + overlay) ─► propose ─► answers
-//!                    ▲                                     │ next batch is checked meanwhile
-//!                    └─────────────── at most DEPTH in flight
+//!   submissions ─► batch ─► check (replica + overlay) ─► propose ─► overlay ─► answers
+//!                    ▲                                                            │
+//!                    └──────────────── once it is known what became of it ────────┘
 //! ```
 //!
-//! A lease lost with commands in flight: their answers still come (they were fenced by term), and what
-//! waits is answered "not active", so that schedulers return their evaluations.
+//! One command at a time. With two on their way the smaller one may overtake the larger, and whoever
+//! counted on the other order is dropped; and as long as an answer is outstanding nobody can say whether
+//! the replica has its effect already. Throughput comes from the size of the batch: whatever arrives while
+//! one is being committed goes with the next.
+//!
+//! A lease lost with a command on its way: its answer still comes (it was fenced by term), and what waits
+//! is answered "not active", so that schedulers return their evaluations.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use api::applier::{PLACEMENTS_MAX, PLANS_MAX};
@@ -20,13 +24,11 @@ use client::state::{ProposeError, StateClient, new_request_id};
 use fsm::command::{Command, Envelope};
 use fsm::{Plan, PlanResult, Refusal, Reply};
 use model::Role;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::check::{Checker, Repicked};
-use crate::overlay::Overlay;
+use crate::overlay::{Effect, Overlay};
 
-/// Commands on their way at once.
-const DEPTH: usize = 2;
 const PROPOSE: Duration = Duration::from_secs(10);
 const CATCH_UP: Duration = Duration::from_secs(5);
 /// How long a plan that was made from a newer state waits for the replica.
@@ -64,27 +66,19 @@ pub struct Applier {
 impl Applier {
     /// Runs until nobody can submit any more.
     pub async fn run(self, mut submissions: mpsc::Receiver<Submission>) {
-        let this = Arc::new(self);
-        let overlay = Arc::new(Mutex::new(Overlay::default()));
-        let depth = Arc::new(Semaphore::new(DEPTH));
+        let mut overlay = Overlay::default();
         let mut caught_up = None;
         let mut next = None;
-        loop {
-            let Ok(permit) = Arc::clone(&depth).acquire_owned().await else { return };
-            let Some(batch) = next_batch(&mut submissions, &mut next).await else { return };
-            this.caught_up_with(&batch).await;
-            let Some(held) = this.active(&mut caught_up).await else {
+        while let Some(batch) = next_batch(&mut submissions, &mut next).await {
+            self.caught_up_with(&batch).await;
+            let Some(held) = self.active(&mut caught_up).await else {
                 for submission in batch {
                     let _ = submission.answer.send(Err(NotActive));
                 }
                 continue;
             };
-            let checked = this.check(&overlay, batch);
-            let (this, overlay) = (Arc::clone(&this), Arc::clone(&overlay));
-            tokio::spawn(async move {
-                this.commit(&overlay, checked, held).await;
-                drop(permit);
-            });
+            let checked = self.check(&mut overlay, batch);
+            self.commit(&mut overlay, checked, held).await;
         }
     }
 
@@ -98,22 +92,19 @@ impl Applier {
         Some(held)
     }
 
-    fn check(&self, overlay: &Mutex<Overlay>, batch: Vec<Submission>) -> Checked {
+    fn check(&self, overlay: &mut Overlay, batch: Vec<Submission>) -> Checked {
         let state = self.replica.state();
-        let mut overlay = lock(overlay);
         overlay.settle(&state);
-        let mut checker = Checker::new(&state, &overlay);
-        let mut checked = Checked { plans: Vec::new(), repicked: Vec::new(), answers: Vec::new(), entry: 0 };
+        let mut checker = Checker::new(&state, overlay);
+        let (mut plans, mut repicked, mut answers) = (Vec::new(), Vec::new(), Vec::new());
         for submission in batch {
-            checked.answers.push((submission.plans.len(), submission.answer));
+            answers.push((submission.plans.len(), submission.answer));
             for mut plan in submission.plans {
-                checked.repicked.push(check_one(&mut checker, &mut plan));
-                checked.plans.push(plan);
+                repicked.push(check_one(&mut checker, &mut plan));
+                plans.push(plan);
             }
         }
-        let effect = checker.finish();
-        checked.entry = overlay.add(effect);
-        checked
+        Checked { plans, repicked, answers, effect: checker.finish() }
     }
 
     /// Waits until the replica has what the plans were made from: checked against less, they would seem to
@@ -125,8 +116,8 @@ impl Applier {
         }
     }
 
-    async fn commit(&self, overlay: &Mutex<Overlay>, checked: Checked, held: Held) {
-        let Checked { plans, repicked, answers, entry } = checked;
+    async fn commit(&self, overlay: &mut Overlay, checked: Checked, held: Held) {
+        let Checked { plans, repicked, answers, effect } = checked;
         self.metrics.plans.add(plans.len() as f64);
         let envelope = Envelope {
             request: Some(new_request_id()),
@@ -139,11 +130,11 @@ impl Applier {
         let results = loop {
             match self.state.propose_envelope(&envelope, PROPOSE).await {
                 Ok((index, Reply::Plans { results })) => {
-                    lock(overlay).committed(entry, index, Some(&results));
+                    overlay.add(index, effect, Some(&results));
                     break Some(results);
                 }
                 Ok((index, _)) => {
-                    lock(overlay).committed(entry, index, None);
+                    overlay.add(index, effect, None);
                     break None;
                 }
                 // Whether it happened is not known: ask again under the same name until it is.
@@ -155,13 +146,12 @@ impl Applier {
                 Err(ProposeError::Refused(Refusal::RequestTooOld)) => {
                     tracing::warn!("what became of plans is not remembered any more");
                     if let Ok(index) = self.state.read_index(PROPOSE).await {
-                        lock(overlay).committed(entry, index, None);
+                        overlay.add(index, effect, None);
                         break None;
                     }
                 }
                 Err(error) => {
                     tracing::warn!(error = %error, "plans were refused");
-                    lock(overlay).void(entry);
                     break None;
                 }
             }
@@ -175,7 +165,7 @@ struct Checked {
     plans: Vec<Plan>,
     repicked: Vec<Repicked>,
     answers: Vec<(usize, Answer)>,
-    entry: u64,
+    effect: Effect,
 }
 
 type Answer = oneshot::Sender<Result<Vec<PlanResult>, NotActive>>;
@@ -238,8 +228,4 @@ fn check_one(checker: &mut Checker<'_>, plan: &mut Plan) -> Repicked {
         checker.skip(plan);
         Repicked::new()
     })
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

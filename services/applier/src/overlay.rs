@@ -1,14 +1,8 @@
-//! What has been sent to the log and is not yet in the replica.
+//! What has been committed and is not yet in the replica.
 //!
-//! ```text
-//!   add ──► on its way ──committed──► known: only what was really placed ──settle──► in the replica, gone
-//!              │   └──────────────────────settle: seen in the replica all the same──────────────┘
-//!              └─void─► surely without effect, gone
-//! ```
-//!
-//! A plan is checked against the replica *and* this, so that the next batch can be checked while the
-//! last one is being committed. An entry leaves when its effect is in the replica, or when it surely has
-//! none; one whose outcome is unknown stays.
+//! A plan is checked against the replica *and* this, so that the next batch need not wait for the feed.
+//! Commands follow one another: the next is checked when it is known what became of the last one, so an
+//! entry always has its index, and leaves when the replica has reached it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -34,73 +28,51 @@ impl Effect {
     pub fn moves(&self, node: &NodeId) -> u64 {
         self.moved.get(node).copied().unwrap_or(0)
     }
-}
 
-#[derive(Default)]
-pub struct Overlay {
-    entries: Vec<Entry>,
-    next: u64,
-}
-
-struct Entry {
-    id: u64,
-    /// Known once the reply is here.
-    committed: Option<Index>,
-    effect: Effect,
-    /// Allocations by which it can be recognized in the replica.
-    marks: Vec<AllocId>,
-}
-
-impl Overlay {
-    /// Adds the effect of plans that are about to be proposed; the number names it.
-    pub fn add(&mut self, effect: Effect) -> u64 {
-        let marks = effect.placed.values().flatten().map(|(_, alloc)| alloc.id.clone()).collect();
-        let id = self.next;
-        self.next += 1;
-        self.entries.push(Entry { id, committed: None, effect, marks });
-        id
-    }
-
-    /// The command was applied at `index`; `results` say what of it was done, if that is known.
-    pub fn committed(&mut self, id: u64, index: Index, results: Option<&[PlanResult]>) {
-        let Some(entry) = self.entries.iter_mut().find(|e| e.id == id) else { return };
-        entry.committed = Some(index);
-        let Some(results) = results else { return };
+    /// Leaves what was really done. Fences have moved all the same.
+    fn keep_done(&mut self, results: &[PlanResult]) {
         let done: HashSet<&AllocId> = results.iter().flat_map(|result| &result.placed).collect();
-        entry.effect.placed.retain(|_, allocs| {
+        self.placed.retain(|_, allocs| {
             allocs.retain(|(_, alloc)| done.contains(&alloc.id));
             !allocs.is_empty()
         });
-        entry.effect.stopped.retain(|_, plan| results.get(*plan).is_some_and(|result| result.index.get() > 0));
+        self.stopped.retain(|_, plan| results.get(*plan).is_some_and(|result| result.index.get() > 0));
     }
+}
 
-    /// The command surely has no effect.
-    pub fn void(&mut self, id: u64) {
-        self.entries.retain(|e| e.id != id);
+/// Effects by the index at which they were committed, oldest first.
+#[derive(Default)]
+pub struct Overlay {
+    entries: Vec<(Index, Effect)>,
+}
+
+impl Overlay {
+    /// Adds what was committed at `index`; `results` say what of it was done, if that is known.
+    pub fn add(&mut self, index: Index, mut effect: Effect, results: Option<&[PlanResult]>) {
+        if let Some(results) = results {
+            effect.keep_done(results);
+        }
+        self.entries.push((index, effect));
     }
 
     /// Drops what `state` already has.
     pub fn settle(&mut self, state: &State) {
-        self.entries.retain(|entry| {
-            let by_index = entry.committed.is_some_and(|index| index <= state.index());
-            let by_mark = entry.marks.iter().any(|id| state.alloc(id).is_some());
-            !by_index && !by_mark
-        });
+        self.entries.retain(|(index, _)| *index > state.index());
     }
 
     /// Allocations on their way to a node.
     pub fn placed(&self, node: &NodeId) -> impl Iterator<Item = &Arc<Allocation>> {
-        self.entries.iter().flat_map(|entry| entry.effect.on_node(node))
+        self.entries.iter().flat_map(|(_, effect)| effect.on_node(node))
     }
 
-    /// By how much a node's fence is about to move.
+    /// By how much a node's fence is ahead of the replica's.
     pub fn moves(&self, node: &NodeId) -> u64 {
-        self.entries.iter().map(|entry| entry.effect.moves(node)).sum()
+        self.entries.iter().map(|(_, effect)| effect.moves(node)).sum()
     }
 
-    /// True when the allocation is being declared lost.
+    /// True when the allocation was declared lost.
     pub fn is_stopped(&self, alloc: &AllocId) -> bool {
-        self.entries.iter().any(|e| e.effect.stopped.contains_key(alloc))
+        self.entries.iter().any(|(_, effect)| effect.stopped.contains_key(alloc))
     }
 
     pub fn is_empty(&self) -> bool {

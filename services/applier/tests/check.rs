@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use applier::check::{Checker, Repicked};
-use applier::overlay::Overlay;
+use applier::overlay::{Effect, Overlay};
 use fsm::command::{JobRegister, NodeStatusChange};
 use fsm::{
     Command, Envelope, LeaseFence, LeaseName, PartDropped, Plan, PlanRefusal, PlanResult, PlanStop, Reply, State,
@@ -128,6 +128,7 @@ impl World {
             eval: &eval,
             now: self.now,
             seed: 7,
+            retry: false,
             new_id: &mut new_id,
             suspects: &|_| false,
         };
@@ -150,12 +151,11 @@ impl World {
     }
 }
 
-/// Checks a batch against the state and the overlay, and adds it there.
-fn check(state: &State, overlay: &mut Overlay, plans: &mut [Plan]) -> (u64, Vec<Repicked>) {
-    let mut checker = Checker::new(state, overlay);
+/// Checks a batch against a replica and the overlay.
+fn check(replica: &State, overlay: &Overlay, plans: &mut [Plan]) -> (Effect, Vec<Repicked>) {
+    let mut checker = Checker::new(replica, overlay);
     let repicked = plans.iter_mut().map(|plan| checker.check(plan, 99)).collect();
-    let effect = checker.finish();
-    (overlay.add(effect), repicked)
+    (checker.finish(), repicked)
 }
 
 fn refused(plan: &Plan) -> Vec<(&str, PartDropped)> {
@@ -170,7 +170,7 @@ fn in_flight(overlay: &Overlay, node: &str) -> usize {
 fn plans_of_one_batch_do_not_share_room() {
     let mut world = World::new(&[node("n1", 1_000)]);
     let mut plans = [world.planned("a", 1, 600), world.planned("b", 1, 600), world.planned("c", 1, 400)];
-    check(&world.state, &mut Overlay::default(), &mut plans);
+    check(&world.state, &Overlay::default(), &mut plans);
     assert_eq!(refused(&plans[0]), []);
     assert_eq!(refused(&plans[1]), [("n1", PartDropped::NodeFull)]);
     assert_eq!(refused(&plans[2]), [], "what was refused takes no room from those behind");
@@ -181,109 +181,78 @@ fn plans_of_one_batch_do_not_share_room() {
 }
 
 #[test]
-fn what_is_in_flight_holds_its_room() {
+fn what_is_committed_and_not_yet_seen_holds_its_room() {
     let mut world = World::new(&[node("n1", 1_000)]);
     let (mut first, mut second) = ([world.planned("a", 1, 600)], [world.planned("b", 1, 600)]);
-    let mut overlay = Overlay::default();
-    check(&world.state, &mut overlay, &mut first);
-    check(&world.state, &mut overlay, &mut second);
+    let (replica, mut overlay) = (world.state.clone(), Overlay::default());
+    let (effect, _) = check(&replica, &overlay, &mut first);
+    let (index, results) = world.apply(first.into());
+    overlay.add(index, effect, Some(&results));
+    check(&replica, &overlay, &mut second);
     assert_eq!(refused(&second[0]), [("n1", PartDropped::NodeFull)]);
     assert_eq!(in_flight(&overlay, "n1"), 1);
 }
 
 #[test]
-fn fences_of_plans_behind_one_another_are_those_the_state_machine_comes_to() {
+fn fences_of_commands_behind_one_another_are_those_the_state_machine_comes_to() {
     let mut world = World::new(&[node("n1", 10_000), node("n2", 10_000)]);
     let mut overlay = Overlay::default();
-    let mut batches: Vec<Vec<Plan>> = Vec::new();
-    for batch in 0..3 {
-        let mut plans: Vec<Plan> = (0..4).map(|n| world.planned(&format!("j{batch}-{n}"), n + 1, 10)).collect();
-        // The state is the one before all of them: none has come back yet.
-        check(&world.state, &mut overlay, &mut plans);
-        batches.push(plans);
-    }
-    for plans in batches {
-        let (_, results) = world.apply(plans);
+    let mut plans: Vec<Vec<Plan>> =
+        (0..3).map(|batch| (0..4).map(|n| world.planned(&format!("j{batch}-{n}"), n + 1, 10)).collect()).collect();
+    // The replica is the one before all of them: nothing of it has come back yet.
+    let replica = world.state.clone();
+    for plans in &mut plans {
+        overlay.settle(&replica);
+        let (effect, _) = check(&replica, &overlay, plans);
+        let (index, results) = world.apply(plans.clone());
         assert!(results.iter().all(PlanResult::is_full), "{results:?}");
+        overlay.add(index, effect, Some(&results));
     }
     overlay.settle(&world.state);
     assert!(overlay.is_empty(), "all is in the state");
 }
 
 #[test]
-fn what_the_log_drops_does_not_void_what_was_checked_behind_it() {
+fn what_the_log_drops_does_not_void_what_is_checked_behind_it() {
     let mut world = World::new(&[node("n1", 10_000)]);
     let mut overlay = Overlay::default();
     let mut plans: Vec<Plan> = (0..6).map(|n| world.planned(&format!("j{n}"), 2, 10)).collect();
     let replica = world.state.clone();
-    // Three commands, one checked behind the other; two of the first one's plans come to nothing.
-    let mut batches: Vec<Vec<Plan>> = Vec::new();
-    for pair in plans.chunks_mut(2) {
-        check(&replica, &mut overlay, pair);
-        batches.push(pair.to_vec());
+    // Three commands; one plan of the first and both of the second come to nothing.
+    for (at, pair) in plans.chunks_mut(2).enumerate() {
+        overlay.settle(&replica);
+        let (effect, _) = check(&replica, &overlay, pair);
+        let mut sent = pair.to_vec();
+        for plan in sent.iter_mut().take(at + 1).filter(|_| at < 2) {
+            plan.eval_id = "nobody-knows".into();
+        }
+        let (index, results) = world.apply(sent);
+        let placed: Vec<usize> = results.iter().map(|r| r.placed.len()).collect();
+        assert_eq!(placed, [[0, 2], [0, 0], [2, 2]][at]);
+        overlay.add(index, effect, Some(&results));
     }
-    for plan in &mut batches[0] {
-        plan.snapshot_index = Index(0);
-        plan.eval_id = "nobody-knows".into();
-    }
-    let mut placed = Vec::new();
-    for batch in batches {
-        let (_, results) = world.apply(batch);
-        placed.extend(results.iter().map(|r| r.placed.len()));
-    }
-    assert_eq!(placed, [0, 0, 2, 2, 2, 2]);
+    assert_eq!(in_flight(&overlay, "n1"), 6, "what was dropped holds no room");
     // And the next, checked when all is seen, is in step.
-    overlay.committed(0, world.state.index(), None);
     overlay.settle(&world.state);
     assert!(overlay.is_empty());
     let mut next = [world.planned("next", 1, 10)];
-    check(&world.state, &mut overlay, &mut next);
+    check(&world.state, &overlay, &mut next);
     let (_, results) = world.apply(next.into());
     assert!(results[0].is_full());
 }
 
 #[test]
-fn an_unknown_outcome_stays_in_flight_until_it_is_seen_or_surely_void() {
+fn what_became_of_a_command_that_is_forgotten_is_what_the_replica_says_at_that_index() {
     let mut world = World::new(&[node("n1", 1_000)]);
     let mut overlay = Overlay::default();
     let mut plans = [world.planned("a", 1, 600)];
-    let (entry, _) = check(&world.state, &mut overlay, &mut plans);
-    for n in 0..3 {
-        world.register(job(&format!("other-{n}"), 1, 10));
-        overlay.settle(&world.state);
-        assert_eq!(in_flight(&overlay, "n1"), 1, "the log moved on, and says nothing of it");
-    }
+    let (effect, _) = check(&world.state, &overlay, &mut plans);
+    world.register(job("other", 1, 10));
     let before = world.state.clone();
-    world.apply(plans.into());
+    let (index, _) = world.apply(plans.into());
+    overlay.add(index, effect, None);
     overlay.settle(&before);
-    assert!(!overlay.is_empty());
-    overlay.settle(&world.state);
-    assert!(overlay.is_empty(), "it is recognized by what it placed");
-
-    let mut plans = [world.planned("b", 1, 10)];
-    let (next, _) = check(&world.state, &mut overlay, &mut plans);
-    overlay.void(entry);
-    assert!(!overlay.is_empty(), "another entry");
-    overlay.void(next);
-    assert!(overlay.is_empty());
-}
-
-#[test]
-fn what_the_log_refused_holds_no_room_as_soon_as_that_is_known() {
-    let mut world = World::new(&[node("n1", 1_000)]);
-    let mut overlay = Overlay::default();
-    let mut plans = [world.planned("a", 1, 600), world.planned("b", 1, 100)];
-    let replica = world.state.clone();
-    let (entry, _) = check(&replica, &mut overlay, &mut plans);
-    let mut late = plans.clone();
-    late[0].eval_id = "nobody-knows".into();
-    let (index, results) = world.apply(late.into());
-    assert_eq!(results[0].refused, Some(PlanRefusal::EvalNotFound));
-    overlay.committed(entry, index, Some(&results));
-    overlay.settle(&replica);
-    assert!(results[1].is_full(), "what it counted on is more than what there is");
-    assert_eq!(in_flight(&overlay, "n1"), 1);
-    assert!(!overlay.is_empty(), "the replica does not have that index yet");
+    assert_eq!(in_flight(&overlay, "n1"), 1, "it may have been done: its room is kept");
     overlay.settle(&world.state);
     assert!(overlay.is_empty());
 }
@@ -301,7 +270,7 @@ fn a_dynamic_port_that_was_taken_is_picked_anew_and_the_answer_says_so() {
     for (mine, theirs) in plans[1].parts.get_mut("n1").unwrap().place.iter_mut().zip(theirs) {
         mine.allocated_resources = theirs.allocated_resources;
     }
-    let (_, repicked) = check(&world.state, &mut Overlay::default(), &mut plans);
+    let (_, repicked) = check(&world.state, &Overlay::default(), &mut plans);
     assert_eq!((refused(&plans[1]), repicked[0].len(), repicked[1].len()), (vec![], 0, 2));
     let distinct: BTreeSet<i64> = ports(&plans).into_iter().collect();
     assert_eq!(distinct.len(), 4, "{distinct:?}");
@@ -329,9 +298,8 @@ fn a_plan_that_is_all_or_nothing_and_does_not_fit_takes_nothing() {
     plans[2].parts.insert(free.clone(), part);
     let row = &mut plans[2].parts.get_mut(&free).unwrap().place[0];
     row.node_id = free.clone();
-    let mut overlay = Overlay::default();
-    check(&world.state, &mut overlay, &mut plans);
-    assert_eq!(in_flight(&overlay, free.as_str()), 1, "the last one's");
+    let (effect, _) = check(&world.state, &Overlay::default(), &mut plans);
+    assert_eq!(effect.on_node(&free).count(), 1, "the last one's");
     let (_, results) = world.apply(plans.into());
     assert_eq!(results[1].refused, Some(PlanRefusal::NotAllAtOnce));
     assert!(results[0].is_full() && results[2].is_full(), "{results:?}");
@@ -346,7 +314,7 @@ fn a_node_that_changed_since_the_snapshot_is_asked_again_whether_it_is_feasible(
     without.drivers.clear();
     without.computed_class = without.computed_class();
     world.register_node(without);
-    check(&world.state, &mut Overlay::default(), &mut old);
+    check(&world.state, &Overlay::default(), &mut old);
     assert_eq!(refused(&old[0]), [("n1", PartDropped::Infeasible)]);
 }
 
@@ -375,10 +343,9 @@ fn nothing_is_placed_where_nothing_may_be() {
         let mut world = World::new(&[node("n1", 1_000)]);
         let mut plans = [world.planned("a", 1, 10)];
         spoil(&mut world);
-        let mut overlay = Overlay::default();
-        check(&world.state, &mut overlay, &mut plans);
+        let (effect, _) = check(&world.state, &Overlay::default(), &mut plans);
         assert_eq!(refused(&plans[0]), [("n1", why)]);
-        assert_eq!(in_flight(&overlay, "n1"), 0);
+        assert_eq!(effect.on_node(&"n1".into()).count(), 0);
         let (_, results) = world.apply(plans.into());
         assert_eq!((results[0].placed.len(), results[0].dropped["n1"]), (0, why));
     }
@@ -406,7 +373,7 @@ fn what_a_lost_node_held_is_free_and_what_was_only_asked_to_stop_is_not() {
         let resources = row.allocated_resources.as_mut().unwrap();
         resources.tasks.get_mut("t").unwrap().cpu.cpu_shares = 500;
         let mut plans = [stopping, wanting];
-        check(&world.state, &mut Overlay::default(), &mut plans);
+        check(&world.state, &Overlay::default(), &mut plans);
         assert_eq!(refused(&plans[1]).is_empty(), fits, "{status:?}");
     }
 }

@@ -48,6 +48,7 @@ async fn dry_run(State(app): State<App>, Json(ask): Json<DryRun>) -> Result<Json
             eval: &eval_for(&ask.job),
             now: client::clock::unix_nanos(),
             seed: 1,
+            retry: false,
             new_id: &mut new_uuid,
             suspects: &|id| view.state.is_suspect(id),
         };

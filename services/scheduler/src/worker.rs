@@ -48,9 +48,9 @@ const SUBMIT: Duration = Duration::from_secs(30);
 const SUBMIT_RETRY: Duration = Duration::from_millis(50);
 const VERDICT: Duration = Duration::from_secs(2);
 const IDLE: Duration = Duration::from_millis(100);
-/// How often a plan is made anew before the evaluation is given up. Source: the reference's limits.
-const ATTEMPTS_SERVICE: u32 = 5;
-const ATTEMPTS_BATCH: u32 = 2;
+/// Plans of one evaluation that may come to nothing before it is set aside. Source: the reference's limit for
+/// services; its limit of two for batch jobs would set some aside in every burst.
+const ATTEMPTS: u32 = 5;
 
 #[derive(Clone)]
 pub struct Worker {
@@ -76,13 +76,6 @@ struct Work {
 }
 
 impl Work {
-    fn attempts_max(&self) -> u32 {
-        match self.delivered.eval.kind.as_str() {
-            "batch" | "sysbatch" => ATTEMPTS_BATCH,
-            _ => ATTEMPTS_SERVICE,
-        }
-    }
-
     fn verdict(&self, outcome: Outcome) -> Verdict {
         Verdict { eval_id: self.delivered.eval.id.clone(), token: self.delivered.token.clone(), outcome }
     }
@@ -176,6 +169,7 @@ impl Worker {
                     eval,
                     now: client::clock::unix_nanos(),
                     seed: seed(eval.id.as_str(), work.attempts),
+                    retry: work.attempts > 0,
                     new_id: &mut new_uuid,
                     suspects: &|id| view.state.is_suspect(id),
                 })
@@ -255,8 +249,16 @@ impl Worker {
         }
         // Progress resets the count: only rounds in which nothing was placed are held against it.
         work.attempts = if result.placed.is_empty() { work.attempts + 1 } else { 0 };
+        tracing::debug!(
+            eval_id = %work.delivered.eval.id,
+            job_id = %work.delivered.eval.job_id,
+            attempt = work.attempts,
+            refused = ?result.refused,
+            dropped = ?result.dropped,
+            "plan did not pass whole"
+        );
         work.refresh = work.refresh.max(result.refresh_index).max(result.index);
-        if work.attempts < work.attempts_max() {
+        if work.attempts < ATTEMPTS {
             todo.push_back(work);
             return;
         }

@@ -68,7 +68,8 @@ impl<'a> Pass<'a, '_> {
     pub(crate) fn run(req: &mut Request<'a>, job: Option<&'a Arc<Job>>, kind: JobKind, plan: &mut Plan) -> Outcome {
         let (state, eval) = (req.state, req.eval);
         let allocs: Vec<Row<'a>> = state.allocs_of_job(&eval.namespace, &eval.job_id).collect();
-        let work = Work::new(state, req.fleet, job.map(|j| &**j), allocs, req.seed, req.suspects);
+        let mut work = Work::new(state, req.fleet, job.map(|j| &**j), allocs, req.seed, req.suspects);
+        work.retry = req.retry;
         let deploys = matches!(kind, JobKind::Service | JobKind::System);
         let latest = state.latest_deployment(&eval.namespace, &eval.job_id).filter(|_| deploys);
         let judge = Judge::new(&work, job);

@@ -26,6 +26,7 @@ pub struct World {
     next: u64,
     pub suspects: Vec<NodeId>,
     pub seed: u64,
+    pub retry: bool,
 }
 
 pub fn uuid(n: u64) -> String {
@@ -48,6 +49,7 @@ impl World {
             next: 0,
             suspects: Vec::new(),
             seed: 7,
+            retry: false,
         };
         world.submit(Role::State, Command::ClusterInit { region: "global".into(), epoch: "e".into() });
         for (role, lease) in [(Role::Applier, LeaseName::Applier), (Role::Controller, LeaseName::Controller)] {
@@ -206,6 +208,7 @@ impl World {
             eval,
             now: self.now,
             seed: self.seed,
+            retry: self.retry,
             new_id: &mut new_id,
             suspects: &|id| suspects.contains(id),
         });
