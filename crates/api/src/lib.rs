@@ -13,6 +13,7 @@ pub mod filter;
 pub mod go_json;
 pub mod headers;
 pub mod node;
+pub mod operate;
 pub mod public;
 pub mod scheduler;
 pub mod state;

@@ -7,6 +7,7 @@
 
 pub mod alloc;
 pub mod deployment;
+pub mod drain;
 pub mod heartbeat;
 pub mod node;
 pub mod reap;

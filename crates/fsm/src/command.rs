@@ -116,6 +116,9 @@ pub enum Command {
         node_id: NodeId,
         drain: Option<DrainStrategy>,
         mark_eligible: bool,
+        /// What the asker wants to be remembered with the drain; empty keeps what is there.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        meta: BTreeMap<String, String>,
         event: Option<NodeEvent>,
         evals: Vec<Evaluation>,
     },

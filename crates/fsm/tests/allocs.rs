@@ -191,10 +191,12 @@ fn store_049_a_transition_is_merged_and_is_news_for_the_node() {
     };
     world.accept(Role::Gateway, command("a", wish(None, Some(true))));
     world.accept(Role::Controller, command("a", wish(Some(true), None)));
+    assert_eq!(world.changed(Table::Allocs), 0, "a drain moves nothing off a node that is not draining");
+    world.accept(Role::Gateway, command("a", wish(Some(true), None)));
     let row = world.alloc("a");
     assert_eq!(row.desired_transition, wish(Some(true), Some(true)));
     assert_eq!(row.alloc_modify_index, world.index());
-    world.accept(Role::Controller, command("a", wish(Some(true), None)));
+    world.accept(Role::Gateway, command("a", wish(Some(true), None)));
     assert_eq!(world.changed(Table::Allocs), 0);
     assert_eq!(world.refuse(Role::Gateway, command("nope", wish(None, None))).to_string(), "allocation not found");
     assert!(world.state.eval(&"stop".into()).is_some());

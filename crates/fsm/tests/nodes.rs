@@ -19,7 +19,14 @@ fn eligibility(id: &str, eligibility: Eligibility) -> Command {
 }
 
 fn drain(id: &str, drain: Option<DrainStrategy>, mark_eligible: bool) -> Command {
-    Command::NodeDrain { node_id: id.into(), drain, mark_eligible, event: None, evals: vec![] }
+    Command::NodeDrain {
+        node_id: id.into(),
+        drain,
+        mark_eligible,
+        meta: Default::default(),
+        event: None,
+        evals: vec![],
+    }
 }
 
 fn roomier(world: &World) -> Vec<String> {

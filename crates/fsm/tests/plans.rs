@@ -204,8 +204,14 @@ fn plan_apply_011_014_015_016_plan_007_a_node_that_is_not_there_or_not_ready_rec
     let eligibility = Eligibility::Ineligible;
     world.accept(Role::Gateway, Command::NodeEligibility { node_id, eligibility, event: None, evals: vec![] });
     let drain = Some(DrainStrategy::default());
-    let command =
-        Command::NodeDrain { node_id: "drain".into(), drain, mark_eligible: false, event: None, evals: vec![] };
+    let command = Command::NodeDrain {
+        node_id: "drain".into(),
+        drain,
+        mark_eligible: false,
+        meta: Default::default(),
+        event: None,
+        evals: vec![],
+    };
     world.accept(Role::Gateway, command);
     let mut plan = world.plan("web");
     for node in ["init", "down", "off", "drain", "nowhere", "n1"] {

@@ -230,7 +230,14 @@ impl History {
             Step::Drain { node, on } => {
                 let drain = on.then(DrainStrategy::default);
                 let node_id = NODES[*node].into();
-                let command = Command::NodeDrain { node_id, drain, mark_eligible: true, event: None, evals: vec![] };
+                let command = Command::NodeDrain {
+                    node_id,
+                    drain,
+                    mark_eligible: true,
+                    meta: Default::default(),
+                    event: None,
+                    evals: vec![],
+                };
                 self.run(Role::Gateway, command);
             }
             Step::Forget { node } => {

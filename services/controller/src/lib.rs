@@ -1,7 +1,8 @@
-//! The controller: nodes' health, news of allocations, deployments, clean-up. See README.md.
+//! The controller: nodes' health, news of allocations, deployments, drains, clean-up. See README.md.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod deployments;
+pub mod drain;
 pub mod news;
 pub mod nodes;
 pub mod reap;
@@ -67,7 +68,7 @@ impl Controller {
 }
 
 #[derive(OpenApi)]
-#[openapi(info(title = "Steppe controller", description = "Beats and news of nodes in; deployments, clean-up.",
+#[openapi(info(title = "Steppe controller", description = "Beats and news of nodes in; deployments, drains, clean-up.",
     license(name = "Apache-2.0", identifier = "Apache-2.0")), tags((name = "nodes", description = "What nodes say")))]
 struct Document;
 
@@ -92,6 +93,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
         shell.vital("watch over nodes", nodes::run(controller.clone(), shell.shutdown.clone())),
         shell.vital("news of allocations", news::run(controller.clone(), waiting, shell.shutdown.clone())),
         shell.vital("deployments", deployments::run(controller.clone(), shell.shutdown.clone())),
+        shell.vital("drains", drain::run(controller.clone(), shell.shutdown.clone())),
     ];
     reap::start(&controller, &shell.background);
     let (router, _) = routes::router().split_for_parts();

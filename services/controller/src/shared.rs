@@ -18,6 +18,42 @@ pub struct Shared {
     /// Rows that deployments depend on changed.
     pub deployments: Notify,
     touched: Mutex<Touched>,
+    /// A drain began or changed, or what its moves depend on did.
+    pub drains: Notify,
+    drained: Mutex<Drained>,
+}
+
+/// Nodes that are being drained.
+#[derive(Default)]
+struct Drained {
+    nodes: BTreeSet<NodeId>,
+    /// What the replica must have reached for all that was told to be seen.
+    index: Index,
+}
+
+impl Drained {
+    /// Whether the line concerns a drain.
+    fn note(&mut self, line: &FeedLine) -> bool {
+        let mut concerns = false;
+        for change in &line.changes {
+            concerns |= match change {
+                Change::Node(node) if node.is_draining() => {
+                    self.nodes.insert(node.id.clone());
+                    true
+                }
+                Change::Node(node) => self.nodes.remove(&node.id),
+                Change::NodeGone { id } => self.nodes.remove(id),
+                Change::Alloc(_) | Change::AllocClient { .. } | Change::AllocGone { .. } | Change::Job(_) => {
+                    !self.nodes.is_empty()
+                }
+                _ => false,
+            };
+        }
+        if concerns {
+            self.index = line.index;
+        }
+        concerns
+    }
 }
 
 const TOUCHED_MAX: usize = 10_000;
@@ -91,8 +127,9 @@ impl Shared {
     pub fn new() -> Arc<Self> {
         let beats = Beats::new(Settings::default(), now_ms());
         let watch = Watch { beats, returning: BTreeSet::new(), term: None };
-        let (nodes, deployments) = (Notify::new(), Notify::new());
-        Arc::new(Self { watch: Mutex::new(watch), nodes, deployments, touched: Mutex::default() })
+        let (nodes, deployments, drains) = (Notify::new(), Notify::new(), Notify::new());
+        let (touched, drained) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { watch: Mutex::new(watch), nodes, deployments, touched, drains, drained })
     }
 
     /// Never keep it across a wait.
@@ -104,6 +141,20 @@ impl Shared {
 impl Shared {
     pub fn touched(&self) -> MutexGuard<'_, Touched> {
         self.touched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn drained(&self) -> MutexGuard<'_, Drained> {
+        self.drained.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether any node is being drained.
+    pub fn drains_any(&self) -> bool {
+        !self.drained().nodes.is_empty()
+    }
+
+    /// Index of the last line that concerned a drain.
+    pub fn drains_index(&self) -> Index {
+        self.drained().index
     }
 }
 
@@ -126,9 +177,15 @@ impl Observer for Feed {
         (touched.all, touched.index) = (true, state.index());
         drop(touched);
         self.0.deployments.notify_one();
+        let nodes = state.nodes().filter(|node| node.is_draining()).map(|node| node.id.clone()).collect();
+        *self.0.drained() = Drained { nodes, index: state.index() };
+        self.0.drains.notify_one();
     }
 
     fn line(&mut self, state: &State, line: &FeedLine) {
+        if self.0.drained().note(line) {
+            self.0.drains.notify_one();
+        }
         let mut touched = self.0.touched();
         let before = (touched.all, touched.ids.len());
         for change in &line.changes {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use model::alloc::{AllocDeploymentStatus, DesiredTransition};
-use model::{AllocId, Allocation, ClientStatus, DesiredStatus, EvalStatus, Evaluation, Node, NodeId, NodeStatus};
+use model::{AllocId, Allocation, ClientStatus, DesiredStatus, EvalStatus, Evaluation, Node, NodeId, NodeStatus, Role};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -134,6 +134,11 @@ pub(super) fn transition(
     }
     for (id, wish) in transitions {
         let Some(old) = tx.state.alloc(id) else { continue };
+        // A drain that was cancelled meanwhile moves nothing more.
+        let by_drain = tx.proposer == Role::Controller && wish.should_migrate();
+        if by_drain && !tx.state.node(&old.node_id).is_some_and(|node| node.is_draining()) {
+            continue;
+        }
         let mut new = Allocation::clone(old);
         new.desired_transition.merge(wish);
         if new.desired_transition == old.desired_transition {

@@ -114,8 +114,9 @@ fn dispatch(tx: &mut Tx, command: &Command) -> Result<Reply, Refusal> {
         Command::NodeEligibility { node_id, eligibility, event, evals } => {
             node::eligibility(tx, node_id, *eligibility, event.as_ref(), evals)
         }
-        Command::NodeDrain { node_id, drain, mark_eligible, event, evals } => {
-            node::drain(tx, node_id, drain.as_ref(), *mark_eligible, event.as_ref(), evals)
+        Command::NodeDrain { node_id, drain, mark_eligible, meta, event, evals } => {
+            let wish = node::Drain { strategy: drain.as_ref(), mark_eligible: *mark_eligible, meta };
+            node::drain(tx, node_id, &wish, event.as_ref(), evals)
         }
         Command::NodeDeregister { nodes, evals } => node::deregister(tx, nodes, evals),
         Command::AllocClientUpdate { updates, evals } => alloc::client_update(tx, updates, evals),

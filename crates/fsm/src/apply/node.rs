@@ -73,7 +73,7 @@ fn keep_decisions(tx: &Tx, old: &Node, node: &mut Node) {
     node.last_alloc_update_index = old.last_alloc_update_index;
     node.events.clone_from(&old.events);
     if old.is_down() {
-        add_event(node, cluster_event("Node re-registered", tx.moment(), tx.index), tx.index);
+        add_event(tx, node, cluster_event("Node re-registered", tx.moment(), tx.index));
     }
 }
 
@@ -82,8 +82,10 @@ fn cluster_event(message: &str, timestamp: Timestamp, create_index: Index) -> No
     NodeEvent { message: message.to_owned(), subsystem, timestamp, create_index, ..NodeEvent::default() }
 }
 
-fn add_event(node: &mut Node, event: NodeEvent, index: Index) {
-    node.events.push(NodeEvent { create_index: index, ..event });
+/// An event without a moment happened now.
+fn add_event(tx: &Tx, node: &mut Node, event: NodeEvent) {
+    let timestamp = if event.timestamp.is_zero() { tx.moment() } else { event.timestamp };
+    node.events.push(NodeEvent { create_index: tx.index, timestamp, ..event });
     let surplus = node.events.len().saturating_sub(EVENTS_MAX);
     node.events.drain(..surplus);
 }
@@ -144,7 +146,7 @@ pub(super) fn status(tx: &mut Tx, updates: &[NodeStatusChange], evals: &[Evaluat
             }
         }
         if let Some(event) = &update.event {
-            add_event(&mut new, event.clone(), tx.index);
+            add_event(tx, &mut new, event.clone());
         }
         put(tx, Some(&old), new);
     }
@@ -185,34 +187,44 @@ pub(super) fn eligibility(
     let mut new = Node::clone(&old);
     new.scheduling_eligibility = eligibility;
     if let Some(event) = event {
-        add_event(&mut new, event.clone(), tx.index);
+        add_event(tx, &mut new, event.clone());
     }
     put(tx, Some(&old), new);
     insert_evals(tx, evals)?;
     Ok(Reply::Done)
 }
 
+/// What is wanted of a drain.
+pub(super) struct Drain<'a> {
+    /// `None` ends it.
+    pub strategy: Option<&'a DrainStrategy>,
+    pub mark_eligible: bool,
+    pub meta: &'a BTreeMap<String, String>,
+}
+
 /// Starts or changes a drain, or ends one: the controller when it is complete, an operator to cancel it.
 pub(super) fn drain(
     tx: &mut Tx,
     id: &NodeId,
-    strategy: Option<&DrainStrategy>,
-    mark_eligible: bool,
+    wish: &Drain<'_>,
     event: Option<&NodeEvent>,
     evals: &[Evaluation],
 ) -> Result<Reply, Refusal> {
     let old = tx.state.node(id).cloned().ok_or_else(not_found)?;
-    if strategy.is_none() && tx.proposer == Role::Controller && !old.is_draining() {
+    if wish.strategy.is_none() && tx.proposer == Role::Controller && !old.is_draining() {
         // Somebody ended it meanwhile.
         return Ok(Reply::Done);
     }
     let mut new = Node::clone(&old);
-    match strategy {
+    match wish.strategy {
         Some(strategy) => start_drain(tx, &old, &mut new, strategy),
-        None => end_drain(tx, &mut new, mark_eligible),
+        None => end_drain(tx, &mut new, wish.mark_eligible),
+    }
+    if let Some(last) = new.last_drain.as_mut().filter(|_| !wish.meta.is_empty()) {
+        last.meta.clone_from(wish.meta);
     }
     if let Some(event) = event {
-        add_event(&mut new, event.clone(), tx.index);
+        add_event(tx, &mut new, event.clone());
     }
     put(tx, Some(&old), new);
     insert_evals(tx, evals)?;
@@ -229,11 +241,12 @@ fn start_drain(tx: &Tx, old: &Node, new: &mut Node, strategy: &DrainStrategy) {
     if strategy.deadline.0 > 0 && strategy.force_deadline.is_zero() {
         strategy.force_deadline = tx.moment().plus(strategy.deadline);
     }
+    let kept = old.last_drain.clone().filter(|_| old.is_draining()).unwrap_or_default();
     new.last_drain = Some(DrainMetadata {
         started_at: strategy.started_at,
         updated_at: tx.moment(),
         status: "draining".to_owned(),
-        ..DrainMetadata::default()
+        ..kept
     });
     new.drain = true;
     new.drain_strategy = Some(strategy);

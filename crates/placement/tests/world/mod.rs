@@ -122,7 +122,14 @@ impl World {
 
     pub fn drain(&mut self, id: &NodeId) {
         let (node_id, drain) = (id.clone(), Some(DrainStrategy::default()));
-        let command = Command::NodeDrain { node_id, drain, mark_eligible: false, event: None, evals: Vec::new() };
+        let command = Command::NodeDrain {
+            node_id,
+            drain,
+            mark_eligible: false,
+            meta: Default::default(),
+            event: None,
+            evals: Vec::new(),
+        };
         self.submit(Role::Gateway, command);
     }
 

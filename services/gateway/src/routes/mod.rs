@@ -14,6 +14,7 @@ pub mod jobs;
 pub mod logs;
 pub mod metrics;
 pub mod namespaces;
+pub mod node_fate;
 pub mod nodes;
 pub mod operator;
 pub mod parse;
@@ -29,6 +30,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(parse::router())
         .merge(stop::router())
         .merge(nodes::router())
+        .merge(node_fate::router())
         .merge(allocs::router())
         .merge(evals::router())
         .merge(deployments::router())
