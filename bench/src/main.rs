@@ -2,6 +2,7 @@
 //! unchanged against any server of that API.
 
 mod burst;
+mod events;
 mod fsync;
 mod jobs;
 mod latency;
@@ -30,6 +31,8 @@ enum Case {
     Burst(burst::Args),
     /// One job at a time on an idle cluster: submit to placed, and with `--run` submit to running.
     Latency(latency::Args),
+    /// Readers of the event stream while much happens: whether each gets everything, once and in order.
+    Events(events::Args),
     /// Memory of the cluster's processes (PSS), as they are now.
     Memory(memory::Args),
     /// What the disk can do: appends of 4 KiB with fdatasync, one after the other.
@@ -43,6 +46,7 @@ async fn main() -> anyhow::Result<()> {
     let report = match args.case {
         Case::Burst(burst) => burst::run(&api, &burst).await?,
         Case::Latency(latency) => latency::run(&api, &latency).await?,
+        Case::Events(events) => events::run(&api, &events).await?,
         Case::Memory(memory) => memory::run(&memory)?,
         Case::Fsync(fsync) => fsync::run(&fsync)?,
     };

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
+use model::autopilot::AutopilotConfiguration;
 use model::job::JobSubmission;
+use model::keyring::RootKey;
 use model::namespace::{Namespace, NodePool};
 use model::scheduler_config::SchedulerConfiguration;
 use model::summary::JobSummary;
@@ -96,6 +98,9 @@ pub enum Change {
         name: String,
     },
     SchedulerConfig(Arc<SchedulerConfiguration>),
+    Autopilot(Arc<AutopilotConfiguration>),
+    /// What is public of a root key.
+    RootKey(Arc<RootKey>),
     /// Index of the last plan applied for a job; 0 forgets it.
     JobFence {
         namespace: NamespaceName,
@@ -132,10 +137,12 @@ pub enum Table {
     SchedulerConfig,
     JobFences,
     Capacity,
+    Autopilot,
+    RootKeys,
 }
 
 impl Table {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Cluster,
         Self::Leases,
         Self::Jobs,
@@ -151,6 +158,8 @@ impl Table {
         Self::SchedulerConfig,
         Self::JobFences,
         Self::Capacity,
+        Self::Autopilot,
+        Self::RootKeys,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -170,6 +179,8 @@ impl Table {
             Self::SchedulerConfig => "scheduler_config",
             Self::JobFences => "job_fences",
             Self::Capacity => "capacity",
+            Self::Autopilot => "autopilot",
+            Self::RootKeys => "root_keys",
         }
     }
 
@@ -196,6 +207,8 @@ impl Change {
             Self::SchedulerConfig(_) => Table::SchedulerConfig,
             Self::JobFence { .. } => Table::JobFences,
             Self::Capacity { .. } => Table::Capacity,
+            Self::Autopilot(_) => Table::Autopilot,
+            Self::RootKey(_) => Table::RootKeys,
         }
     }
 }
@@ -240,6 +253,9 @@ pub struct FeedLine {
     /// Rolling hash of all changes up to here, hexadecimal.
     #[serde(rename = "h")]
     pub hash: String,
+    /// What kind of command it was, see [`crate::Command::cause`].
+    #[serde(rename = "t", default, skip_serializing_if = "String::is_empty")]
+    pub cause: String,
     #[serde(rename = "c", default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<Change>,
 }

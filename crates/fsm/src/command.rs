@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use model::alloc::{AllocDeploymentStatus, AllocNetworkStatus, DesiredTransition, TaskState};
+use model::autopilot::AutopilotConfiguration;
 use model::job::JobSubmission;
+use model::keyring::RootKey;
 use model::namespace::{Namespace, NodePool};
 use model::node::{DrainStrategy, NodeEvent};
 use model::scheduler_config::SchedulerConfiguration;
@@ -140,8 +142,57 @@ pub enum Command {
     /// Proposed by: gateway.
     NodePoolUpsert { pools: Vec<NodePool> },
 
+    /// Proposed by: gateway.
+    AutopilotSet { config: Box<AutopilotConfiguration>, cas: Option<Index> },
+    /// The first root key, or with `replaces` the next one. Proposed by: state.
+    RootKeyAdd { key: Box<RootKey>, material: KeyMaterial, replaces: bool },
+    /// The state becomes that of a snapshot, brought in piece by piece. Proposed by: gateway, state (abort).
+    Restore(RestoreStep),
+
     /// Rows that are old enough are forgotten. Proposed by: controller.
     Reap { evals: Vec<EvalId>, allocs: Vec<AllocId>, deployments: Vec<DeploymentId>, jobs: Vec<(NamespaceName, JobId)> },
+}
+
+/// How a snapshot comes in: its lines are gathered, and take effect at once or not at all.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum RestoreStep {
+    /// Takes the place of another one that did not get to its end.
+    Begin {
+        id: String,
+    },
+    /// The piece after `at` others: whole lines of the snapshot codec.
+    Piece {
+        id: String,
+        at: usize,
+        lines: String,
+    },
+    /// All pieces are here: the state is the snapshot's, on a line of history of its own.
+    Commit {
+        id: String,
+        epoch: String,
+    },
+    Abort {
+        id: String,
+    },
+}
+
+/// What is secret of a root key. It is stored by the state servers, in their log and snapshots, and never
+/// leaves them but in an operator's snapshot. The key it is encrypted with lies beside it, unless the
+/// operator keeps that elsewhere: whoever reads a state server's disk can open it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct KeyMaterial {
+    /// Nonce, then both secrets, encrypted with AES-256-GCM; base64.
+    pub wrapped: String,
+    /// The key for that; base64.
+    pub wrapping_key: String,
+}
+
+impl std::fmt::Debug for KeyMaterial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeyMaterial(<redacted>)")
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

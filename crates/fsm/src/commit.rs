@@ -24,7 +24,7 @@ use crate::state::{State, VersionKey};
 
 /// Fences of a node that is created at index `i` begin at `i << 20`: more placements than that are never
 /// made on one node within one index.
-const FENCE_SHIFT: u32 = 20;
+pub(crate) const FENCE_SHIFT: u32 = 20;
 
 impl State {
     /// Writes one row change that was made at `index`.
@@ -93,6 +93,8 @@ impl State {
             Change::NodePool(row) => drop(self.node_pools.insert(row.name.clone(), Arc::clone(row))),
             Change::NodePoolGone { name } => drop(self.node_pools.remove(name)),
             Change::SchedulerConfig(config) => self.scheduler_config = Some(Arc::clone(config)),
+            Change::Autopilot(config) => self.autopilot = Some(Arc::clone(config)),
+            Change::RootKey(key) => drop(self.root_keys.insert(key.meta.key_id.clone(), Arc::clone(key))),
             Change::JobFence { namespace, id, incarnation, index: at } => {
                 let key = (namespace.clone(), id.clone(), *incarnation);
                 if at.get() == 0 {

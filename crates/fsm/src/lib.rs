@@ -11,6 +11,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod apply;
+mod cause;
 pub mod change;
 mod check;
 pub mod command;
@@ -26,7 +27,7 @@ mod window;
 pub use apply::{Outcome, apply};
 pub use change::{Change, ClusterMeta, FeedLine, Lease, Table};
 pub use check::Broken;
-pub use command::{Command, Envelope, LeaseFence, LeaseName, Refusal, Reply, RequestId};
+pub use command::{Command, Envelope, KeyMaterial, LeaseFence, LeaseName, Refusal, Reply, RequestId, RestoreStep};
 pub use follow::FollowError;
 pub use plan::{PartDropped, Plan, PlanDeploymentUpdate, PlanPart, PlanPreempt, PlanRefusal, PlanResult, PlanStop};
 pub use snapshot::{SnapshotError, read_snapshot, write_snapshot};

@@ -1,7 +1,7 @@
 //! The state as a stream of lines, for raft's snapshots and for followers that begin.
 //!
 //! ```text
-//!   {"format":"steppe-state","version":1,"index":…,"hash":…,"counts":{"leases":2,"jobs":17,…}}
+//!   {"format":"steppe-state","version":2,"index":…,"hash":…,"counts":{"leases":2,"jobs":17,…}}
 //!   one line per row, section after section in the order of [`Section::ALL`]
 //!   {"section":"jobs","sum":"…"}      after each section: checksum of everything before this line
 //!   {"end":true,"sum":"…"}
@@ -21,19 +21,23 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use model::job::JobSubmission;
+use model::keyring::RootKey;
 use model::{Index, Job, JobId, NamespaceName, NodeFence, NodeId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::apply::Staged;
 use crate::change::{ClusterMeta, Table};
-use crate::command::RequestId;
+use crate::command::{KeyMaterial, RequestId};
 use crate::commit::version_key;
 use crate::hash::{self, Hash};
 use crate::state::State;
 use crate::window::{Seen, Window};
 
 const FORMAT: &str = "steppe-state";
-const VERSION: u32 = 1;
+/// 1 had neither autopilot nor root keys; it is still read.
+const VERSION: u32 = 2;
+const VERSION_OLDEST: u32 = 1;
 /// No row is longer than this; commands are bounded well below it.
 pub const LINE_BYTES_MAX: usize = 64 << 20;
 
@@ -43,7 +47,9 @@ pub enum SnapshotError {
     Io(#[from] io::Error),
     #[error("this is no snapshot of the state")]
     NotASnapshot,
-    #[error("snapshot has format version {0}, this program reads version {VERSION}")]
+    #[error(
+        "snapshot has format version {0}, this program reads versions {VERSION_OLDEST} to {VERSION}: it is of a newer program, or damaged"
+    )]
     UnknownVersion(u32),
     #[error("snapshot ends early, in {0}")]
     Truncated(&'static str),
@@ -72,10 +78,14 @@ enum Section {
     NodeFences,
     NodeSuspects,
     Requests,
+    Autopilot,
+    RootKeys,
+    KeyMaterial,
+    Staged,
 }
 
 impl Section {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 20] = [
         Self::Leases,
         Self::Jobs,
         Self::JobVersions,
@@ -92,6 +102,10 @@ impl Section {
         Self::NodeFences,
         Self::NodeSuspects,
         Self::Requests,
+        Self::Autopilot,
+        Self::RootKeys,
+        Self::KeyMaterial,
+        Self::Staged,
     ];
 
     const fn name(self) -> &'static str {
@@ -112,6 +126,10 @@ impl Section {
             Self::NodeFences => "node_fences",
             Self::NodeSuspects => "node_suspects",
             Self::Requests => "requests",
+            Self::Autopilot => Table::Autopilot.as_str(),
+            Self::RootKeys => Table::RootKeys.as_str(),
+            Self::KeyMaterial => "key_material",
+            Self::Staged => "staged",
         }
     }
 
@@ -122,7 +140,8 @@ impl Section {
             // Fences count what happens to both.
             Self::NodeFences => tables.contains(&Table::Nodes) && tables.contains(&Table::Allocs),
             Self::NodeSuspects => tables.contains(&Table::Nodes),
-            Self::Requests => false,
+            // The state servers' own.
+            Self::Requests | Self::KeyMaterial | Self::Staged => false,
             _ => Table::parse(self.name()).is_some_and(|table| tables.contains(&table)),
         }
     }
@@ -137,9 +156,16 @@ struct Header {
     cluster: ClusterMeta,
     tables: Option<BTreeSet<Table>>,
     table_index: Vec<Index>,
+    /// See [`State::offset`]; of raft's snapshots only.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    offset: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     requests_floor: Option<RequestId>,
     counts: BTreeMap<String, usize>,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -176,6 +202,7 @@ pub fn write_snapshot(
             .iter()
             .map(|table| if holds(table) { state.table_index(*table) } else { Index(0) })
             .collect(),
+        offset: if tables.is_none() { state.offset } else { 0 },
         requests_floor: if tables.is_none() { state.requests.floor } else { None },
         counts: sections().map(|s| (s.name().to_owned(), count(state, s, skip_current))).collect(),
     })?;
@@ -215,6 +242,10 @@ fn count(state: &State, section: Section, skip_current: bool) -> usize {
         Section::NodeFences => state.node_fences.len(),
         Section::NodeSuspects => state.suspects.len(),
         Section::Requests => state.requests.seen.len(),
+        Section::Autopilot => usize::from(state.autopilot.is_some()),
+        Section::RootKeys => state.root_keys.len(),
+        Section::KeyMaterial => state.key_material.len(),
+        Section::Staged => state.staged.as_ref().map_or(0, |staged| 1 + staged.pieces.len()),
     }
 }
 
@@ -241,6 +272,16 @@ fn write_section<W: Write + ?Sized>(
         Section::NodeFences => out.rows(state.node_fences.iter()),
         Section::NodeSuspects => out.rows(state.suspects.iter()),
         Section::Requests => out.rows(state.requests.seen.iter()),
+        Section::Autopilot => out.rows(state.autopilot.iter()),
+        Section::RootKeys => out.rows(state.root_keys.values()),
+        Section::KeyMaterial => out.rows(state.key_material.iter()),
+        Section::Staged => match &state.staged {
+            Some(staged) => {
+                out.row(&staged.id)?;
+                out.rows(staged.pieces.iter())
+            }
+            None => Ok(()),
+        },
     }
 }
 
@@ -281,10 +322,14 @@ pub fn read_snapshot(r: impl BufRead) -> Result<State, SnapshotError> {
         hash: hash::parse(&header.hash).ok_or(SnapshotError::Damaged("header"))?,
         cluster: header.cluster,
         requests: Window { seen: OrdMap::new(), floor: header.requests_floor },
+        offset: header.offset,
         ..State::default()
     };
-    let in_header = header.table_index.try_into().map_err(|_| SnapshotError::Damaged("header"))?;
-    state.table_index = in_header;
+    if header.table_index.len() > Table::ALL.len() {
+        return Err(SnapshotError::Damaged("header"));
+    }
+    // An older program knew fewer tables.
+    state.table_index.iter_mut().zip(header.table_index).for_each(|(place, index)| *place = index);
     for section in Section::ALL {
         let Some(rows) = header.counts.get(section.name()) else { continue };
         input.place = section.name();
@@ -315,7 +360,7 @@ fn read_header(input: &mut In<impl BufRead>) -> Result<Header, SnapshotError> {
     if kind.format != FORMAT {
         return Err(SnapshotError::NotASnapshot);
     }
-    if kind.version != VERSION {
+    if !(VERSION_OLDEST..=VERSION).contains(&kind.version) {
         return Err(SnapshotError::UnknownVersion(kind.version));
     }
     let header: Header = input.parse()?;
@@ -381,6 +426,19 @@ fn read_row(state: &mut State, section: Section, input: &mut In<impl BufRead>) -
             let (key, row): (RequestId, Arc<Seen>) = input.parse()?;
             state.requests.seen.insert(key, row);
         }
+        Section::Autopilot => state.autopilot = Some(input.parse()?),
+        Section::RootKeys => {
+            let row: Arc<RootKey> = input.parse()?;
+            state.root_keys.insert(row.meta.key_id.clone(), row);
+        }
+        Section::KeyMaterial => {
+            let (key, row): (String, Arc<KeyMaterial>) = input.parse()?;
+            state.key_material.insert(key, row);
+        }
+        Section::Staged => match &mut state.staged {
+            Some(staged) => Arc::make_mut(staged).pieces.push(input.parse()?),
+            None => state.staged = Some(Arc::new(Staged { id: input.parse()?, pieces: Vec::new() })),
+        },
     }
     Ok(())
 }

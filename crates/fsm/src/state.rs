@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
+use model::autopilot::AutopilotConfiguration;
 use model::job::JobSubmission;
+use model::keyring::{RootKey, RootKeyState};
 use model::namespace::{Namespace, NodePool};
 use model::scheduler_config::SchedulerConfiguration;
 use model::summary::JobSummary;
@@ -14,7 +16,9 @@ use model::{
     NodeFence, NodeId,
 };
 
+use crate::apply::Staged;
 use crate::change::{ClusterMeta, Lease, Table};
+use crate::command::KeyMaterial;
 use crate::command::LeaseName;
 use crate::hash;
 use crate::window::Window;
@@ -43,6 +47,8 @@ pub struct State {
     pub(crate) namespaces: OrdMap<NamespaceName, Arc<Namespace>>,
     pub(crate) node_pools: OrdMap<String, Arc<NodePool>>,
     pub(crate) scheduler_config: Option<Arc<SchedulerConfiguration>>,
+    pub(crate) autopilot: Option<Arc<AutopilotConfiguration>>,
+    pub(crate) root_keys: OrdMap<String, Arc<RootKey>>,
     pub(crate) job_fences: OrdMap<(NamespaceName, JobId, Index), Index>,
     // derived, never on the wire
     pub(crate) node_fences: OrdMap<NodeId, NodeFence>,
@@ -61,6 +67,12 @@ pub struct State {
     pub(crate) followed: Option<BTreeSet<Table>>,
     // the state servers' own, never in the feed
     pub(crate) requests: Window,
+    /// What is secret of the root keys.
+    pub(crate) key_material: OrdMap<String, Arc<KeyMaterial>>,
+    /// A snapshot on its way in.
+    pub(crate) staged: Option<Arc<Staged>>,
+    /// How far indexes are ahead of the log's: a restore takes them beyond those of both histories.
+    pub(crate) offset: u64,
 }
 
 /// How many allocation rows run one version of a job.
@@ -289,6 +301,34 @@ impl State {
     }
 
     /// How the cluster schedules; the defaults until somebody sets it.
+    pub fn autopilot(&self) -> Arc<AutopilotConfiguration> {
+        self.autopilot.clone().unwrap_or_default()
+    }
+
+    pub fn root_keys(&self) -> impl DoubleEndedIterator<Item = &Arc<RootKey>> {
+        self.root_keys.values()
+    }
+
+    /// The key that signs.
+    pub fn active_root_key(&self) -> Option<&Arc<RootKey>> {
+        self.root_keys.values().find(|key| key.meta.state == RootKeyState::Active)
+    }
+
+    /// What is secret of a root key; on state servers only.
+    pub fn key_material(&self, key_id: &str) -> Option<&Arc<KeyMaterial>> {
+        self.key_material.get(key_id)
+    }
+
+    /// What is to be added to an index of the log to get the state's.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The snapshot that is on its way in, and how many pieces of it are here.
+    pub fn staged(&self) -> Option<(&str, usize)> {
+        self.staged.as_ref().map(|staged| (staged.id.as_str(), staged.pieces.len()))
+    }
+
     pub fn scheduler_config(&self) -> Arc<SchedulerConfiguration> {
         self.scheduler_config.clone().unwrap_or_default()
     }

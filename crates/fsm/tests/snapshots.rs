@@ -70,8 +70,8 @@ fn snapshot_003_a_damaged_snapshot_is_refused_whatever_byte_is_damaged() {
 #[test]
 fn another_format_or_version_is_refused_by_name() {
     let text = String::from_utf8(snapshot(&State::default(), None)).unwrap();
-    let newer = text.replacen("\"version\":1", "\"version\":2", 1);
-    assert!(matches!(read_snapshot(newer.as_bytes()), Err(SnapshotError::UnknownVersion(2))));
+    let newer = text.replacen("\"version\":2", "\"version\":3", 1);
+    assert!(matches!(read_snapshot(newer.as_bytes()), Err(SnapshotError::UnknownVersion(3))));
     for other in ["{}\n", "hello\n", "{\"format\":\"tar\",\"version\":1}\n"] {
         assert!(matches!(read_snapshot(other.as_bytes()), Err(SnapshotError::NotASnapshot)));
     }

@@ -9,6 +9,7 @@
 pub mod access;
 pub mod alloc;
 pub mod alloc_state;
+pub mod autopilot;
 pub mod bytes;
 pub mod canonicalize;
 pub mod changed;
@@ -20,6 +21,7 @@ pub mod group;
 pub mod hash;
 pub mod ids;
 pub mod job;
+pub mod keyring;
 pub mod metric;
 pub mod namespace;
 pub mod nil;

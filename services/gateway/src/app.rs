@@ -23,6 +23,8 @@ use crate::blocking::Watches;
 
 /// Log streams at a time.
 pub const LOG_STREAMS_MAX: usize = 1_024;
+/// Event streams at a time.
+pub const EVENT_STREAMS_MAX: usize = 1_024;
 /// Job files parsed at a time; each has a thread with a large stack.
 pub const PARSES_MAX: usize = 4;
 
@@ -55,6 +57,7 @@ pub struct Inner {
     pub news: NewsDesk,
     pub streams: Streams,
     pub log_streams: Arc<Semaphore>,
+    pub event_streams: Arc<Semaphore>,
     pub parses: Arc<Semaphore>,
 }
 
@@ -91,6 +94,7 @@ impl App {
             state: StateClient::new(parts.http.clone(), Arc::clone(&peers), Role::Gateway),
             started: Instant::now(),
             log_streams: Arc::new(Semaphore::new(LOG_STREAMS_MAX)),
+            event_streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
             parses: Arc::new(Semaphore::new(PARSES_MAX)),
             counts: Counts {
                 requests: parts.metrics.counter("nomad.nomad.rpc.request", &[]),

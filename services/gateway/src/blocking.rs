@@ -28,6 +28,9 @@ use model::{AllocId, Allocation, Deployment, DeploymentId, EvalId, Evaluation, I
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
+use crate::events::log::Log;
+use crate::events::shape;
+
 /// Most blocking queries at a time.
 pub const WAITING_MAX: usize = 16_384;
 /// Lists wake at most this often.
@@ -110,6 +113,8 @@ pub struct Watches {
     table_work: Notify,
     nodes: Mutex<NodeRemovals>,
     parked: Arc<Semaphore>,
+    /// What the event stream tells of the same feed.
+    events: Arc<Log>,
 }
 
 /// Index of the last removal of an allocation, by node.
@@ -133,6 +138,7 @@ impl Default for Watches {
             table_work: Notify::new(),
             nodes: Mutex::default(),
             parked: Arc::new(Semaphore::new(WAITING_MAX)),
+            events: Arc::default(),
         }
     }
 }
@@ -144,6 +150,10 @@ impl Watches {
 
     pub fn view(&self) -> Arc<View> {
         self.view.load_full()
+    }
+
+    pub fn events(&self) -> &Arc<Log> {
+        &self.events
     }
 
     /// The right to wait; `None` at the limit.
@@ -285,6 +295,8 @@ impl Follow {
             | Change::NodePool(_)
             | Change::NodePoolGone { .. }
             | Change::SchedulerConfig(_)
+            | Change::Autopilot(_)
+            | Change::RootKey(_)
             | Change::JobFence { .. }
             | Change::NodeSuspect { .. }
             | Change::NodeFence { .. }
@@ -312,16 +324,19 @@ impl Observer for Follow {
         *lock(&self.watches.nodes) = NodeRemovals { otherwise: index, nodes: HashMap::new() };
         self.watches.view.store(Arc::new(self.view.clone()));
         self.watches.wake_all();
+        self.watches.events.reset(index);
     }
 
     fn line(&mut self, state: &State, line: &FeedLine) {
         line.changes.iter().for_each(|change| self.note(change, state, line.index));
+        self.watches.events.push(line.index, shape::events(&self.view.state, state, line));
     }
 
     fn settled(&mut self, state: &Arc<State>) {
         self.view.state = Arc::clone(state);
         self.watches.view.store(Arc::new(self.view.clone()));
         self.watches.wake(self.keys.drain(..));
+        self.watches.events.announce(state.index());
         let changed = Table::ALL.into_iter().filter(|t| std::mem::take(&mut self.tables[*t as usize]));
         let mut dirty = lock(&self.watches.dirty);
         let before = dirty.len();

@@ -8,6 +8,7 @@ pub mod blocking;
 pub mod body;
 pub mod dry_run;
 pub mod errors;
+pub mod events;
 pub mod intake;
 pub mod list;
 pub mod not_built;
@@ -55,7 +56,7 @@ pub const TAG_HTTP: &str = "http";
     tags((name = "jobs", description = "What is to run"), (name = "allocations", description = "What runs, one instance each"),
          (name = "evaluations", description = "Requests to a scheduler to look at a job"), (name = "deployments", description = "Rollouts of a job's versions"),
          (name = "nodes", description = "Where things run"), (name = "namespaces", description = "Names apart"),
-         (name = "status", description = "Who leads"), (name = "agent", description = "Processes and their health"),
+         (name = "status", description = "Who leads"), (name = "events", description = "What happens, as it happens"), (name = "agent", description = "Processes and their health"),
          (name = "operator", description = "The group of state servers"), (name = "client", description = "What only a node knows"),
          (name = "metrics", description = "Numbers"), (name = "agents", description = "Nodes' agents, over mutual TLS")))]
 struct Document;

@@ -80,6 +80,7 @@ pub struct Line {
     pub previous: Index,
     epoch: Arc<str>,
     hash: String,
+    cause: &'static str,
     changes: Vec<(Table, String)>,
     /// `None` once the line is no longer among the newest.
     rendered: Mutex<Option<Vec<(TableSet, Bytes)>>>,
@@ -93,11 +94,12 @@ impl Line {
         previous: Index,
         epoch: Arc<str>,
         hash: String,
+        cause: &'static str,
         changes: &[Change],
     ) -> serde_json::Result<Self> {
         let changes =
             changes.iter().map(|c| Ok((c.table(), serde_json::to_string(c)?))).collect::<serde_json::Result<_>>()?;
-        Ok(Self { index, previous, epoch, hash, changes, rendered: Mutex::new(Some(Vec::new())) })
+        Ok(Self { index, previous, epoch, hash, cause, changes, rendered: Mutex::new(Some(Vec::new())) })
     }
 
     fn size(&self) -> usize {
@@ -118,6 +120,9 @@ impl Line {
             quoted(&self.epoch),
             self.hash
         );
+        if !self.cause.is_empty() {
+            text.push_str(&format!(",\"t\":\"{}\"", self.cause));
+        }
         let mut wanted = self.changes.iter().filter(|(table, _)| tables.contains(*table));
         if let Some((_, first)) = wanted.next() {
             text.push_str(",\"c\":[");
@@ -265,7 +270,8 @@ mod tests {
 
     fn push(feed: &Feed, index: u64) {
         let change = Change::Cluster(ClusterMeta::default());
-        let line = Line::new(Index(index), feed.last(), Arc::from("e"), format!("h{index}"), &[change]).unwrap();
+        let line =
+            Line::new(Index(index), feed.last(), Arc::from("e"), format!("h{index}"), "Word", &[change]).unwrap();
         feed.push(line);
         feed.announce();
     }
@@ -308,6 +314,7 @@ mod tests {
         let line = &feed.behind(Index(10), None, 1).unwrap()[0];
         let all: fsm::FeedLine = serde_json::from_slice(&line.render(TableSet::ALL)).unwrap();
         assert_eq!((all.index, all.previous, all.changes.len()), (Index(11), Index(10), 1));
+        assert_eq!(all.cause, "Word");
         let nodes = TableSet::parse("nodes,allocs").unwrap();
         let none: fsm::FeedLine = serde_json::from_slice(&line.render(nodes)).unwrap();
         assert!(none.changes.is_empty());

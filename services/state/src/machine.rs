@@ -9,10 +9,11 @@ use std::io::{self, BufReader, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use api::state::Proposed;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use fsm::command::{Command, Envelope};
-use fsm::{LeaseName, Refusal, Reply, State};
+use fsm::{LeaseName, Refusal, Reply, RestoreStep, State};
 use model::{Index, Term};
 use tokio::sync::watch;
 
@@ -100,7 +101,7 @@ impl Machine {
     }
 
     fn apply_one(&self, state: &mut State, index: u64, bytes: &Bytes) -> Reply {
-        let index = Index(index);
+        let index = Index(index + state.offset());
         let expected = lock(&self.read).remove(&place(bytes));
         let envelope: Envelope = match expected.map_or_else(|| serde_json::from_slice(bytes), Ok) {
             Ok(envelope) => envelope,
@@ -118,7 +119,13 @@ impl Machine {
             lock(&self.renewed).insert(*lease, (*term, client::clock::boot_time()));
         }
         let epoch = Arc::from(state.cluster().epoch.as_str());
-        match Line::new(index, previous, epoch, state.hash_text(), &outcome.changes) {
+        let restored = matches!(envelope.command, Command::Restore(RestoreStep::Commit { .. }));
+        if restored && outcome.reply == Reply::Done {
+            // A snapshot took the state's place: nobody goes on across that.
+            self.feed.reset(state.index(), epoch);
+            return outcome.reply;
+        }
+        match Line::new(index, previous, epoch, state.hash_text(), outcome.cause, &outcome.changes) {
             Ok(line) => self.feed.push(line),
             Err(error) => {
                 tracing::error!(index = index.get(), error = %error, "row change cannot be written as json");
@@ -135,7 +142,9 @@ impl raft::Machine for Machine {
         let mut replies = Vec::with_capacity(batch.len());
         for (index, bytes) in &batch {
             let reply = self.apply_one(&mut state, *index, bytes);
-            replies.push(serde_json::to_vec(&reply).unwrap_or_default().into());
+            // After a restore, the state's index is not the log's.
+            let proposed = Proposed { index: state.index(), reply };
+            replies.push(serde_json::to_vec(&proposed).unwrap_or_default().into());
         }
         self.published.store(Arc::new(state.clone()));
         self.feed.announce();

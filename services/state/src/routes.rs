@@ -169,12 +169,8 @@ async fn propose(State(app): State<App>, peer: Peer, headers: HeaderMap, body: B
     let running = app.running()?;
     let _expected = running.machine.expect(&body, envelope);
     match running.raft.propose(body.clone()).await {
-        Ok((index, reply)) => {
-            let mut json = Vec::with_capacity(reply.len() + 40);
-            json.extend_from_slice(format!("{{\"index\":{index},\"reply\":").as_bytes());
-            json.extend_from_slice(&reply);
-            json.push(b'}');
-            Ok((app.leader_header(&running), [(header::CONTENT_TYPE, "application/json")], json).into_response())
+        Ok((_, proposed)) => {
+            Ok((app.leader_header(&running), [(header::CONTENT_TYPE, "application/json")], proposed).into_response())
         }
         Err(ProposeError::NotLeader { leader }) => {
             let call = Call::post(api::state::PROPOSE, FORWARD).bytes(body);
@@ -294,7 +290,7 @@ async fn snapshot(State(app): State<App>, Query(query): Query<SnapshotQuery>) ->
     if state.cluster().epoch.is_empty() {
         return Err(Refused::new(Code::NotReady, "this server has no state yet"));
     }
-    let body = Body::from_stream(stream::snapshot(state, tables));
+    let body = Body::from_stream(stream::snapshot(state, Some(tables)));
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response())
 }
 

@@ -76,14 +76,13 @@ fn piece(lines: &[Arc<Line>], tables: TableSet) -> Option<(Bytes, Index)> {
     Some((piece.freeze(), last))
 }
 
-/// A snapshot of `state`, for these tables.
-pub fn snapshot(state: Arc<State>, tables: TableSet) -> impl Stream<Item = Result<Bytes, io::Error>> {
+/// A snapshot of `state`, for these tables; `None` adds what never leaves the state servers otherwise.
+pub fn snapshot(state: Arc<State>, tables: Option<TableSet>) -> impl Stream<Item = Result<Bytes, io::Error>> {
     let (sender, receiver) = mpsc::channel(4);
     tokio::task::spawn_blocking(move || {
-        let wanted = tables.tables();
+        let wanted = tables.map(TableSet::tables);
         let mut out = Pieces { sender, buffer: BytesMut::with_capacity(PIECE_BYTES) };
-        let filter = (tables != TableSet::ALL).then_some(wanted.as_slice());
-        let written = fsm::write_snapshot(&state, &mut out, filter).map_err(io::Error::other);
+        let written = fsm::write_snapshot(&state, &mut out, wanted.as_deref()).map_err(io::Error::other);
         if let Err(error) = written.and_then(|_| out.flush()) {
             // The reader sees a stream that ends too early, which its codec refuses.
             let _ = out.sender.blocking_send(Err(error));

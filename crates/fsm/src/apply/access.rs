@@ -2,7 +2,7 @@
 
 use model::{Role, Term};
 
-use crate::command::{Command, Envelope, LeaseName, Refusal};
+use crate::command::{Command, Envelope, LeaseName, Refusal, RestoreStep};
 use crate::state::State;
 
 /// Name of a command, and the roles that propose it. The same words as the variants' docs.
@@ -35,6 +35,10 @@ fn proposers(command: &Command) -> (&'static str, &'static [Role]) {
         Command::SchedulerConfigSet { .. } => ("SchedulerConfigSet", &[Gateway]),
         Command::NamespaceUpsert { .. } => ("NamespaceUpsert", &[Gateway]),
         Command::NodePoolUpsert { .. } => ("NodePoolUpsert", &[Gateway]),
+        Command::AutopilotSet { .. } => ("AutopilotSet", &[Gateway]),
+        Command::RootKeyAdd { .. } => ("RootKeyAdd", &[State]),
+        Command::Restore(RestoreStep::Abort { .. }) => ("Restore", &[Gateway, State]),
+        Command::Restore(_) => ("Restore", &[Gateway]),
         Command::Reap { .. } => ("Reap", &[Controller]),
     }
 }

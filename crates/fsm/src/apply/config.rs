@@ -44,6 +44,7 @@ pub(super) fn cluster_init(tx: &mut Tx, region: &str, epoch: &str) -> Result<Rep
         modify_index,
         ..SchedulerConfiguration::default()
     })));
+    super::care::first_autopilot(tx);
     Ok(Reply::Done)
 }
 

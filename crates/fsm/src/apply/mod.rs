@@ -18,6 +18,7 @@
 
 mod access;
 mod alloc;
+mod care;
 mod config;
 mod deployment;
 mod eval;
@@ -29,8 +30,10 @@ mod plan_verdict;
 mod plan_write;
 mod reap;
 mod request;
+mod restore;
 mod tx;
 
+pub(crate) use restore::Staged;
 pub(crate) use tx::bucket;
 
 use model::Index;
@@ -49,6 +52,8 @@ pub struct Outcome {
     pub changes: Vec<Change>,
     /// Index of the command before.
     pub previous: Index,
+    /// [`Command::cause`]; empty when it was refused.
+    pub cause: &'static str,
 }
 
 impl Outcome {
@@ -59,6 +64,7 @@ impl Outcome {
             previous: self.previous,
             epoch: state.cluster().epoch.clone(),
             hash: state.hash_text(),
+            cause: self.cause.to_owned(),
             changes: self.changes,
         }
     }
@@ -69,12 +75,14 @@ pub fn apply(state: &mut State, index: Index, envelope: &Envelope) -> Outcome {
     let previous = state.index();
     if index <= previous {
         let refusal = Refusal::Invalid(format!("log index {index} is not behind {previous}"));
-        return Outcome { reply: Reply::Refused(refusal), changes: Vec::new(), previous };
+        return Outcome { reply: Reply::Refused(refusal), changes: Vec::new(), previous, cause: "" };
     }
     let (reply, changes) = request::once(state, index, envelope, run);
-    state.index = index;
+    // A restore takes it further.
+    state.index = state.index.max(index);
     state.hash = hash::roll(state.hash, &changes);
-    Outcome { reply, changes, previous }
+    let cause = if changes.is_empty() { "" } else { envelope.command.cause() };
+    Outcome { reply, changes, previous, cause }
 }
 
 fn run(state: &mut State, index: Index, envelope: &Envelope) -> (Reply, Vec<Change>) {
@@ -125,6 +133,9 @@ fn dispatch(tx: &mut Tx, command: &Command) -> Result<Reply, Refusal> {
         Command::SchedulerConfigSet { config, cas } => config::scheduler(tx, config, *cas),
         Command::NamespaceUpsert { namespaces } => config::namespaces(tx, namespaces),
         Command::NodePoolUpsert { pools } => config::node_pools(tx, pools),
+        Command::AutopilotSet { config, cas } => care::autopilot(tx, config, *cas),
+        Command::RootKeyAdd { key, material, replaces } => care::root_key(tx, key, material, *replaces),
+        Command::Restore(step) => restore::step(tx, step),
         Command::Reap { evals, allocs, deployments, jobs } => reap::reap(tx, evals, allocs, deployments, jobs),
     }
 }

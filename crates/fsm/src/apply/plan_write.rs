@@ -127,6 +127,7 @@ fn place(tx: &mut Tx, plan: &Plan, node: &Node, row: &Allocation) {
         job_incarnation: Some(plan.job_incarnation),
         desired_status: DesiredStatus::Run,
         client_status: ClientStatus::Pending,
+        signing_key_id: tx.state.active_root_key().map(|key| key.meta.key_id.clone()).unwrap_or_default(),
         next_allocation: AllocId::default(),
         deployment_status: canary.then_some(status),
         create_index: tx.index,

@@ -80,7 +80,11 @@ pub fn stub(state: &Rows, alloc: &Allocation, show: AllocStubs) -> AllocStub {
 
 /// An allocation as it is shown: with its job, and with what it holds in the older form, too.
 pub fn public(state: &Rows, alloc: &Allocation) -> Allocation {
-    let mut shown = with_job(state, alloc);
+    expanded(with_job(state, alloc))
+}
+
+/// With what it holds in the older form, too.
+pub fn expanded(mut shown: Allocation) -> Allocation {
     if let Some(held) = &shown.allocated_resources {
         shown.resources = Some(total(held));
         shown.task_resources = held.tasks.iter().map(|(name, task)| (name.clone(), of_task(task))).collect();

@@ -10,6 +10,7 @@ pub mod agent;
 pub mod allocs;
 pub mod deployments;
 pub mod evals;
+pub mod events;
 pub mod jobs;
 pub mod logs;
 pub mod metrics;
@@ -39,6 +40,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(agent::router())
         .merge(operator::router())
         .merge(logs::router())
+        .merge(events::router())
         .merge(metrics::router())
 }
 

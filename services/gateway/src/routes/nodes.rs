@@ -100,13 +100,13 @@ fn host(addr: &str) -> &str {
 /// A node as it is shown: without its secret, and with `Drain` always said.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct PublicNode {
+pub struct PublicNode {
     #[serde(flatten)]
     node: Node,
     drain: bool,
 }
 
-fn public(node: &Node) -> PublicNode {
+pub fn public(node: &Node) -> PublicNode {
     let drain = node.is_draining();
     // The row's own field is left out when false, so it is said once.
     PublicNode { drain, node: Node { secret_id: String::new(), drain: false, ..node.clone() } }
