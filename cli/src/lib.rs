@@ -2,17 +2,16 @@
 //!
 //! ```text
 //!   main ─► supervise (before anything else) | command::run ─► table ─► a client command: PublicClient, Ui
-//!                                                                  └──► a process: serve, dev, local
+//!                                                                  └──► a process: serve, agent, local
 //! ```
 //!
 //! Client commands speak to the public API only; what they print is decided by its answers, the flags and
 //! a clock that comes in from outside, so that tests can fix all three. Services are run as they are;
-//! `dev` and `local` start them as processes of this very program.
+//! `agent`, `dev` and `local` start them as processes of this very program.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod agent;
 pub mod command;
-pub mod dev;
 pub mod env;
 pub mod flags;
 pub mod format;

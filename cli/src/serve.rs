@@ -107,6 +107,7 @@ impl Given<'_> {
         let runtime = kit::process::runtime(self.service)?;
         let done = runtime.block_on(async {
             let shutdown = Shutdown::on_signals()?;
+            kit::process::reload_on_hangup(settings)?;
             run(config, shutdown).await.map_err(Box::from)
         });
         // What still blocks a thread does not keep the process.

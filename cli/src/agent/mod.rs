@@ -1,3 +1,337 @@
-//! `steppe agent`: one machine, as its configuration says.
+//! `steppe agent`: one machine, as its configuration says; `steppe dev` is `steppe agent -dev`.
+//!
+//! ```text
+//!   files, flags ─ load ─► Config ─ address, plan ─► processes ─ trust ─► certificates
+//!        ▲ SIGHUP                                        │
+//!        └── log level ──────────────────────────────────┴─► Children: kept running until SIGINT or SIGTERM
+//! ```
+//!
+//! * One machine has one data directory, which is locked while it runs.
+//! * Children end with this process, whatever ends it; task supervisors do not, and their tasks run on. With
+//!   `-dev` tasks are stopped at the end, and a data directory that nobody named is removed.
+//! * What cannot work is refused before anything is started, with one sentence: a port in use, a data
+//!   directory in use, a certificate that does not fit.
 
+pub mod address;
+pub mod flags;
 pub mod load;
+pub mod log;
+pub mod plan;
+pub mod trust;
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use config::{Config, Loaded};
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::Signal;
+use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
+
+use self::address::Places;
+use self::log::Log;
+use self::plan::{Machine, level_file, log_filter};
+use crate::env::Env;
+use crate::flags::{Parsed, parse};
+use crate::local::children::Children;
+use crate::local::plan::Spec;
+use crate::local::ready::{self, Waiting};
+use crate::local::{report, sweep};
+use crate::ui::Ui;
+
+const LOOK: Duration = Duration::from_millis(100);
+/// All must be over this long after an interrupt.
+const GRACE: Duration = Duration::from_secs(4);
+const LOCK: &str = "agent.lock";
+
+/// `steppe agent`.
+pub fn agent(words: &[String], _: &Env, ui: &mut Ui) -> u8 {
+    let result = run(words, false, ui);
+    report(ui, result)
+}
+
+/// `steppe dev`.
+pub fn dev(words: &[String], _: &Env, ui: &mut Ui) -> u8 {
+    let result = run(words, true, ui);
+    report(ui, result)
+}
+
+fn run(words: &[String], dev: bool, ui: &mut Ui) -> anyhow::Result<u8> {
+    let typed = parse(&[flags::FLAGS], words)?;
+    if let Some(stray) = typed.args.first() {
+        bail!("`{stray}` means nothing here; files are given with -config");
+    }
+    let dev = dev || typed.is("dev");
+    let loaded = match load(&typed, dev) {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            for error in errors {
+                ui.error(&format!("Error: {error}"));
+            }
+            return Ok(1);
+        }
+    };
+    for warning in &loaded.warnings {
+        ui.warn(&format!("Warning: {warning}"));
+    }
+    let (machine, kept) = machine(loaded.config, dev)?;
+    let lock = lock(&machine.data)?;
+    let done = serve(&machine, kept, &typed, ui);
+    drop(lock);
+    if !kept {
+        fs::remove_dir_all(&machine.data).with_context(|| format!("removing {}", machine.data.display()))?;
+    }
+    done.map(|()| 0)
+}
+
+fn load(typed: &Parsed, dev: bool) -> Result<Loaded, Vec<String>> {
+    let sources = load::sources(typed.list("config")).map_err(|error| vec![format!("{error:#}")])?;
+    let mut over = flags::over(typed);
+    if let Some((_, config::syntax::Value::Text(dir))) = over.iter_mut().find(|(key, _)| key == "data_dir") {
+        // Where it was typed, a relative path means something.
+        *dir = std::path::absolute(&*dir).unwrap_or_else(|_| PathBuf::from(&*dir)).display().to_string();
+    }
+    config::load(&sources, &over, dev)
+}
+
+/// The machine, and whether its data is kept at the end.
+fn machine(mut config: Config, dev: bool) -> anyhow::Result<(Machine, bool)> {
+    let kept = !dev || config.data_dir.is_some();
+    let data = match &config.data_dir {
+        Some(dir) => PathBuf::from(dir),
+        None => std::env::temp_dir().join(format!("steppe-dev-{}", client::state::new_uuid())),
+    };
+    if dev {
+        // What nobody named only needs to be free, so that several run side by side.
+        let default = Config::default().ports;
+        if config.ports.rpc == default.rpc {
+            config.ports.rpc = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        }
+        if config.ports.serf == default.serf {
+            config.ports.serf = UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port();
+        }
+    }
+    let places = Places::of(&config, dev, &driver::fingerprint::interfaces())?;
+    let name = match &config.name {
+        Some(name) => name.clone(),
+        None => hostname()?,
+    };
+    fs::create_dir_all(&data).with_context(|| format!("creating {}", data.display()))?;
+    let data = data.canonicalize()?;
+    Ok((Machine { config, places, name, data, dev }, kept))
+}
+
+/// The host's name, as far as it may stand in a certificate.
+fn hostname() -> anyhow::Result<String> {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").context("reading the host's name")?;
+    let name = name.trim().trim_matches('-');
+    ensure!(client::tls::is_name(name), "the host's name `{name}` cannot be used: give the machine one with `name`");
+    Ok(name.to_owned())
+}
+
+/// One agent to a data directory.
+fn lock(data: &Path) -> anyhow::Result<File> {
+    let path = data.join(LOCK);
+    let mut file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .with_context(|| format!("opening {}", path.display()))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut holder = String::new();
+        let _ = file.read_to_string(&mut holder);
+        bail!("another agent (process {}) is running on {}", holder.trim(), data.display());
+    }
+    file.set_len(0)?;
+    writeln!(file, "{}", std::process::id())?;
+    Ok(file)
+}
+
+/// A port in use is better found now than in the log of a process.
+fn check_ports(machine: &Machine) -> anyhow::Result<()> {
+    let (config, places) = (&machine.config, &machine.places);
+    let tcp = |key: &str, addr: SocketAddr| TcpListener::bind(addr).map(drop).with_context(|| taken(key, addr));
+    if config.server.enabled || config.client.enabled {
+        tcp("ports.http", places.http)?;
+    }
+    if config.server.enabled {
+        tcp("ports.rpc", places.rpc)?;
+        UdpSocket::bind(places.serf).map(drop).with_context(|| taken("ports.serf", places.serf))?;
+    }
+    Ok(())
+}
+
+fn taken(key: &str, addr: SocketAddr) -> String {
+    format!("{addr} cannot be listened on ({key}): is another agent running? Name another port or address")
+}
+
+struct Wishes {
+    interrupt: Signals,
+    terminate: Signals,
+    hangup: Signals,
+}
+
+/// What somebody wants of a running machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    End,
+    Reload,
+}
+
+impl Wishes {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next wish, if there is one before long.
+    async fn next(&mut self, within: Duration) -> Option<Wish> {
+        tokio::select! {
+            _ = self.interrupt.recv() => Some(Wish::End),
+            _ = self.terminate.recv() => Some(Wish::End),
+            _ = self.hangup.recv() => Some(Wish::Reload),
+            () = tokio::time::sleep(within) => None,
+        }
+    }
+}
+
+fn serve(machine: &Machine, kept: bool, typed: &Parsed, ui: &mut Ui) -> anyhow::Result<()> {
+    let log = Arc::new(Log::open(&machine.config)?);
+    check_ports(machine)?;
+    let specs = machine.processes();
+    trust::prepare(machine, &specs)?;
+    let hear = (!machine.dev).then(|| {
+        let log = Arc::clone(&log);
+        Arc::new(move |name: &str, line: &str| log.line(name, line)) as crate::local::children::Hear
+    });
+    // On this thread, which lives as long as the process: children die with the thread that started them.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut wishes = {
+        let _inside = runtime.enter();
+        Wishes::listen()?
+    };
+    let mut children = Children::new(specs, hear);
+    let worked = children.start_all().and_then(|()| {
+        if machine.dev {
+            let ended = wait(machine, &children.specs, &runtime, &mut wishes, ui)?;
+            if ended {
+                return Ok(());
+            }
+            welcome(machine, kept, ui);
+        } else {
+            log.info(&format!("machine {} is starting, public API at {}", machine.name, machine.api()));
+        }
+        keep(machine, &mut children, typed, &log, |within| runtime.block_on(wishes.next(within)), ui)
+    });
+    if machine.dev {
+        ui.note("stopping");
+    } else {
+        log.info("stopping");
+    }
+    children.stop_all(GRACE);
+    if machine.dev {
+        sweep::sweep(&children.specs);
+    }
+    worked
+}
+
+/// Waits until the cluster can work; `true` when somebody wanted the end before.
+fn wait(
+    machine: &Machine,
+    specs: &[Spec],
+    runtime: &tokio::runtime::Runtime,
+    wishes: &mut Wishes,
+    ui: &mut Ui,
+) -> anyhow::Result<bool> {
+    let tls = &machine.config.tls;
+    let file = |path: &str| tls.http.then(|| PathBuf::from(path));
+    let settings = client::public::Settings {
+        tls_skip_verify: tls.http,
+        client_cert: file(&tls.cert_file),
+        client_key: file(&tls.key_file),
+        ..client::public::Settings::default()
+    };
+    let waiting = Waiting { address: machine.api(), specs, settings };
+    let wishes = std::cell::RefCell::new((wishes, false));
+    let gave_up = || {
+        let (wishes, ended) = &mut *wishes.borrow_mut();
+        *ended |= runtime.block_on(wishes.next(Duration::from_millis(1))) == Some(Wish::End);
+        *ended
+    };
+    let worked = ready::wait(&waiting, Duration::from_secs(30), ui, gave_up);
+    if wishes.borrow().1 { Ok(true) } else { worked.map(|()| false) }
+}
+
+/// Keeps the children running until somebody wants the end.
+fn keep(
+    machine: &Machine,
+    children: &mut Children,
+    typed: &Parsed,
+    log: &Log,
+    mut next: impl FnMut(Duration) -> Option<Wish>,
+    ui: &mut Ui,
+) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let mut answered = machine.dev;
+    loop {
+        match next(LOOK) {
+            Some(Wish::End) => return Ok(()),
+            Some(Wish::Reload) => reload(machine, children, typed, log),
+            None => {}
+        }
+        children.tend(&mut |text| if machine.dev { ui.note(text) } else { log.warn(&text) });
+        if !answered && std::net::TcpStream::connect(Places::own(machine.places.http)).is_ok() {
+            answered = true;
+            let seconds = began.elapsed().as_secs_f64();
+            log.info(&format!("public API listens at {}, after {seconds:.1} s", machine.api()));
+        }
+    }
+}
+
+/// Takes up what may change while the machine runs: the log level.
+fn reload(machine: &Machine, children: &mut Children, typed: &Parsed, log: &Log) {
+    let loaded = match load(typed, machine.dev) {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            for error in errors {
+                log.warn(&format!("configuration is not read again: {error}"));
+            }
+            return;
+        }
+    };
+    let filter = log_filter(&loaded.config.log_level);
+    for spec in &mut children.specs {
+        spec.log_level.clone_from(&filter);
+        if let Err(error) = fs::write(level_file(&spec.home), &filter) {
+            log.warn(&format!("the log level of {} cannot be changed: {error}", spec.name));
+        }
+    }
+    children.signal(Signal::HUP);
+    log.info(&format!("configuration was read again, log level is {filter}"));
+}
+
+fn welcome(machine: &Machine, kept: bool, ui: &mut Ui) {
+    let address = machine.api();
+    let data = machine.data.display();
+    let fate = if kept { "kept" } else { "removed at the end" };
+    ui.line(format!("Steppe is running: {address}   (API description: {address}/docs)"));
+    ui.line(format!("Data and logs: {data} ({fate})"));
+    ui.line("Try, in another terminal:");
+    if address != "http://127.0.0.1:4646" {
+        ui.line(format!("  export NOMAD_ADDR={address}"));
+    }
+    ui.line("  steppe job init                       # writes example.nomad.hcl");
+    ui.line("  steppe job run example.nomad.hcl");
+    ui.line("  steppe alloc logs -f -job example");
+    ui.line("  steppe status");
+    ui.line("Ctrl-C stops everything.");
+}

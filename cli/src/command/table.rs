@@ -5,7 +5,7 @@ use super::{
     job_plan, job_run, job_status, job_stop, node_status, operator, server, status,
 };
 use crate::flags::{Flag, Kind, flag, list, switch, text};
-use crate::{agent, dev, local, serve};
+use crate::{agent, local, serve};
 
 const JSON: Flag = switch("json", "Print the API's answer as JSON.");
 const TEMPLATE: Flag = text("t", "TEMPLATE", "Print the API's answer by a Go template.");
@@ -99,13 +99,15 @@ pub static COMMANDS: &[Command] = &[
     Command {
         path: "agent",
         aliases: &[],
-        usage: "-dev [options]",
-        summary: "Runs a small cluster on this machine",
-        about: "Only with -dev: the same as `steppe dev`. `steppe serve` runs single services.",
+        usage: "[options]",
+        summary: "Runs a machine: the control plane's services, the node agent, or both",
+        about: "What runs is said by configuration files (docs/configuration.md) and by flags, which go over them. \
+            Services are processes of their own, started again when they end. SIGHUP reads the files again. With \
+            -dev, the same as `steppe dev`.",
         reach: Reach::Nobody,
-        flags: dev::FLAGS,
+        flags: agent::flags::FLAGS,
         args: (0, 0),
-        runner: Runner::Process(dev::agent),
+        runner: Runner::Process(agent::agent),
         ..PLAIN
     },
     Command {
@@ -151,8 +153,8 @@ pub static COMMANDS: &[Command] = &[
         about: "One process of each service. Everything it keeps is thrown away at its end unless -data-dir is \
             given. Several may run side by side, each with its own -http-port.",
         reach: Reach::Nobody,
-        flags: dev::FLAGS,
-        runner: Runner::Process(dev::run),
+        flags: agent::flags::FLAGS,
+        runner: Runner::Process(agent::dev),
         ..PLAIN
     },
     Command {

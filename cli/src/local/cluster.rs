@@ -9,7 +9,8 @@ use kit::pki::Authority;
 use model::Role;
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Ports, Size, Spec, home, processes};
+use super::plan::{Ports, Size, Spec, processes};
+use super::ready::Waiting;
 
 /// How long the certificates made here last; each process renews its own in time.
 const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -71,14 +72,12 @@ impl Cluster {
     pub fn identify(&self, spec: &Spec) -> anyhow::Result<()> {
         let authority =
             Authority::load_or_create(self.data.join("ca"), &self.region).context("certificate authority")?;
-        let home = home(&self.data, &spec.name);
-        fs::create_dir_all(&home)?;
-        let name = match spec.role {
-            Role::Agent => node_id(&home)?,
-            _ => spec.name.clone(),
-        };
-        authority.write_identity(home.join("identity"), spec.role, &name, &self.region, LIFETIME)?;
-        Ok(())
+        identify(&authority, spec, &spec.name, &self.region)
+    }
+
+    /// What to wait for until it can work.
+    pub fn waiting(&self) -> Waiting<'_> {
+        Waiting { address: self.address(), specs: &self.specs, settings: client::public::Settings::default() }
     }
 
     /// Address of the public API.
@@ -87,8 +86,25 @@ impl Cluster {
     }
 }
 
+/// Gives a process its certificate, and its place.
+///
+/// # Errors
+/// Keys or files cannot be made.
+pub fn identify(authority: &Authority, spec: &Spec, name: &str, region: &str) -> anyhow::Result<()> {
+    fs::create_dir_all(&spec.home).with_context(|| format!("creating {}", spec.home.display()))?;
+    let name = match spec.role {
+        Role::Agent => node_id(&spec.home)?,
+        _ => name.to_owned(),
+    };
+    authority.write_identity(spec.home.join("identity"), spec.role, &name, region, LIFETIME)?;
+    Ok(())
+}
+
 /// The node's id: made once, kept beside its identity.
-fn node_id(home: &Path) -> anyhow::Result<String> {
+///
+/// # Errors
+/// It cannot be read or written.
+pub fn node_id(home: &Path) -> anyhow::Result<String> {
     let path = home.join("node-id");
     if let Ok(id) = fs::read_to_string(&path) {
         return Ok(id.trim().to_owned());

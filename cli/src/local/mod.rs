@@ -7,6 +7,7 @@
 //!
 //! Running it again changes nothing: what runs is recognized and left alone.
 
+pub mod children;
 pub mod cluster;
 pub mod plan;
 pub mod process;
@@ -23,6 +24,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use self::cluster::Cluster;
 use self::plan::{Ports, Size, Spec};
+use self::process::Tie;
 use crate::env::{self, Env};
 use crate::flags::{self, Flag, switch, text};
 use crate::ui::Ui;
@@ -101,17 +103,16 @@ fn start(words: &[String], env: &Env, ui: &mut Ui) -> anyhow::Result<u8> {
     let ports = wanted.port.map(Ports::from_http).or_else(|| Cluster::ports_of(&wanted.data));
     let _lock = lock(&wanted.data)?;
     let cluster = Cluster::open(&wanted.data, ports.unwrap_or(Ports::from_http(4646)), Size::CLUSTER)?;
-    let missing: Vec<&Spec> =
-        cluster.specs.iter().filter(|s| process::running(&cluster.data, &s.name).is_none()).collect();
+    let missing: Vec<&Spec> = cluster.specs.iter().filter(|s| process::running(s).is_none()).collect();
     if missing.is_empty() {
         ui.note(format!("all {} processes run already", cluster.specs.len()));
     }
     for spec in &missing {
         cluster.identify(spec).with_context(|| format!("identity of {}", spec.name))?;
-        process::start(&cluster.data, spec, false).with_context(|| format!("starting {}", spec.name))?;
+        process::start(spec, Tie::Loose).with_context(|| format!("starting {}", spec.name))?;
         ui.note(format!("started {}", spec.name));
     }
-    ready::wait(&cluster, Duration::from_secs(60), ui, || false)?;
+    ready::wait(&cluster.waiting(), Duration::from_secs(60), ui, || false)?;
     Ok(0)
 }
 
@@ -130,7 +131,7 @@ fn stop(words: &[String], env: &Env, ui: &mut Ui) -> anyhow::Result<u8> {
         &[Role::State],
     ] {
         let members = cluster.specs.iter().filter(|s| group.contains(&s.role));
-        let ending: Vec<_> = members.filter_map(|s| Some((s, process::running(&cluster.data, &s.name)?))).collect();
+        let ending: Vec<_> = members.filter_map(|s| Some((s, process::running(s)?))).collect();
         std::thread::scope(|scope| {
             for (spec, noted) in &ending {
                 let grace = if spec.role == Role::Agent { GRACE_AGENT } else { GRACE };
@@ -141,7 +142,7 @@ fn stop(words: &[String], env: &Env, ui: &mut Ui) -> anyhow::Result<u8> {
             ui.note(format!("stopped {}", spec.name));
         }
         if group == [Role::Agent] {
-            let left = sweep::sweep(&cluster);
+            let left = sweep::sweep(&cluster.specs);
             if left > 0 {
                 ui.note(format!("ended what an agent had left: {left} processes"));
             }
@@ -165,7 +166,7 @@ fn show(words: &[String], env: &Env, ui: &mut Ui) -> anyhow::Result<u8> {
     let cluster = Cluster::open(&wanted.data, ports, Size::CLUSTER)?;
     let mut all_run = true;
     for spec in &cluster.specs {
-        let line = match process::running(&cluster.data, &spec.name) {
+        let line = match process::running(spec) {
             Some(noted) => format!("{:<14} running  {}", spec.name, noted.pid),
             None => {
                 all_run = false;

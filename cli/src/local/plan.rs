@@ -37,8 +37,6 @@ pub struct Size {
 impl Size {
     /// What `scripts/up` starts.
     pub const CLUSTER: Self = Self { states: 3, schedulers: 2, agents: 2 };
-    /// One of each.
-    pub const DEV: Self = Self { states: 1, schedulers: 1, agents: 1 };
 }
 
 /// One process.
@@ -47,6 +45,8 @@ pub struct Spec {
     /// Name in the file system, and in the certificate unless it is an agent.
     pub name: String,
     pub role: Role,
+    /// Where it keeps its things.
+    pub home: PathBuf,
     /// Words behind `steppe serve <role>`.
     pub words: Vec<String>,
     /// Log filter.
@@ -84,7 +84,7 @@ pub fn processes(data: &Path, ports: Ports, size: Size) -> Vec<Spec> {
         let mut words = common(&name);
         words.extend(["--join".to_owned(), seeds.join(",")]);
         words.extend_from_slice(more);
-        Spec { name, role, words, log_level: LOG_LEVEL.to_owned() }
+        Spec { home: home(data, &name), name, role, words, log_level: LOG_LEVEL.to_owned() }
     };
     let mut all = Vec::new();
     for n in 0..size.states {
@@ -116,7 +116,7 @@ pub fn processes(data: &Path, ports: Ports, size: Size) -> Vec<Spec> {
             "--mock-driver".to_owned(),
             "--stop-tasks-on-exit".to_owned(),
         ]);
-        all.push(Spec { name, role: Role::Agent, words, log_level: LOG_LEVEL.to_owned() });
+        all.push(Spec { home: home(data, &name), name, role: Role::Agent, words, log_level: LOG_LEVEL.to_owned() });
     }
     all
 }

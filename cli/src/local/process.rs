@@ -6,14 +6,14 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Spec, home};
+use super::plan::Spec;
 
 /// Largest log file that is kept when a process is started anew; a larger one becomes `log.old`.
 const LOG_BYTES_MAX: u64 = 16 << 20;
@@ -42,7 +42,7 @@ impl Noted {
         Self::of(self.pid) == Some(self)
     }
 
-    fn signal(self, signal: Signal) {
+    pub fn signal(self, signal: Signal) {
         if self.is_alive()
             && let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw)
         {
@@ -75,31 +75,41 @@ pub fn wait_until(within: Duration, done: impl Fn() -> bool) -> bool {
     }
 }
 
-fn pid_file(data: &Path, name: &str) -> PathBuf {
-    home(data, name).join("process.json")
+fn pid_file(spec: &Spec) -> PathBuf {
+    spec.home.join("process.json")
 }
 
-/// Where a process's output goes.
-pub fn log_file(data: &Path, name: &str) -> PathBuf {
-    home(data, name).join("log")
+/// Where a process's output goes, unless somebody reads it.
+pub fn log_file(spec: &Spec) -> PathBuf {
+    spec.home.join("log")
 }
 
 /// The process of that name, if it is running.
-pub fn running(data: &Path, name: &str) -> Option<Noted> {
-    let text = fs::read(pid_file(data, name)).ok()?;
+pub fn running(spec: &Spec) -> Option<Noted> {
+    let text = fs::read(pid_file(spec)).ok()?;
     serde_json::from_slice::<Noted>(&text).ok().filter(|p| p.is_alive())
 }
 
-/// Starts a process from this very program, in a process group of its own, its output into its log.
+/// How a process is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tie {
+    /// It goes on when we end; its output goes into its log.
+    Loose,
+    /// It ends with the thread that started it; its output goes into its log.
+    Child,
+    /// The same, and its output is read by us.
+    Heard,
+}
+
+/// Starts a process from this very program, in a process group of its own.
 ///
 /// # Errors
 /// Files cannot be written, or it cannot be started.
-pub fn start(data: &Path, spec: &Spec, die_with_us: bool) -> io::Result<Child> {
-    let log = open_log(data, &spec.name)?;
+pub fn start(spec: &Spec, tie: Tie) -> io::Result<Child> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("steppe").arg("serve").arg(spec.role.as_str()).args(&spec.words);
     command.arg(format!("--log-level={}", spec.log_level));
-    if die_with_us {
+    if tie != Tie::Loose {
         command.arg(format!("--die-with-parent={}", std::process::id()));
     }
     // Settings of ours that happen to be in the environment are meant for the command line.
@@ -108,16 +118,22 @@ pub fn start(data: &Path, spec: &Spec, die_with_us: bool) -> io::Result<Child> {
             command.env_remove(name);
         }
     }
-    command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.process_group(0).stdin(Stdio::null());
+    if tie == Tie::Heard {
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+    } else {
+        let log = open_log(spec)?;
+        command.stdout(log.try_clone()?).stderr(log);
+    }
     let child = command.spawn()?;
     let noted = Noted::of(child.id()).ok_or_else(|| io::Error::other("it ended at once"))?;
     let text = serde_json::to_vec(&noted).map_err(io::Error::other)?;
-    fs::write(pid_file(data, &spec.name), text)?;
+    fs::write(pid_file(spec), text)?;
     Ok(child)
 }
 
-fn open_log(data: &Path, name: &str) -> io::Result<File> {
-    let path = log_file(data, name);
+fn open_log(spec: &Spec) -> io::Result<File> {
+    let path = log_file(spec);
     if fs::metadata(&path).is_ok_and(|m| m.len() > LOG_BYTES_MAX) {
         fs::rename(&path, path.with_extension("old"))?;
     }
@@ -125,8 +141,8 @@ fn open_log(data: &Path, name: &str) -> io::Result<File> {
 }
 
 /// The last lines of a process's log, for when it does not do what it should.
-pub fn log_tail(data: &Path, name: &str, lines: usize) -> String {
-    let text = fs::read(log_file(data, name)).unwrap_or_default();
+pub fn log_tail(spec: &Spec, lines: usize) -> String {
+    let text = fs::read(log_file(spec)).unwrap_or_default();
     let text =
         String::from_utf8_lossy(text.get(text.len().saturating_sub(16 << 10)..).unwrap_or_default()).into_owned();
     let all: Vec<&str> = text.lines().collect();

@@ -7,20 +7,29 @@ use client::public::{PublicClient, Query, Settings};
 use model::Role;
 use serde_json::Value;
 
-use super::cluster::Cluster;
+use super::plan::Spec;
 use super::process;
 use crate::ui::Ui;
 
 const LOOK: Duration = Duration::from_millis(20);
 const SAY: Duration = Duration::from_secs(5);
 
+/// Whom to wait for.
+pub struct Waiting<'a> {
+    /// Of the public API.
+    pub address: String,
+    pub specs: &'a [Spec],
+    /// How the API is reached; the address is not looked at.
+    pub settings: Settings,
+}
+
 /// Waits until the cluster can work; says on the way what is still missing.
 ///
 /// # Errors
 /// A process ended, or it took too long, with the end of its log; or somebody gave up waiting.
-pub fn wait(cluster: &Cluster, within: Duration, ui: &mut Ui, gave_up: impl Fn() -> bool) -> anyhow::Result<()> {
+pub fn wait(cluster: &Waiting<'_>, within: Duration, ui: &mut Ui, gave_up: impl Fn() -> bool) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let api = PublicClient::new(Settings { address: cluster.address(), ..Settings::default() })?;
+    let api = PublicClient::new(Settings { address: cluster.address.clone(), ..cluster.settings.clone() })?;
     let began = Instant::now();
     let mut said = Instant::now();
     let mut shown = String::new();
@@ -28,9 +37,9 @@ pub fn wait(cluster: &Cluster, within: Duration, ui: &mut Ui, gave_up: impl Fn()
         if gave_up() {
             bail!("stopped before it was ready");
         }
-        for spec in &cluster.specs {
-            if process::running(&cluster.data, &spec.name).is_none() {
-                bail!("{} has ended:\n{}", spec.name, process::log_tail(&cluster.data, &spec.name, 8));
+        for spec in cluster.specs {
+            if process::running(spec).is_none() {
+                bail!("{} has ended:\n{}", spec.name, process::log_tail(spec, 8));
             }
         }
         let missing = runtime.block_on(missing(&api, cluster));
@@ -44,19 +53,16 @@ pub fn wait(cluster: &Cluster, within: Duration, ui: &mut Ui, gave_up: impl Fn()
             shown.clone_from(&missing);
         }
         if began.elapsed() > within {
-            let gateway = cluster.specs.iter().find(|s| s.role == Role::Gateway).map_or("", |s| &s.name);
-            bail!(
-                "not ready after {} s: {missing}\n{}",
-                within.as_secs(),
-                process::log_tail(&cluster.data, gateway, 8)
-            );
+            let gateway = cluster.specs.iter().find(|s| s.role == Role::Gateway);
+            let log = gateway.map(|spec| process::log_tail(spec, 8)).unwrap_or_default();
+            bail!("not ready after {} s: {missing}\n{log}", within.as_secs());
         }
         std::thread::sleep(LOOK);
     }
 }
 
 /// What is still missing; `None` when nothing is.
-async fn missing(api: &PublicClient, cluster: &Cluster) -> Option<String> {
+async fn missing(api: &PublicClient, cluster: &Waiting<'_>) -> Option<String> {
     let leader = api.get::<String>("/v1/status/leader", &Query::default()).await;
     if !leader.is_ok_and(|(addr, _)| !addr.is_empty()) {
         return Some("no leader yet".to_owned());

@@ -2,32 +2,33 @@
 //!
 //! Only what lies below the cluster's own directory, or in the cgroups of its own nodes, is touched.
 
+use std::path::PathBuf;
+
 use driver::cgroup::Cgroups;
 use driver::orphans::{self, Keep};
 use driver::taskdir::AllocDirs;
 use model::Role;
 
-use super::cluster::Cluster;
-use super::plan::home;
+use super::plan::Spec;
 
 /// The agents' default, as `steppe serve agent` has it.
 const CGROUP_PARENT: &str = "steppe.slice";
 
 /// Ends tasks and supervisors, unmounts, removes cgroups. Call it when the agents have ended.
 /// Answers how many processes had to be ended.
-pub fn sweep(cluster: &Cluster) -> usize {
-    let agents = cluster.specs.iter().filter(|spec| spec.role == Role::Agent);
-    agents.map(|spec| node(cluster, &spec.name)).sum()
+pub fn sweep(specs: &[Spec]) -> usize {
+    specs.iter().filter(|spec| spec.role == Role::Agent).map(node).sum()
 }
 
-fn node(cluster: &Cluster, name: &str) -> usize {
-    let home = home(&cluster.data, name);
-    let allocs = home.join("data/alloc");
-    let Ok(node_id) = std::fs::read_to_string(home.join("node-id")) else { return 0 };
+fn node(spec: &Spec) -> usize {
+    let word = |name: &str| spec.words.iter().find_map(|w| w.strip_prefix(name)).map(str::to_owned);
+    let allocs = word("--alloc-dir=").map_or_else(|| spec.home.join("data/alloc"), PathBuf::from);
+    let Ok(node_id) = std::fs::read_to_string(spec.home.join("node-id")) else { return 0 };
     if !allocs.is_dir() {
         return 0;
     }
-    let cgroups = Cgroups::detect(CGROUP_PARENT, node_id.trim());
+    let parent = word("--cgroup-parent=").unwrap_or_else(|| CGROUP_PARENT.to_owned());
+    let cgroups = Cgroups::detect(&parent, node_id.trim());
     let swept = orphans::sweep(&allocs, cgroups.as_ref(), &Keep::default());
     for root in swept.dirs {
         AllocDirs { root }.unmount();

@@ -221,7 +221,8 @@ fn is_link_local(ip: &IpAddr) -> bool {
     }
 }
 
-fn interfaces() -> BTreeMap<String, Vec<IpAddr>> {
+/// The addresses of the host's interfaces that are up, by name.
+pub fn interfaces() -> BTreeMap<String, Vec<IpAddr>> {
     let mut found: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
     let Ok(all) = nix::ifaddrs::getifaddrs() else { return found };
     for entry in all {

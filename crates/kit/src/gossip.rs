@@ -46,7 +46,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 pub use member::{Member, Status, Tags};
-pub use seal::{KeyError, KeyRing};
+pub use seal::{KeyError, KeyRing, widened};
 pub use sync::PATH as SYNC_PATH;
 
 use crate::process::{Shutdown, advertised};

@@ -36,6 +36,8 @@ pub const GOSSIP_KEY_FILE: &str = "gossip.key";
 const BACKDATED: Duration = Duration::from_secs(10 * 60);
 const CA_TTL: Duration = Duration::from_secs(10 * 365 * 86_400);
 const LEAF_TTL_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// What stands before the 32 bytes of an Ed25519 key in PKCS#8 (RFC 8410).
+const ED25519_PKCS8_HEAD: &[u8] = &[0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
 const CSR_BYTES_MAX: usize = 16 * 1024;
 
 /// Why a certificate was not made.
@@ -80,18 +82,34 @@ impl std::fmt::Debug for Authority {
 impl Authority {
     /// Makes a new CA and a gossip key in `dir`. Never replaces a CA that is there.
     pub fn create(dir: impl AsRef<Path>, region: &str) -> Result<Self, PkiError> {
-        let dir = dir.as_ref();
+        Self::create_with(dir.as_ref(), region, &KeyPair::generate().map_err(PkiError::Make)?)
+    }
+
+    /// The same with a key that follows from a secret: whoever has the secret makes the same authority, so
+    /// that the servers of a cluster need nothing else in common. The key is Ed25519, whose every 32 bytes
+    /// are a key.
+    pub fn create_from(dir: impl AsRef<Path>, region: &str, secret: &[u8]) -> Result<Self, PkiError> {
+        let seed = ring::hmac::sign(
+            &ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret),
+            format!("steppe cluster authority 1 {region}").as_bytes(),
+        );
+        let der = [ED25519_PKCS8_HEAD, seed.as_ref()].concat();
+        let der = rustls::pki_types::PrivatePkcs8KeyDer::from(der);
+        let key = KeyPair::from_pkcs8_der_and_sign_algo(&der, &rcgen::PKCS_ED25519).map_err(PkiError::Make)?;
+        Self::create_with(dir.as_ref(), region, &key)
+    }
+
+    fn create_with(dir: &Path, region: &str, key: &KeyPair) -> Result<Self, PkiError> {
         if !is_label(region) {
             return Err(PkiError::Name(region.to_owned()));
         }
         make_dir(dir)?;
-        let key = KeyPair::generate().map_err(PkiError::Make)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = common_name(&format!("steppe cluster CA {region}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         validity(&mut params, CA_TTL)?;
-        let ca_pem = params.self_signed(&key).map_err(PkiError::Make)?.pem();
+        let ca_pem = params.self_signed(key).map_err(PkiError::Make)?.pem();
         // The key first, and only if there is none: two creators cannot both win.
         create_new(&dir.join(CA_KEY_FILE), key.serialize_pem().as_bytes(), 0o600)?;
         replace(&dir.join(CA_FILE), ca_pem.as_bytes(), 0o644)?;
@@ -166,7 +184,8 @@ impl Authority {
         let pem = self.issue(role, name, region, ttl)?;
         make_dir(dir)?;
         write_identity(dir, &self.ca_pem, &pem)?;
-        if !matches!(role, Role::Agent | Role::Operator) {
+        // One that is there may have been turned since.
+        if !matches!(role, Role::Agent | Role::Operator) && !dir.join(GOSSIP_KEY_FILE).exists() {
             let key = read(&self.dir.join(GOSSIP_KEY_FILE))?;
             replace(&dir.join(GOSSIP_KEY_FILE), key.as_bytes(), 0o600)?;
         }
@@ -318,6 +337,26 @@ mod tests {
         assert!(matches!(Authority::create(dir.path(), "global"), Err(PkiError::Exists { .. })));
         let again = Authority::load_or_create(dir.path(), "global").unwrap();
         assert_eq!(first.ca_pem(), again.ca_pem());
+    }
+
+    #[test]
+    fn whoever_has_the_secret_makes_the_same_authority() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str, secret: &[u8]| Authority::create_from(dir.path().join(name), "global", secret).unwrap();
+        let (one, two, other) = (make("1", b"secret"), make("2", b"secret"), make("3", b"another"));
+        // One's certificate beside two's authority is good; beside another's it is not.
+        let pem = one.issue(Role::State, "a", "global", DAY).unwrap();
+        let chain = |ca: &Authority| {
+            let mut roots = rustls::RootCertStore::empty();
+            use rustls::pki_types::pem::PemObject as _;
+            roots.add(rustls::pki_types::CertificateDer::from_pem_slice(ca.ca_pem().as_bytes()).unwrap()).unwrap();
+            let leaf = rustls::pki_types::CertificateDer::from_pem_slice(pem.cert.as_bytes()).unwrap();
+            let leaf = rustls::server::ParsedCertificate::try_from(&leaf).unwrap();
+            let all = rustls::crypto::ring::default_provider().signature_verification_algorithms.all;
+            let now = rustls::pki_types::UnixTime::now();
+            rustls::client::verify_server_cert_signed_by_trust_anchor(&leaf, &roots, &[], now, all).is_ok()
+        };
+        assert!(chain(&one) && chain(&two) && !chain(&other));
     }
 
     #[test]

@@ -60,6 +60,9 @@ pub struct Settings {
     /// Log filter, such as `info` or `info,kit=debug`.
     #[arg(long, default_value = "info")]
     pub log_level: String,
+    /// File with the log filter, read again on SIGHUP.
+    #[arg(long)]
+    pub log_level_file: Option<PathBuf>,
     /// Log lines as JSON.
     #[arg(long)]
     pub log_json: bool,
@@ -81,6 +84,7 @@ impl Default for Settings {
             gossip_bind: SocketAddr::from(([127, 0, 0, 1], 0)),
             join: Vec::new(),
             log_level: "info".to_owned(),
+            log_level_file: None,
             log_json: false,
             die_with_parent: None,
         }
@@ -107,6 +111,27 @@ pub fn start(settings: &Settings) -> Result<(), StartError> {
     }
     telemetry::init(&settings.log_level, settings.log_json)?;
     telemetry::log_panics();
+    Ok(())
+}
+
+/// From here on SIGHUP makes the process read its log filter again, instead of ending it.
+///
+/// # Errors
+/// The signal handler cannot be installed.
+pub fn reload_on_hangup(settings: &Settings) -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup())?;
+    let file = settings.log_level_file.clone();
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let Some(file) = &file else { continue };
+            let read = std::fs::read_to_string(file).map_err(|e| e.to_string());
+            match read.and_then(|filter| telemetry::set_filter(filter.trim()).map_err(|e| e.to_string())) {
+                Ok(()) => tracing::info!("log filter was read again"),
+                Err(error) => tracing::warn!(error, "log filter cannot be read again"),
+            }
+        }
+    });
     Ok(())
 }
 

@@ -8,8 +8,8 @@ use driver::supervisor::client::Launch;
 use kit::process::Settings;
 use model::Nanos;
 use model::node::{
-    NodeReservedCpuResources, NodeReservedDiskResources, NodeReservedMemoryResources, NodeReservedNetworkResources,
-    NodeReservedResources,
+    HostVolumeInfo, NodeReservedCpuResources, NodeReservedDiskResources, NodeReservedMemoryResources,
+    NodeReservedNetworkResources, NodeReservedResources,
 };
 use model::time::parse_go_duration;
 
@@ -33,6 +33,9 @@ pub struct Config {
     /// Metadata of the node, for constraints. May be repeated.
     #[arg(long = "meta", value_name = "KEY=VALUE", value_parser = pair)]
     pub meta: Vec<(String, String)>,
+    /// Directory of the host that jobs may mount, `:ro` behind it when for reading only. May be repeated.
+    #[arg(long = "host-volume", value_name = "NAME=PATH[:ro]", value_parser = pair)]
+    pub host_volumes: Vec<(String, String)>,
     /// Directory for the allocations' files; `alloc` in the data directory unless given.
     #[arg(long)]
     pub alloc_dir: Option<PathBuf>,
@@ -113,6 +116,7 @@ impl Default for Config {
             node_class: String::new(),
             node_pool: "default".to_owned(),
             meta: Vec::new(),
+            host_volumes: Vec::new(),
             alloc_dir: None,
             network_interface: String::new(),
             min_dynamic_port: 20_000,
@@ -158,6 +162,14 @@ impl Config {
 
     pub(crate) fn meta(&self) -> BTreeMap<String, String> {
         self.meta.iter().cloned().collect()
+    }
+
+    pub(crate) fn host_volumes(&self) -> BTreeMap<String, HostVolumeInfo> {
+        let volume = |(name, path): &(String, String)| {
+            let (path, read_only) = path.strip_suffix(":ro").map_or((path.as_str(), false), |path| (path, true));
+            (name.clone(), HostVolumeInfo { path: path.to_owned(), read_only, ..HostVolumeInfo::default() })
+        };
+        self.host_volumes.iter().map(volume).collect()
     }
 
     pub(crate) fn reserved(&self) -> NodeReservedResources {

@@ -62,6 +62,7 @@ impl Maker {
             node_resources: Some(host.resources),
             reserved_resources: Some(config.reserved()),
             meta: config.meta(),
+            host_volumes: config.host_volumes(),
             node_class: config.node_class.clone(),
             node_pool: config.node_pool.clone(),
             cgroup_parent: config.cgroup_parent.clone(),

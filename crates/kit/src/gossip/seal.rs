@@ -65,6 +65,17 @@ impl Key {
     }
 }
 
+/// A key of any length as one of ours: 32 bytes stay as they are, others are hashed.
+pub fn widened(key: &[u8]) -> [u8; KEY_BYTES] {
+    let mut bytes = [0; KEY_BYTES];
+    if key.len() == KEY_BYTES {
+        bytes.copy_from_slice(key);
+    } else {
+        bytes.copy_from_slice(digest::digest(&digest::SHA256, key).as_ref());
+    }
+    bytes
+}
+
 fn nonce(counter: [u8; COUNTER_BYTES]) -> Nonce {
     let mut bytes = [0; 12];
     bytes[4..].copy_from_slice(&counter);

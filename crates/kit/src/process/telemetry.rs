@@ -1,30 +1,56 @@
 //! Log lines on stderr: for people, or as JSON.
 
 use std::io;
+use std::sync::OnceLock;
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::SystemTime;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, reload};
 
 use super::StartError;
 
 /// Libraries whose own logging is finer than ours at the same level; a filter that names one wins.
 const QUIET: &str = "openraft=warn,hyper=warn,rustls=warn,foca=warn";
 
+/// Changes the filter of the subscriber that is installed.
+type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), StartError> + Send + Sync>;
+static FILTER: OnceLock<SetFilter> = OnceLock::new();
+
+fn filter_of(filter: &str) -> Result<EnvFilter, StartError> {
+    EnvFilter::try_new(format!("{QUIET},{filter}")).map_err(|_| StartError::LogFilter(filter.to_owned()))
+}
+
 /// Installs the process's subscriber. A second call changes nothing, so tests may call it.
 ///
 /// # Errors
 /// `filter` is not a filter.
 pub fn init(filter: &str, json: bool) -> Result<(), StartError> {
-    let filter =
-        EnvFilter::try_new(format!("{QUIET},{filter}")).map_err(|_| StartError::LogFilter(filter.to_owned()))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_timer(SystemTime);
-    // Fails only if a subscriber is installed already.
-    let _ = if json {
-        lines.json().flatten_event(true).with_current_span(false).try_init()
+    let (filter, handle) = reload::Layer::new(filter_of(filter)?);
+    let set = move |filter| handle.reload(filter).map_err(|e| StartError::LogFilter(e.to_string()));
+    // Whoever reads the lines may be gone; that is no reason to end.
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(io::stderr).with_timer(SystemTime).log_internal_errors(false);
+    let all = tracing_subscriber::registry().with(filter);
+    let installed = if json {
+        all.with(lines.json().flatten_event(true).with_current_span(false)).try_init()
     } else {
-        lines.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init()
+        all.with(lines.with_ansi(io::IsTerminal::is_terminal(&io::stderr()))).try_init()
     };
+    // Fails only if a subscriber is installed already.
+    if installed.is_ok() {
+        let _ = FILTER.set(Box::new(set));
+    }
     Ok(())
+}
+
+/// Puts another filter in the place of the one that is used.
+///
+/// # Errors
+/// It is not a filter, or nothing is installed.
+pub fn set_filter(filter: &str) -> Result<(), StartError> {
+    let set = FILTER.get().ok_or_else(|| StartError::LogFilter(filter.to_owned()))?;
+    set(filter_of(filter)?)
 }
 
 /// Panics become log lines with their place; a panic in a handler or task ends that one only.

@@ -1,0 +1,214 @@
+//! Which processes make up a machine, and how each is told what to do.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use config::Config;
+use model::{Nanos, Role};
+
+use super::address::{Places, with_port};
+use crate::local::plan::Spec;
+
+/// Everything that decides what is started.
+pub struct Machine {
+    pub config: Config,
+    pub places: Places,
+    pub name: String,
+    /// Absolute.
+    pub data: PathBuf,
+    pub dev: bool,
+}
+
+impl Machine {
+    /// Where the control plane's services keep their things.
+    pub fn server_dir(&self) -> PathBuf {
+        self.config.server.data_dir.as_ref().map_or_else(|| self.data.join("server"), PathBuf::from)
+    }
+
+    /// Where the node agent keeps its things.
+    pub fn client_dir(&self) -> PathBuf {
+        self.config.client.state_dir.as_ref().map_or_else(|| self.data.join("client"), PathBuf::from)
+    }
+
+    pub fn ca_dir(&self) -> PathBuf {
+        self.server_dir().join("ca")
+    }
+
+    /// Address of the public API as this machine reaches it.
+    pub fn api(&self) -> String {
+        let scheme = if self.config.tls.http { "https" } else { "http" };
+        format!("{scheme}://{}", Places::own(self.places.http))
+    }
+
+    /// All processes, in the order in which they are started.
+    pub fn processes(&self) -> Vec<Spec> {
+        let mut all = Vec::new();
+        if self.config.server.enabled {
+            for role in [Role::State, Role::Broker, Role::Applier, Role::Controller, Role::Scheduler, Role::Gateway] {
+                if role == Role::Scheduler && self.config.server.num_schedulers == Some(0) {
+                    continue;
+                }
+                all.push(self.service(role));
+            }
+        }
+        if self.config.client.enabled {
+            all.push(self.agent());
+        }
+        all
+    }
+
+    fn spec(&self, role: Role, home: PathBuf, words: Vec<String>) -> Spec {
+        Spec { name: role.as_str().to_owned(), role, home, words, log_level: log_filter(&self.config.log_level) }
+    }
+
+    /// What every process is told.
+    fn common(&self, home: &Path, bind: SocketAddr) -> Words {
+        let c = &self.config;
+        let mut words = Words::default();
+        words.say("region", &c.region);
+        words.say("datacenter", &c.datacenter);
+        words.say("name", &self.name);
+        words.say("identity-dir", home.join("identity").display());
+        words.say("bind", bind);
+        words.say("advertise", self.places.advertise);
+        words.say("log-level-file", level_file(home).display());
+        words.switch("log-json", c.log_json && !self.dev);
+        words
+    }
+
+    fn service(&self, role: Role) -> Spec {
+        let (c, places) = (&self.config, &self.places);
+        let home = self.server_dir().join(role.as_str());
+        let anywhere = SocketAddr::new(places.rpc.ip(), 0);
+        let bind = if role == Role::Gateway { places.rpc } else { anywhere };
+        let mut words = self.common(&home, bind);
+        words.say("data-dir", home.display());
+        let mut join = vec![Places::own(places.serf).to_string()];
+        if !self.dev {
+            join.extend(c.server.join().iter().map(|address| with_port(address, 4648)));
+        }
+        words.say("join", join.join(","));
+        let gossip = if role == Role::State { places.serf } else { SocketAddr::new(places.serf.ip(), 0) };
+        words.say("gossip-bind", gossip);
+        match role {
+            Role::State => {
+                words.say("bootstrap-expect", c.server.bootstrap_expect);
+                words.say("ca-dir", self.ca_dir().display());
+                words.say("snapshot-after", c.server.raft_snapshot_threshold);
+            }
+            Role::Gateway => {
+                words.say("http-bind", places.http);
+                words.switch("http-unauthenticated", places.http_chosen && !places.http.ip().is_loopback());
+            }
+            _ => {}
+        }
+        self.spec(role, home, words.0)
+    }
+
+    fn agent(&self) -> Spec {
+        let (c, client) = (&self.config, &self.config.client);
+        let home = self.client_dir();
+        let mut words = self.common(&home, SocketAddr::new(self.places.rpc.ip(), 0));
+        words.say("data-dir", home.display());
+        let alloc_dir = client.alloc_dir.as_ref().map_or_else(|| self.data.join("alloc"), PathBuf::from);
+        words.say("alloc-dir", alloc_dir.display());
+        words.say("node-name", &self.name);
+        if c.server.enabled {
+            words.say("gateway", Places::own(self.places.rpc));
+        }
+        for server in client.join() {
+            words.say("gateway", with_port(&server, 4647));
+        }
+        words.say("node-class", &client.node_class);
+        words.say("node-pool", &client.node_pool);
+        for (key, value) in &client.meta {
+            words.say("meta", format!("{key}={value}"));
+        }
+        for (name, volume) in &client.host_volume.0 {
+            let mode = if volume.read_only { ":ro" } else { "" };
+            words.say("host-volume", format!("{name}={}{mode}", volume.path));
+        }
+        words.say("network-interface", &client.network_interface);
+        words.say("min-dynamic-port", client.min_dynamic_port);
+        words.say("max-dynamic-port", client.max_dynamic_port);
+        for (name, number) in [
+            ("cpu-total-compute", client.cpu_total_compute),
+            ("memory-total-mb", client.memory_total_mb),
+            ("disk-total-mb", client.disk_total_mb),
+        ] {
+            if number > 0 {
+                words.say(name, number);
+            }
+        }
+        words.say("reserved-cpu", client.reserved.cpu);
+        words.say("reserved-memory-mb", client.reserved.memory);
+        words.say("reserved-disk-mb", client.reserved.disk);
+        words.say("reserved-ports", &client.reserved.reserved_ports);
+        words.say("max-kill-timeout", span(client.max_kill_timeout));
+        words.say("gc-max-allocs", client.gc_max_allocs);
+        words.say("gc-disk-usage-threshold", client.gc_disk_usage_threshold);
+        words.say("gc-inode-usage-threshold", client.gc_inode_usage_threshold);
+        words.say("cgroup-parent", &client.cgroup_parent);
+        words.switch("stop-tasks-on-exit", self.dev);
+        self.drivers(&mut words);
+        self.spec(Role::Agent, home, words.0)
+    }
+
+    fn drivers(&self, words: &mut Words) {
+        let c = &self.config;
+        let config = |name: &str| c.plugin.0.get(name).map(|plugin| &plugin.config.0);
+        let enabled = |name: &str| config(name).and_then(|c| c.get("enabled")).map(is_true);
+        let option = |name: &str| c.client.options.get(name).map(|text| matches!(text.as_str(), "1" | "true"));
+        let raw_exec = enabled("raw_exec").or_else(|| option("driver.raw_exec.enable")).unwrap_or(self.dev);
+        words.switch("raw-exec", raw_exec);
+        words.switch("mock-driver", enabled("mock_driver").unwrap_or(self.dev));
+        for (key, word) in [("denied_host_uids", "raw-exec-denied-uids"), ("denied_host_gids", "raw-exec-denied-gids")]
+        {
+            if let Some(text) = config("raw_exec").and_then(|c| c.get(key)?.as_str()) {
+                words.say(word, text);
+            }
+        }
+    }
+}
+
+/// The file in which a process finds the log filter when it is told to look again.
+pub fn level_file(home: &Path) -> PathBuf {
+    home.join("log-level")
+}
+
+/// `INFO` as a filter.
+pub fn log_filter(level: &str) -> String {
+    level.to_ascii_lowercase()
+}
+
+fn is_true(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Bool(b) => *b,
+        serde_json::Value::String(text) => matches!(text.as_str(), "1" | "true"),
+        other => *other == 1,
+    }
+}
+
+fn span(span: Nanos) -> String {
+    format!("{}ns", span.0)
+}
+
+/// Words behind `steppe serve <role>`.
+#[derive(Default)]
+struct Words(Vec<String>);
+
+impl Words {
+    /// `--name=value`, unless there is nothing to say.
+    fn say(&mut self, name: &str, value: impl ToString) {
+        let value = value.to_string();
+        if !value.is_empty() {
+            self.0.push(format!("--{name}={value}"));
+        }
+    }
+
+    fn switch(&mut self, name: &str, on: bool) {
+        if on {
+            self.0.push(format!("--{name}"));
+        }
+    }
+}
