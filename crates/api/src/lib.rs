@@ -17,5 +17,6 @@ pub mod operate;
 pub mod public;
 pub mod scheduler;
 pub mod state;
+pub mod usage;
 
 pub use error::{Code, ErrorBody};

@@ -321,6 +321,30 @@ impl Http {
         Ok(Streaming::new(to.addr, response, silence))
     }
 
+    /// Opens a stream in both directions on a connection of its own: `body` goes on while the answer is read, and
+    /// `call.body` is ignored. Times as [`Http::open`].
+    pub async fn open_duplex<S>(
+        &self,
+        to: impl Into<Target>,
+        call: Call,
+        body: S,
+        silence: Duration,
+    ) -> Result<Streaming, CallError>
+    where
+        S: futures::Stream<Item = io::Result<Bytes>> + Send + 'static,
+    {
+        use futures::TryStreamExt;
+        let to = to.into();
+        let body = StreamBody::new(body.map_ok(Frame::data)).boxed_unsync();
+        let mut sent = false;
+        let work = self.begin(&to, &call, body, &mut sent);
+        let response = match tokio::time::timeout(call.within, work).await {
+            Ok(result) => result?,
+            Err(_) => return Err(timed_out(&to, &call, sent)),
+        };
+        Ok(Streaming::new(to.addr, response, silence))
+    }
+
     /// Opens a GET stream: [`Http::open`] with the usual arguments.
     pub async fn open_stream(
         &self,

@@ -3,9 +3,11 @@
 
 pub mod beneath;
 pub mod cgroup;
+pub mod content;
 pub mod contract;
 pub mod env;
 pub mod fingerprint;
+pub mod host_stats;
 pub mod logs;
 pub mod mock;
 pub mod orphans;
@@ -14,6 +16,7 @@ pub mod raw_exec;
 pub mod rotate;
 pub mod session;
 pub mod supervisor;
+pub mod tail;
 pub mod taskdir;
 mod usage;
 

@@ -9,7 +9,7 @@ use driver::cgroup::Cgroups;
 use driver::env::DENY_LIST_DEFAULT;
 use kit::process::Shutdown;
 use model::{Nanos, Node};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::outbox::Outbox;
@@ -17,6 +17,9 @@ use crate::store::Store;
 
 /// Our own names of what no task inherits.
 const OWN_SECRETS: [&str; 1] = ["STEPPE_TOKEN"];
+
+/// Allocations' directories removed at the same time.
+const REMOVALS_MAX: usize = 2;
 
 pub type Drivers = BTreeMap<&'static str, Arc<dyn Driver>>;
 
@@ -37,6 +40,8 @@ pub struct Host {
     pub halt: Shutdown,
     /// Starts under way, so that the end waits for them.
     pub starts: TaskTracker,
+    /// Directories are removed a few at a time.
+    pub removals: Semaphore,
     /// Task ids that a driver holds or is about to.
     live: Mutex<BTreeSet<String>>,
     /// True while orphans are looked for: nothing is begun meanwhile.
@@ -77,6 +82,7 @@ impl Host {
             outbox,
             halt: Shutdown::new(),
             starts: TaskTracker::new(),
+            removals: Semaphore::new(REMOVALS_MAX),
             live: Mutex::default(),
             sweeping: watch::Sender::new(false),
         }

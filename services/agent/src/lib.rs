@@ -14,6 +14,7 @@ mod roster;
 mod routes;
 mod runner;
 mod start;
+mod stats;
 mod store;
 mod sweep;
 mod teardown;
@@ -28,7 +29,8 @@ const OPENAPI: &str = include_str!("../../../openapi/agent.json");
 
 #[derive(OpenApi)]
 #[openapi(info(title = "Steppe agent", description = "What runs on one node, for the gateways.",
-    license(name = "Apache-2.0", identifier = "Apache-2.0")), tags((name = "tasks", description = "Tasks of this node")))]
+    license(name = "Apache-2.0", identifier = "Apache-2.0")), tags((name = "tasks", description = "Tasks of this node"), (name = "files", description = "Files of allocations"),
+        (name = "host", description = "This node itself")))]
 struct Document;
 
 /// The service's OpenAPI document.

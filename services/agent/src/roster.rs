@@ -19,18 +19,23 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use driver::taskdir::AllocDirs;
 use fsm::command::AllocClientUpdate;
 use lifecycle::AllocSpec;
 use model::alloc::AllocDeploymentStatus;
 use model::{AllocId, Allocation, ClientStatus, Index};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::host::Host;
+use crate::runner::asks::{ASKS, Answer, Ask, AskError};
 use crate::runner::{self, Ended, Live, Origin, Runner, View, Wanted};
 use crate::store::{Progress, Stored};
+
+/// A runner answers at once, unless its driver or the disk holds it up.
+const ASK_WITHIN: Duration = Duration::from_secs(8);
 
 /// What the cluster wants, of some allocations or (`full`) of all.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +68,7 @@ struct Book {
 struct Entry {
     wanted: watch::Sender<Wanted>,
     view: watch::Receiver<View>,
+    asks: mpsc::Sender<Ask>,
     task: Option<JoinHandle<Vec<Live>>>,
 }
 
@@ -195,12 +201,14 @@ impl Roster {
         tracing::info!(alloc_id = %id, job_id = %alloc.job_id, restored = progress.is_some(), "allocation is taken up");
         let (wanted, wants) = watch::channel(Wanted { alloc: Arc::clone(&alloc), gone: false });
         let (view, views) = watch::channel(View::new(&alloc));
+        let (asks, asked) = mpsc::channel(ASKS);
         let origin = Origin { host: Arc::clone(&self.0.host), alloc, spec, dirs, progress };
         let channels = runner::Channels {
             wanted: wants,
             contact: self.0.contact.subscribe(),
             view,
             changed: Arc::clone(&self.0.changed),
+            asks: asked,
         };
         let back = Arc::downgrade(&self.0);
         let task = tokio::spawn(async move {
@@ -213,7 +221,7 @@ impl Roster {
                 }
             }
         });
-        book.entries.insert(id, Entry { wanted, view: views, task: Some(task) });
+        book.entries.insert(id, Entry { wanted, view: views, asks, task: Some(task) });
     }
 
     fn prepare(&self, alloc: &Allocation) -> Result<(AllocSpec, AllocDirs), String> {
@@ -249,6 +257,24 @@ impl Roster {
         let entry = book.entries.get(id)?;
         let gone = entry.wanted.borrow().gone;
         if gone { None } else { Some(entry.view.borrow().clone()) }
+    }
+
+    /// Asks the runner of an allocation.
+    ///
+    /// # Errors
+    /// What the runner says; [`AskError::Gone`] if there is none, [`AskError::Busy`] if it does not come to it.
+    pub async fn ask<T>(&self, id: &AllocId, make: impl FnOnce(Answer<T>) -> Ask) -> Result<T, AskError> {
+        let asks = {
+            let book = self.lock();
+            let entry = book.entries.get(id).filter(|entry| !entry.wanted.borrow().gone);
+            entry.map(|entry| entry.asks.clone()).ok_or(AskError::Gone)?
+        };
+        let (answer, answered) = oneshot::channel();
+        let exchange = async {
+            asks.send(make(answer)).await.map_err(|_| AskError::Gone)?;
+            answered.await.map_err(|_| AskError::Gone)?
+        };
+        tokio::time::timeout(ASK_WITHIN, exchange).await.unwrap_or(Err(AskError::Busy))
     }
 
     pub fn views(&self) -> Vec<View> {

@@ -1,4 +1,5 @@
-//! What gateways ask of an agent: the output of tasks.
+//! What gateways ask of an agent: output and files of tasks, what they use, commands beside them, restarts,
+//! signals, collecting.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,28 +17,49 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::roster::Roster;
+use crate::stats::Sampler;
 
+mod exec;
+mod files;
 mod frames;
+mod host;
+mod tasks;
 
 const GATEWAYS: &[Role] = &[Role::Gateway];
-/// Outputs read at the same time.
+/// Outputs and files read at the same time.
 const READERS_MAX: usize = 256;
+/// Commands beside tasks at the same time.
+const SESSIONS_MAX: usize = 64;
 
 #[derive(Clone)]
 pub struct App {
     roster: Roster,
     readers: Arc<Semaphore>,
+    sessions: Arc<Semaphore>,
+    sampler: Arc<Sampler>,
     shutdown: Shutdown,
 }
 
 impl App {
     pub fn new(roster: Roster, shutdown: Shutdown) -> Self {
-        Self { roster, readers: Arc::new(Semaphore::new(READERS_MAX)), shutdown }
+        Self {
+            roster,
+            readers: Arc::new(Semaphore::new(READERS_MAX)),
+            sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
+            sampler: Arc::default(),
+            shutdown,
+        }
     }
 }
 
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(logs)).layer(require(GATEWAYS))
+    OpenApiRouter::new()
+        .routes(routes!(logs))
+        .merge(files::router())
+        .merge(tasks::router())
+        .merge(exec::router())
+        .merge(host::router())
+        .layer(require(GATEWAYS))
 }
 
 /// An answer the gateway passes on as it is: a status and a sentence.
@@ -54,6 +76,22 @@ fn bad(text: impl Into<String>) -> Said {
     Said(StatusCode::BAD_REQUEST, text.into())
 }
 
+/// The allocation was here once, or never.
+fn not_here(id: &AllocId) -> Said {
+    Said(StatusCode::NOT_FOUND, format!("state for allocation {id} not found on client"))
+}
+
+fn unknown_alloc(id: &AllocId) -> Said {
+    Said(StatusCode::NOT_FOUND, format!("Unknown allocation {:?}", id.as_str()))
+}
+
+/// A parameter that is true or false.
+fn flag(name: &str, given: &str) -> Result<bool, Said> {
+    let text =
+        || format!("failed to parse {name} field to boolean: strconv.ParseBool: parsing {given:?}: invalid syntax");
+    parse_bool(given).ok_or_else(|| bad(text()))
+}
+
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
 struct Ask {
@@ -68,15 +106,7 @@ struct Ask {
 impl Ask {
     fn read(query: &HashMap<String, String>) -> Result<Self, Said> {
         let get = |name: &str| query.get(name).map(String::as_str).unwrap_or_default();
-        let flag = |name: &str| match parse_bool(get(name)) {
-            Some(flag) => Ok(flag),
-            None => {
-                let given = get(name);
-                Err(bad(format!(
-                    "failed to parse {name} field to boolean: strconv.ParseBool: parsing {given:?}: invalid syntax"
-                )))
-            }
-        };
+        let flag = |name: &str| flag(name, get(name));
         if get("task").is_empty() {
             return Err(bad("must provide task name"));
         }
@@ -150,7 +180,7 @@ async fn logs(
 async fn open(app: &App, id: &AllocId, ask: Ask) -> Result<LogReader, Said> {
     let not_found = |text: String| Said(StatusCode::NOT_FOUND, text);
     let Some(view) = app.roster.view(id) else {
-        return Err(not_found(format!("state for allocation {id} not found on client")));
+        return Err(not_here(id));
     };
     let Some(state) = view.report.task_states.get(&ask.task) else {
         return Err(bad(format!("unknown task name {:?}", ask.task)));

@@ -18,6 +18,7 @@
 //! Driven by [`crate::roster`], one per allocation. It cannot fail; what a driver or the disk refuses becomes
 //! an event of a task, or a line in the log.
 
+pub mod asks;
 mod perform;
 pub mod prepare;
 mod tasks;
@@ -39,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::host::Host;
 use crate::store::{Held, Progress};
+use asks::Ask;
 
 const INBOX: usize = 32;
 /// Tries of removing an allocation's directory, a second apart.
@@ -100,6 +102,7 @@ pub struct Channels {
     pub contact: watch::Receiver<bool>,
     pub view: watch::Sender<View>,
     pub changed: Arc<Notify>,
+    pub asks: mpsc::Receiver<Ask>,
 }
 
 /// What the tasks beside the runner send it.
@@ -120,6 +123,7 @@ enum Woken {
     Timer(Timer),
     Wanted(Wanted),
     Contact,
+    Ask(Ask),
     Halt,
 }
 
@@ -241,6 +245,7 @@ impl Runner {
                     self.step(Event::ServerContact).await;
                 }
                 Woken::Wanted(wanted) => self.adopt(wanted).await,
+                Woken::Ask(ask) => self.asked(ask).await,
                 Woken::Halt => return Ended::Left(self.live()),
             }
         }
@@ -267,6 +272,7 @@ impl Runner {
                 Ok(_) => Woken::Contact,
                 Err(_) => Woken::Halt,
             },
+            Some(ask) = self.channels.asks.recv() => Woken::Ask(ask),
             () = timer => match self.timers.iter().position(|(at, _)| Some(*at) == due) {
                 Some(at) => Woken::Timer(self.timers.swap_remove(at).1),
                 None => Woken::Halt,
@@ -377,6 +383,7 @@ impl Runner {
         if let Some(releasing) = self.releasing.take() {
             let _ = releasing.await;
         }
+        let _turn = self.host.removals.acquire().await;
         for attempt in 1..=REMOVE_TRIES {
             let dirs = self.dirs.clone();
             match tokio::task::spawn_blocking(move || dirs.destroy()).await {

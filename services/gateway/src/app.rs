@@ -25,6 +25,8 @@ use crate::blocking::Watches;
 pub const LOG_STREAMS_MAX: usize = 1_024;
 /// Event streams at a time.
 pub const EVENT_STREAMS_MAX: usize = 1_024;
+/// Commands beside tasks at a time.
+pub const EXEC_SESSIONS_MAX: usize = 256;
 /// Job files parsed at a time; each has a thread with a large stack.
 pub const PARSES_MAX: usize = 4;
 
@@ -58,6 +60,7 @@ pub struct Inner {
     pub streams: Streams,
     pub log_streams: Arc<Semaphore>,
     pub event_streams: Arc<Semaphore>,
+    pub exec_sessions: Arc<Semaphore>,
     pub parses: Arc<Semaphore>,
 }
 
@@ -95,6 +98,7 @@ impl App {
             started: Instant::now(),
             log_streams: Arc::new(Semaphore::new(LOG_STREAMS_MAX)),
             event_streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
+            exec_sessions: Arc::new(Semaphore::new(EXEC_SESSIONS_MAX)),
             parses: Arc::new(Semaphore::new(PARSES_MAX)),
             counts: Counts {
                 requests: parts.metrics.counter("nomad.nomad.rpc.request", &[]),

@@ -64,6 +64,7 @@ pub fn router(app: App) -> Router {
         .compress_when(SizeAbove::new(GZIP_BYTES_MIN).and(is_whole));
     let all = built
         .merge(not_built::router(&document))
+        .merge(routes::client_files::odd_paths())
         .route("/openapi.json", get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) }))
         .route("/docs", get(|| async { Html(DOCS) }))
         .route("/", get(to_docs))

@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use driver::logs::{Frame, LogError, LogReader};
+use driver::tail::FileReader;
 use futures::Stream;
 use kit::process::Shutdown;
 use serde::Serialize;
@@ -51,10 +52,27 @@ fn encode(frame: &Frame, plain: bool) -> Bytes {
     serde_json::to_vec(&wire).unwrap_or_default().into()
 }
 
-type Next = Pin<Box<dyn Future<Output = Result<Option<(Frame, LogReader)>, LogError>> + Send>>;
+/// What frames are read from: each reading gives the reader back.
+pub trait Source: Sized + Send + 'static {
+    fn read(self) -> Next<Self>;
+}
 
-struct Reading {
-    next: Next,
+impl Source for LogReader {
+    fn read(self) -> Next<Self> {
+        Box::pin(self.next())
+    }
+}
+
+impl Source for FileReader {
+    fn read(self) -> Next<Self> {
+        Box::pin(self.next())
+    }
+}
+
+type Next<S> = Pin<Box<dyn Future<Output = Result<Option<(Frame, S)>, LogError>> + Send>>;
+
+struct Reading<S> {
+    next: Next<S>,
     plain: bool,
     /// Held as long as the stream is.
     _permit: OwnedSemaphorePermit,
@@ -63,19 +81,19 @@ struct Reading {
 
 /// The rest of `reader`, frame by frame. Ends when the output ends, cannot be read any more, or the process
 /// ends: there is no way to say why once it has begun.
-pub fn stream(
-    reader: LogReader,
+pub fn stream<S: Source>(
+    reader: S,
     plain: bool,
     permit: OwnedSemaphorePermit,
     shutdown: Shutdown,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
-    let reading = Reading { next: Box::pin(reader.next()), plain, _permit: permit, shutdown };
+    let reading = Reading { next: reader.read(), plain, _permit: permit, shutdown };
     futures::stream::unfold(reading, |mut reading| async move {
         loop {
             let beat = tokio::time::timeout(BEAT, &mut reading.next);
             match reading.shutdown.or(beat).await? {
                 Ok(Ok(Some((frame, reader)))) => {
-                    reading.next = Box::pin(reader.next());
+                    reading.next = reader.read();
                     let bytes = encode(&frame, reading.plain);
                     if !bytes.is_empty() {
                         return Some((Ok(bytes), reading));

@@ -3,32 +3,20 @@
 //! Everything that can be refused without the node is refused here; what the node says no to is passed on
 //! with its status and words. Once the first byte is out, an error only ends the stream.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
-use client::error::CallError;
-use client::http::{Call, Target};
-use futures::{Stream, StreamExt};
-use model::{AllocId, Allocation, Role};
-use tokio::sync::OwnedSemaphorePermit;
+use client::http::Call;
+use model::AllocId;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::at_node::{ANSWER, FRAMES_SILENCE, find, passed_on, percent_encoded, refused, stream_permit, target};
 use crate::app::App;
 use crate::errors::{Answered, ApiError};
 use crate::options::{Options, Params, parse_bool};
-use crate::public::Streamed;
-use crate::read::fresh;
 
-/// Until the node answers.
-const ANSWER: Duration = Duration::from_secs(10);
-/// Longest silence of a stream with frames: nodes send a beat each second.
-const FRAMES_SILENCE: Duration = Duration::from_secs(10);
 /// Longest silence of a plain stream that is followed; a dead node is found by its connection.
 const PLAIN_SILENCE: Duration = Duration::from_secs(24 * 3600);
 
@@ -99,12 +87,6 @@ impl Ask<'_> {
     }
 }
 
-fn percent_encoded(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
-    let encode = |b: u8| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") };
-    text.bytes().map(encode).collect()
-}
-
 /// Read a task's log
 ///
 /// A stream of frames, or with `plain` of bytes. `{}` is a beat.
@@ -125,59 +107,13 @@ async fn logs(State(app): State<App>, Path(id): Path<String>, options: Options) 
     if !known {
         return Err(ApiError::bad(format!("unknown task name {:?}", ask.task)));
     }
-    let permit = app.log_streams.clone().try_acquire_owned();
-    let permit = permit.map_err(|_| ApiError::too_many("too many log streams, try again later"))?;
-    let target = node_of(&app, &alloc)?;
+    let permit = stream_permit(&app)?;
+    let target = target(&app, &alloc.node_id)?;
     let silence = if ask.plain && ask.follow { PLAIN_SILENCE } else { FRAMES_SILENCE };
     let opened = app.http.open(target, Call::get(ask.path(&alloc.id), ANSWER), silence).await;
-    let stream = opened.map_err(|error| no_log(&alloc, error))?.into_stream();
-    Ok(passed_on(&app, stream, permit, ask.plain))
-}
-
-/// The allocation with its job. One that this copy does not know yet is asked for again when it is fresh.
-async fn find(app: &App, id: AllocId) -> Result<Allocation, ApiError> {
-    let mut view = app.watches.view();
-    if view.state.alloc(&id).is_none() {
-        view = fresh(app, false).await?;
-    }
-    let alloc = view.state.alloc(&id).map(|alloc| super::allocs::with_job(&view.state, alloc));
-    alloc.ok_or_else(|| ApiError::not_found(format!("Unknown allocation {:?}", id.as_str())))
-}
-
-fn node_of(app: &App, alloc: &Allocation) -> Result<Target, ApiError> {
-    let view = app.watches.view();
-    let node = view.state.node(&alloc.node_id);
-    let node = node.ok_or_else(|| ApiError::not_found(format!("Unknown node {:?}", alloc.node_id.as_str())))?;
-    let addr: SocketAddr = node.http_addr.parse().map_err(|_| ApiError::not_found("No path to node"))?;
-    Ok(Target::new(addr, Role::Agent).named(node.id.as_str()))
-}
-
-fn no_log(alloc: &Allocation, error: CallError) -> ApiError {
-    match error {
-        CallError::Status { status, body, .. } if status.is_client_error() => ApiError::new(status, body.message),
-        error => {
-            tracing::warn!(node_id = %alloc.node_id, alloc_id = %alloc.id, error = %error, "node gives no log");
-            ApiError::not_found("No path to node")
-        }
-    }
-}
-
-fn passed_on(
-    app: &App,
-    stream: impl Stream<Item = Result<Bytes, CallError>> + Send + 'static,
-    permit: OwnedSemaphorePermit,
-    plain: bool,
-) -> Response {
-    let shutdown = app.shutdown.clone();
-    let until_shutdown = stream.take_until(async move { shutdown.requested().await });
-    let held = until_shutdown.map(move |piece| {
-        let _held = &permit;
-        piece
-    });
-    let kind = if plain { "text/plain" } else { "application/json" };
-    let mut response = ([(header::CONTENT_TYPE, kind)], Body::from_stream(held)).into_response();
-    response.extensions_mut().insert(Streamed);
-    response
+    let streaming = opened.map_err(|error| refused(&alloc.node_id, error))?;
+    let kind = if ask.plain { "text/plain" } else { "application/json" };
+    Ok(passed_on(&app, streaming, permit, Some(kind)))
 }
 
 #[cfg(test)]

@@ -8,9 +8,14 @@ use crate::app::App;
 
 pub mod agent;
 pub mod allocs;
+pub mod at_node;
+pub mod client_allocs;
+pub mod client_files;
+pub mod client_nodes;
 pub mod deployments;
 pub mod evals;
 pub mod events;
+pub mod exec;
 pub mod jobs;
 pub mod logs;
 pub mod metrics;
@@ -41,6 +46,10 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(operator::router())
         .merge(logs::router())
         .merge(events::router())
+        .merge(client_allocs::router())
+        .merge(client_files::router())
+        .merge(client_nodes::router())
+        .merge(exec::router())
         .merge(metrics::router())
 }
 
