@@ -21,6 +21,8 @@ pub const RAFT_STATUS: &str = "/v1/internal/raft/status";
 pub const RAFT_PEERS: &str = "/v1/internal/raft/peers";
 /// `POST` raft messages between state servers, `…/{verb}`.
 pub const RAFT_RPC: &str = "/v1/internal/raft/rpc";
+/// `GET`: a stream that ends with the server, for its followers.
+pub const RAFT_WATCH: &str = "/v1/internal/raft/watch";
 /// `POST` [`SignRequest`]: a certificate for a key.
 pub const CERTIFICATES: &str = "/v1/internal/certificates";
 

@@ -39,7 +39,7 @@
 //!
 //! | what | who notices | what follows |
 //! |---|---|---|
-//! | leader dies or is cut off | followers, after `election_min..election_max` | pre-vote, election; `propose` says `NotLeader` or `Unknown` |
+//! | leader dies or is cut off | followers, after `election_min..election_max`; at once when the owner sees it gone ([`Raft::suspect_leader`]) | pre-vote, election; `propose` says `NotLeader` or `Unknown` |
 //! | write or flush fails | the writer thread | nothing more is acknowledged, openraft ends, [`Status::fault`] says why; start again in place |
 //! | a byte flips in log, vote or snapshot | [`Raft::start`], or the read that meets it | [`Error::Damaged`]; the server must come back under a new id as a learner |
 //! | machine panics or miscounts replies | the adapter | the node ends rather than diverge |

@@ -394,20 +394,19 @@ impl Raft {
         self.raft.trigger().elect(true).await.map_err(stopped)
     }
 
-    /// To be called when the connection to the leader breaks: campaigns as soon as the leader's lease
-    /// has run out, instead of waiting for the whole election timeout. Voters take turns by id. Without
-    /// effect when the leader is heard again.
-    pub fn suspect_leader(&self) {
+    /// To be called when the leader is known to be gone: its process has ended, say. Campaigns at once,
+    /// instead of waiting for the election timeout; voters take turns by id. It wins if a quorum has come
+    /// to the same conclusion. Without effect when another leads by now.
+    pub fn suspect_leader(&self, leader: PeerId) {
         let suspicion = Suspicion {
             raft: self.raft.clone(),
             me: self.config.me.id,
             status: self.status.clone(),
             heard: self.heard.clone(),
-            heartbeat: self.config.heartbeat,
             patience: self.config.election_max,
             running: self.suspecting.clone(),
         };
-        suspicion.start(&self.handle);
+        suspicion.start(&self.handle, leader);
     }
 
     /// Builds a snapshot now; returns when it was asked for.

@@ -12,6 +12,7 @@ pub mod routes;
 pub mod server;
 pub mod stranger;
 pub mod stream;
+pub mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -83,10 +84,13 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), kit::shell::S
     tend(&shell, &server, config.bootstrap_expect);
     let asking = contact::keep(server.clone(), shell.http.clone(), shell.peers(), shell.shutdown.clone());
     let asking = shell.vital("leader contact", asking);
+    let watching = watch::keep(server.clone(), shell.http.clone(), shell.peers(), shell.shutdown.clone());
+    let watching = shell.vital("leader watch", watching);
     let (router, _) = routes::router().split_for_parts();
     shell.serve(router.with_state(app), OPENAPI).await?;
     let _ = raft.await;
     let _ = asking.await;
+    let _ = watching.await;
     shell.outcome()
 }
 

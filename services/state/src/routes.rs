@@ -25,7 +25,7 @@ use crate::certificates::Signer;
 use crate::feed::{FeedError, TableSet};
 use crate::network::{self, FORWARDED, SNAPSHOT_HEADER, base64_bytes};
 use crate::server::{Running, Server};
-use crate::stream;
+use crate::{stream, watch};
 
 /// Longest time a forwarded command may take.
 const FORWARD: Duration = Duration::from_secs(10);
@@ -82,6 +82,7 @@ pub fn router() -> OpenApiRouter<App> {
                 .layer(require(READERS)),
         )
         .merge(OpenApiRouter::new().routes(routes!(raft_rpc)).layer(require(SERVERS)).layer(limit(RAFT_BYTES_MAX)))
+        .merge(OpenApiRouter::new().routes(routes!(raft_watch)).layer(require(SERVERS)))
         .merge(OpenApiRouter::new().routes(routes!(change_peers)).layer(require(OPERATORS)))
         .merge(OpenApiRouter::new().routes(routes!(sign)).layer(require(SIGNEES)))
 }
@@ -371,6 +372,16 @@ async fn raft_rpc(
         Err(raft::Error::Malformed(what)) => Err(Refused::new(Code::BadRequest, what)),
         Err(error) => Err(Refused::new(Code::NotReady, error.to_string())),
     }
+}
+
+/// Watch a server
+///
+/// A line each second for as long as its process lives; the last one says that it ends in good order.
+#[utoipa::path(get, path = api::state::RAFT_WATCH, operation_id = "raftWatch", tag = "raft",
+    responses((status = 200, description = "Lines without end", body = String, content_type = "text/plain")))]
+async fn raft_watch(State(app): State<App>) -> Response {
+    let body = Body::from_stream(watch::beats(app.shutdown));
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response()
 }
 
 /// Names and addresses are given again to servers with other data, raft ids never: what was meant for
