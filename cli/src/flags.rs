@@ -139,7 +139,16 @@ impl Parsed {
 ///
 /// # Errors
 /// See [`FlagError`]; the first problem ends it.
-pub fn parse(tables: &[&[Flag]], line: &[String]) -> Result<Parsed, FlagError> {
+pub fn parse(tables: &[&'static [Flag]], line: &[String]) -> Result<Parsed, FlagError> {
+    parse_until(tables, line, usize::MAX)
+}
+
+/// The same for a command whose arguments are a command line of their own: after so many arguments, the rest is
+/// taken as it is.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_until(tables: &[&'static [Flag]], line: &[String], args_max: usize) -> Result<Parsed, FlagError> {
     let known = || tables.iter().flat_map(|table| table.iter());
     let mut parsed = Parsed::default();
     for flag in known().filter(|flag| !flag.default.is_empty()) {
@@ -154,6 +163,10 @@ pub fn parse(tables: &[&[Flag]], line: &[String]) -> Result<Parsed, FlagError> {
         let Some(body) = word.strip_prefix("--").or_else(|| word.strip_prefix('-')).filter(|body| !body.is_empty())
         else {
             parsed.args.push(word.clone());
+            if parsed.args.len() >= args_max {
+                parsed.args.extend(rest.cloned());
+                break;
+            }
             continue;
         };
         let (name, inline) = match body.split_once('=') {
@@ -260,6 +273,14 @@ mod tests {
         let parsed = of(&["a", "-detach", "-", "--", "-n", "--"]).unwrap();
         assert!(parsed.is("detach"));
         assert_eq!(parsed.args, ["a", "-", "-n", "--"]);
+    }
+
+    #[test]
+    fn a_command_line_among_the_arguments_keeps_its_flags() {
+        let words: Vec<String> = ["-detach", "id", "-n", "3", "ls", "-la", "--", "x"].map(str::to_owned).to_vec();
+        let parsed = parse_until(&[TABLE], &words, 2).unwrap();
+        assert_eq!(parsed.args, ["id", "ls", "-la", "--", "x"]);
+        assert!(parsed.is("detach") && parsed.int("n") == 3);
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod format;
 pub mod local;
 pub mod serve;
 pub mod template;
+mod terminal;
 pub mod ui;
 
 use crate::env::Env;

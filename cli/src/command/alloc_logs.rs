@@ -116,14 +116,14 @@ async fn open(cx: &Cx, alloc: &Allocation, task: &str, kind: &str) -> Result<Pub
 }
 
 /// Keeps the last lines of what comes first; after that, everything passes.
-struct Tail {
+pub(super) struct Tail {
     lines: Option<usize>,
     held: Vec<u8>,
     follow: bool,
 }
 
 impl Tail {
-    fn of(cx: &Cx) -> Self {
+    pub(super) fn of(cx: &Cx) -> Self {
         let lines = (cx.flags.is("tail") && cx.flags.int("c") < 0).then(|| Self::lines(cx));
         Self { lines: lines.and_then(|n| usize::try_from(n).ok()), held: Vec::new(), follow: cx.flags.is("f") }
     }
@@ -133,7 +133,7 @@ impl Tail {
     }
 
     /// How far before the end to begin.
-    fn offset(cx: &Cx) -> Option<i64> {
+    pub(super) fn offset(cx: &Cx) -> Option<i64> {
         if !cx.flags.is("tail") {
             return None;
         }
@@ -142,7 +142,7 @@ impl Tail {
     }
 
     /// What of this piece to print now. When following, the first piece is the end of what was there.
-    fn take(&mut self, piece: &[u8]) -> Vec<u8> {
+    pub(super) fn take(&mut self, piece: &[u8]) -> Vec<u8> {
         match self.lines {
             None => piece.to_vec(),
             Some(lines) if self.follow => {
@@ -157,7 +157,7 @@ impl Tail {
     }
 
     /// What was held back, at the end.
-    fn rest(&mut self) -> Vec<u8> {
+    pub(super) fn rest(&mut self) -> Vec<u8> {
         let held = std::mem::take(&mut self.held);
         self.lines.map_or_else(Vec::new, |lines| last_lines(&held, lines).to_vec())
     }
@@ -178,7 +178,7 @@ async fn of_id(cx: &Cx) -> Result<String, Failure> {
 }
 
 /// The newest allocation of a job, a running one before the others.
-async fn of_job(cx: &Cx) -> Result<String, Failure> {
+pub(super) async fn of_job(cx: &Cx) -> Result<String, Failure> {
     let found = lookup::job(cx, cx.arg(0)).await?;
     let allocs: Option<Vec<AllocStub>> = job_status::about(cx, &found.id, &found.namespace, "/allocations").await?;
     let mut allocs = allocs.unwrap_or_default();
@@ -194,8 +194,13 @@ async fn of_job(cx: &Cx) -> Result<String, Failure> {
 }
 
 /// The task that is meant; without a name, the only one.
-fn task_of(cx: &Cx, alloc: &Allocation) -> Result<String, Failure> {
+pub(super) fn task_of(cx: &Cx, alloc: &Allocation) -> Result<String, Failure> {
     let typed = cx.flags.some("task").or_else(|| cx.flags.args.get(1).map(String::as_str));
+    task_named(typed, cx.verbose(), alloc)
+}
+
+/// The same, by what was typed.
+pub(super) fn task_named(typed: Option<&str>, verbose: bool, alloc: &Allocation) -> Result<String, Failure> {
     let mut names: Vec<&str> = alloc.task_states.keys().map(String::as_str).collect();
     if let Some(job) = &alloc.job {
         let group = job.task_groups.iter().filter(|g| g.name.as_deref() == Some(alloc.task_group.as_str()));
@@ -215,7 +220,7 @@ fn task_of(cx: &Cx, alloc: &Allocation) -> Result<String, Failure> {
         (None, [only]) => Ok((*only).to_owned()),
         (None, names) => Err(Failure::new(format!(
             "Allocation {:?} is running the following tasks:\n{}\n\nPlease specify the task.",
-            crate::format::id(&alloc.id, cx.verbose()),
+            crate::format::id(&alloc.id, verbose),
             names.iter().map(|name| format!("  * {name}")).collect::<Vec<_>>().join("\n")
         ))),
     }

@@ -1,12 +1,13 @@
 //! `alloc status`: all allocations, or one with its tasks.
 
+use api::usage::ResourceUsage;
 use client::public::Query;
 use model::alloc::{AllocStub, TaskState};
 use model::{Allocation, Timestamp};
 use serde_json::Value;
 
-use super::{Cx, Failure, lookup, machine, placement, show};
-use crate::format::{id, mebibytes, pairs, row, table};
+use super::{Cx, Failure, alloc_act, lookup, machine, placement, show, usage};
+use crate::format::{bytes, id, mebibytes, pairs, row, table};
 
 /// Events shown of a task.
 const EVENTS_MAX: usize = 10;
@@ -61,8 +62,14 @@ pub async fn one(cx: &mut Cx, alloc_id: &str, machine: bool) -> Result<u8, Failu
         let text = show::section(cx, "Allocation Addresses:", &text);
         cx.ui.line(text);
     }
+    let running = alloc.client_status == model::ClientStatus::Running;
+    let used = if running { alloc_act::usage(cx, &alloc).await } else { None };
+    if running && used.is_none() && cx.flags.is("stats") {
+        cx.ui.warn("The allocation's node does not say what its tasks use.");
+    }
     for (name, state) in &alloc.task_states {
-        let text = task(cx, &alloc, name, state);
+        let used = used.as_ref().and_then(|used| used.tasks.get(name));
+        let text = task(cx, &alloc, name, state, used.map(|used| &used.resource_usage));
         cx.ui.line(text);
     }
     if (cx.verbose() || alloc.task_states.is_empty())
@@ -144,14 +151,24 @@ fn moment(cx: &Cx, moment: Option<Timestamp>) -> String {
     cx.stamp(moment.unwrap_or_default().unix_nanos())
 }
 
-fn task(cx: &Cx, alloc: &Allocation, name: &str, state: &TaskState) -> String {
+fn task(cx: &Cx, alloc: &Allocation, name: &str, state: &TaskState, used: Option<&ResourceUsage>) -> String {
     let status = state.state.to_string();
     let mut out = format!("\n{}\n", cx.ui.bold(&format!("Task {name:?} is {status:?}")));
     let taken = alloc.allocated_resources.as_ref().and_then(|all| Some((all.tasks.get(name)?, &all.shared)));
     if let Some((task, shared)) = taken {
-        let cells =
-            vec![format!("{} MHz", task.cpu.cpu_shares), mebibytes(task.memory.memory_mb), mebibytes(shared.disk_mb)];
+        // What is used stands before what was given, where it is known.
+        let of = |used: Option<String>| used.map(|used| format!("{used}/")).unwrap_or_default();
+        let cpu = of(used.map(|used| format!("{:.0}", used.cpu_stats.total_ticks)));
+        let memory = of(used.map(|used| bytes(used.memory_stats.rss)));
+        let cells = vec![
+            format!("{cpu}{} MHz", task.cpu.cpu_shares),
+            format!("{memory}{}", mebibytes(task.memory.memory_mb)),
+            mebibytes(shared.disk_mb),
+        ];
         out.push_str(&format!("Task Resources:\n{}\n\n", table(&[row(["CPU", "Memory", "Disk"]), cells])));
+    }
+    if let Some(used) = used.filter(|_| cx.flags.is("stats")) {
+        out.push_str(&format!("{}\n\n", usage::of_task(used)));
     }
     let times = [
         ("Started At", moment(cx, state.started_at)),

@@ -39,7 +39,7 @@ pub fn root() -> String {
     let common: Vec<_> = COMMON.iter().filter_map(|name| rest.iter().find(|(n, _)| n == name).copied()).collect();
     rest.retain(|(name, _)| !COMMON.contains(name));
     format!(
-        "Usage: steppe [-version] [-help] <command> [args]\n\nCommon commands:\n{}\nOther commands:\n{}\n\
+        "Usage: steppe [-version] [-help] [-autocomplete-install] [-autocomplete-uninstall] <command> [args]\n\nCommon commands:\n{}\nOther commands:\n{}\n\
          `steppe <command> -help` says more.",
         listed(&common),
         listed(&rest)

@@ -11,9 +11,13 @@
 //! Exit codes: 0 done; 1 failed or misused; 2 a watched evaluation could not place everything; 127 there
 //! is no such command; `job plan` and `job validate` have codes of their own.
 
+pub mod alloc_act;
+pub mod alloc_exec;
+pub mod alloc_fs;
 pub mod alloc_logs;
 pub mod alloc_status;
 pub mod alloc_stop;
+pub mod complete;
 pub mod deployment;
 pub mod diff;
 pub mod eval;
@@ -36,6 +40,7 @@ pub mod server;
 pub mod show;
 pub mod status;
 pub mod table;
+pub mod usage;
 
 use std::error::Error as _;
 
@@ -89,6 +94,8 @@ pub struct Command {
     pub flags: &'static [Flag],
     /// Least and greatest number of arguments.
     pub args: (usize, usize),
+    /// After so many arguments, the rest is another program's command line.
+    pub verbatim_after: usize,
     /// Exit code of an error.
     pub code_error: u8,
     pub hidden: bool,
@@ -260,7 +267,7 @@ fn request_id(now_ns: i64) -> String {
     format!("{}-{:016x}", now_ns / 1_000_000, random & u128::from(u64::MAX))
 }
 
-fn settings(flags: &Parsed, env: &Env) -> Settings {
+pub(crate) fn settings(flags: &Parsed, env: &Env) -> Settings {
     let either = |flag: &str, names| flags.some(flag).or_else(|| env.get(names)).map(str::to_owned);
     let mut settings = Settings {
         token: either("token", env::TOKEN),
@@ -297,7 +304,7 @@ pub fn find(words: &[String]) -> Option<(&'static Command, usize)> {
 pub fn run(words: &[String], env: Env, mut ui: Ui) -> u8 {
     let leading: Vec<String> = words.iter().take_while(|word| !word.starts_with('-')).cloned().collect();
     if leading.is_empty() {
-        return root(words, &mut ui);
+        return root(words, &env, &mut ui);
     }
     match find(&leading) {
         Some((command, count)) => run_command(command, &words[count..], env, ui),
@@ -305,12 +312,14 @@ pub fn run(words: &[String], env: Env, mut ui: Ui) -> u8 {
     }
 }
 
-fn root(words: &[String], ui: &mut Ui) -> u8 {
+fn root(words: &[String], env: &Env, ui: &mut Ui) -> u8 {
     match words.first().map(|word| word.trim_start_matches('-')) {
         Some("version" | "v") => {
             ui.line(version());
             0
         }
+        Some("autocomplete-install") => complete::install(true, env, ui),
+        Some("autocomplete-uninstall") => complete::install(false, env, ui),
         Some("h" | "help") => {
             ui.line(help::root());
             0
@@ -371,7 +380,7 @@ fn run_command(command: &'static Command, words: &[String], env: Env, mut ui: Ui
         }
         Runner::Client(run) => run,
     };
-    let parsed = match flags::parse(&command.tables(), words) {
+    let parsed = match flags::parse_until(&command.tables(), words, command.verbatim_after) {
         Ok(parsed) => parsed,
         Err(error) => return misused(command, &error, &mut ui),
     };

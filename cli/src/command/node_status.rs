@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use api::usage::HostStats;
 use client::public::Query;
 use model::Node;
 use model::alloc::AllocStub;
 use model::node::NodeListStub;
 use serde_json::Value;
 
-use super::{Cx, Failure, lookup, machine, show};
+use super::{Cx, Failure, lookup, machine, show, usage};
 use crate::format::{self, id, mebibytes, pairs, row, table};
 
 pub async fn run(cx: &mut Cx) -> Result<u8, Failure> {
@@ -144,6 +145,7 @@ pub async fn one(cx: &mut Cx, node_id: &str, machine: bool) -> Result<u8, Failur
         for text in sections(cx, &node, &allocs) {
             cx.ui.line(text);
         }
+        host_usage(cx, &node).await;
     }
     let text = show::section(cx, "Allocations", &alloc_table(cx, &allocs));
     cx.ui.line(text);
@@ -155,6 +157,31 @@ pub async fn one(cx: &mut Cx, node_id: &str, machine: bool) -> Result<u8, Failur
         }
     }
     Ok(0)
+}
+
+/// What the host uses now; a node that is not there cannot say.
+async fn host_usage(cx: &mut Cx, node: &Node) {
+    if node.status != model::NodeStatus::Ready {
+        return;
+    }
+    let query = Query::default().with("node_id", node.id.as_str());
+    let stats = match cx.client.get::<HostStats>("/v1/client/stats", &query).await {
+        Ok((stats, _)) => stats,
+        Err(error) => {
+            let text = Failure::api("Error querying node stats", &error).text;
+            cx.ui.warn(&text);
+            return;
+        }
+    };
+    let mhz = node.node_resources.as_ref().map_or(0, |has| has.cpu.cpu_shares);
+    let text = show::section(cx, "Host Resource Utilization", &usage::host_row(&stats, mhz));
+    cx.ui.line(text);
+    if cx.flags.is("stats") {
+        for (title, text) in usage::host_sections(&stats) {
+            let text = show::section(cx, title, &text);
+            cx.ui.line(text);
+        }
+    }
 }
 
 fn head(cx: &Cx, node: &Node) -> Vec<(&'static str, String)> {

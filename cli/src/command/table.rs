@@ -1,8 +1,9 @@
 //! Every command there is.
 
 use super::{
-    Command, Reach, Runner, alloc_logs, alloc_status, alloc_stop, deployment, eval, job_history, job_inspect, job_misc,
-    job_plan, job_run, job_status, job_stop, node_status, operator, server, status,
+    Command, Reach, Runner, alloc_act, alloc_exec, alloc_fs, alloc_logs, alloc_status, alloc_stop, complete,
+    deployment, eval, job_history, job_inspect, job_misc, job_plan, job_run, job_status, job_stop, node_status,
+    operator, server, status,
 };
 use crate::flags::{Flag, Kind, flag, list, switch, text};
 use crate::{agent, local, serve};
@@ -37,12 +38,145 @@ const PLAIN: Command = Command {
     reach: Reach::Cluster,
     flags: &[],
     args: (0, 0),
+    verbatim_after: usize::MAX,
     code_error: 1,
     hidden: false,
     runner: Runner::Client(|_| Box::pin(async { Ok(1) })),
 };
 
+const TASK: Flag = text("task", "NAME", "The task.");
+const STDIN: Flag =
+    flag("i", Kind::Bool, "true", "", "Whether to pass stdin on; -i=false closes it for the command at once.");
+const TTY: Flag = flag("t", Kind::Bool, "", "", "Whether to use a terminal. Default: when stdin and stdout are one.");
+const ESCAPE: Flag = flag(
+    "e",
+    Kind::Text,
+    "~",
+    "CHARACTER",
+    "Escape character of sessions with a terminal: at the beginning of a line, with a dot it ends the session. `none` turns it off.",
+);
+const SESSION: &str = "The exit code is the command's own; 128 and the signal's number when a signal ended it; 1 when \
+    the session failed.\n\nWith a terminal, `~.` at the beginning of a line ends the session, and `~~` types a tilde.";
+
 pub static COMMANDS: &[Command] = &[
+    Command {
+        path: "alloc checks",
+        usage: "[options] <allocation>",
+        summary: "Shows the state of an allocation's service checks",
+        about: "Services cannot be registered yet, so there are none.",
+        reach: Reach::Namespace,
+        flags: &[VERBOSE, JSON, TEMPLATE],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(alloc_act::checks(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "alloc exec",
+        aliases: &["exec"],
+        usage: "[options] <allocation> <command> [args…]",
+        summary: "Runs a command beside an allocation's task",
+        about: SESSION,
+        reach: Reach::Namespace,
+        flags: &[
+            STDIN,
+            TTY,
+            ESCAPE,
+            TASK,
+            switch("job", "The argument is a job: any of its allocations, preferably a running one."),
+            text("group", "NAME", "The task group, with -job."),
+        ],
+        args: (2, usize::MAX),
+        verbatim_after: 2,
+        runner: Runner::Client(|cx| Box::pin(alloc_exec::exec(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "alloc fs",
+        aliases: &["fs"],
+        usage: "[options] <allocation> [path]",
+        summary: "Lists an allocation's directories and prints its files",
+        about: "The path is in the allocation's directory: `alloc/` is what its tasks share, `<task>/local/` is a task's \
+            own. A directory is listed, a file printed. Secrets are not shown.",
+        reach: Reach::Namespace,
+        flags: &[
+            switch("H", "Exact sizes and times, for machines."),
+            switch("stat", "Only what the path is."),
+            switch("f", "Go on as the file grows."),
+            switch("tail", "Only the end: 10 lines unless -n or -c says otherwise."),
+            flag("n", Kind::Int, "-1", "LINES", "Lines to begin from the end, with -tail."),
+            flag("c", Kind::Int, "-1", "BYTES", "Bytes to begin from the end, with -tail."),
+            switch("job", "The argument is a job: any of its allocations, preferably a running one."),
+            text("group", "NAME", "The task group, with -job."),
+            VERBOSE,
+        ],
+        args: (1, 2),
+        runner: Runner::Client(|cx| Box::pin(alloc_fs::run(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "alloc restart",
+        usage: "[options] <allocation> [task]",
+        summary: "Restarts an allocation's tasks where they are",
+        about: "All that run, or the one that is named. It does not count as an attempt of the restart policy.",
+        reach: Reach::Namespace,
+        flags: &[switch("all-tasks", "Those that ended, too."), TASK, VERBOSE],
+        args: (1, 2),
+        runner: Runner::Client(|cx| Box::pin(alloc_act::restart(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "alloc signal",
+        usage: "[options] <allocation> [task]",
+        summary: "Sends a signal to an allocation's tasks",
+        about: "All that run, or the one that is named.",
+        reach: Reach::Namespace,
+        flags: &[flag("s", Kind::Text, "SIGKILL", "SIGNAL", "The signal, with or without SIG."), TASK, VERBOSE],
+        args: (1, 2),
+        runner: Runner::Client(|cx| Box::pin(alloc_act::signal(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "completion",
+        usage: "<shell>",
+        summary: "Prints the completion script of a shell: bash, zsh or fish",
+        about: "For this session: `source <(steppe completion bash)`. For all: `steppe -autocomplete-install`, or in \
+            fish `steppe completion fish > ~/.config/fish/completions/steppe.fish`. Commands, flags, and ids of the \
+            cluster at -address are completed.",
+        reach: Reach::Nobody,
+        args: (1, 1),
+        runner: Runner::Process(complete::script),
+        ..PLAIN
+    },
+    Command {
+        path: "__complete",
+        usage: "-- [words…]",
+        summary: "Prints what could stand in place of the last word; asked by the scripts of `completion`",
+        reach: Reach::Nobody,
+        args: (0, usize::MAX),
+        hidden: true,
+        runner: Runner::Process(complete::candidates),
+        ..PLAIN
+    },
+    Command {
+        path: "job action",
+        aliases: &["action"],
+        usage: "[options] [action]",
+        summary: "Runs an action that a job's task declares, or lists them",
+        about: SESSION,
+        reach: Reach::Namespace,
+        flags: &[
+            text("job", "NAME", "The job."),
+            text("alloc", "ID", "The allocation to run it in; any that runs unless given."),
+            text("group", "NAME", "The task group that has the action."),
+            TASK,
+            STDIN,
+            TTY,
+            ESCAPE,
+        ],
+        args: (0, 1),
+        runner: Runner::Client(|cx| Box::pin(alloc_exec::action(cx))),
+        ..PLAIN
+    },
     Command {
         path: "alloc logs",
         aliases: &["logs"],
@@ -75,7 +209,7 @@ pub static COMMANDS: &[Command] = &[
         reach: Reach::Namespace,
         flags: &[
             switch("short", "Only the tasks' last events."),
-            switch("stats", "Resource use, where it is known."),
+            switch("stats", "What its tasks use, in detail."),
             VERBOSE,
             JSON,
             TEMPLATE,
@@ -426,7 +560,7 @@ pub static COMMANDS: &[Command] = &[
             switch("os", "Show the operating system, in the list."),
             switch("quiet", "Print ids only, in the list."),
             switch("self", "Show the node of the agent at -address."),
-            switch("stats", "Resource use, where it is known."),
+            switch("stats", "What its host uses, in detail."),
             FILTER,
             PER_PAGE,
             PAGE_TOKEN,
@@ -532,14 +666,8 @@ pub static COMMANDS: &[Command] = &[
 /// What the reference has and is to come; a group stands for all of its commands.
 pub const NOT_BUILT: &[&str] = &[
     "acl",
-    "action",
     "agent-info",
-    "alloc checks",
-    "alloc exec",
-    "alloc fs",
     "alloc pause",
-    "alloc restart",
-    "alloc signal",
     "check",
     "client-config",
     "debug",
@@ -549,10 +677,7 @@ pub const NOT_BUILT: &[&str] = &[
     "deployment resume",
     "deployment unblock",
     "eval delete",
-    "exec",
     "fmt",
-    "fs",
-    "job action",
     "job dispatch",
     "job periodic",
     "job promote",

@@ -11,6 +11,7 @@
 
 mod connection;
 mod query;
+mod websocket;
 
 use std::fmt;
 use std::io;
@@ -29,6 +30,7 @@ use crate::http::LineBuffer;
 use crate::tls::TlsError;
 use connection::{Address, Connector, Sender};
 pub use query::{Query, segment};
+pub use websocket::{Heard, WebReceiver, WebSender};
 
 /// An idle connection older than this is not used again.
 const IDLE: Duration = Duration::from_secs(20);
