@@ -69,7 +69,11 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), kit::shell::ShellError> {
     let signer =
         Signer::load(config.ca_dir.as_deref(), &config.settings.region).map_err(kit::shell::ShellError::Pki)?;
-    let dir = config.settings.data_dir.join("raft");
+    let data_dir = config.settings.data_dir.clone();
+    let dir = data_dir.join("raft");
+    let taking = tokio::task::spawn_blocking(move || server::take_dir(&data_dir));
+    let taken = taking.await.map_err(|e| kit::shell::ShellError::Other(e.to_string()))?;
+    let _taken = taken.map_err(|e| kit::shell::ShellError::Other(e.to_string()))?;
     let shell = Shell::start(config.settings, Role::State, shutdown).await?;
     let server = Server::default();
     let app = App {

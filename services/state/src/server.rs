@@ -9,6 +9,7 @@
 //!
 //! Who notices: `/health/ready` names the fault, one log line says it, and peers see a silent member.
 
+use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
@@ -23,6 +24,8 @@ use crate::machine::Machine;
 use crate::network::Network;
 
 const HAND_OVER: Duration = Duration::from_secs(1);
+/// A predecessor that was just killed may still hold its lock.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
 
 /// What a state server is made of at the moment.
 #[derive(Clone)]
@@ -155,6 +158,38 @@ async fn hand_over(raft: &Raft) {
         Ok(Err(error)) => tracing::info!(error = %error, "leadership is not handed over, the others elect"),
         Err(_) => tracing::info!("leadership is not handed over in time, the others elect"),
     }
+}
+
+/// Takes the data directory for this process alone, until it is dropped. Comes before anything else: a
+/// second server in it would tidy up the first one's snapshots and contend for its name.
+///
+/// # Errors
+/// `InUse`, or the directory cannot be used.
+pub fn take_dir(dir: &Path) -> Result<std::fs::File, DirError> {
+    let failed = |source| DirError::Io { dir: dir.to_owned(), source };
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    let file = std::fs::File::options().create(true).truncate(false).write(true).open(dir.join("lock"));
+    let file = file.map_err(failed)?;
+    let until = std::time::Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if std::time::Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(TryLockError::WouldBlock) => return Err(DirError::InUse { dir: dir.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+    }
+}
+
+/// The data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DirError {
+    #[error("data directory {} is in use by another state server", dir.display())]
+    InUse { dir: PathBuf },
+    #[error("data directory {} cannot be used: {source}", dir.display())]
+    Io { dir: PathBuf, source: std::io::Error },
 }
 
 /// This server's raft id: random, made once, kept beside the log. A server that lost its data is

@@ -11,6 +11,7 @@ use client::http::{Call, Http, Target};
 use client::replica::NoObserver;
 use client::tls::Identity;
 use fsm::Table;
+use kit::process::Shutdown;
 use kit::shell::Shell;
 use model::{Index, Role};
 use support::{Group, WITHIN, free_udp, namespace, propose};
@@ -102,7 +103,7 @@ async fn a_server_with_the_data_of_another_cluster_answers_nobody_and_says_why()
     group.run_with(1, 1, settings.clone());
     let mut away = group.settings("broker");
     away.join = joins;
-    let away = Shell::start(away, Role::Broker, kit::process::Shutdown::new()).await.unwrap();
+    let away = Shell::start(away, Role::Broker, Shutdown::new()).await.unwrap();
     let other = away.state();
     let theirs = away.replica(&Table::ALL, Box::new(NoObserver));
     let other_epoch = theirs.reached(other.read_index(WITHIN).await.unwrap(), WITHIN).await;
@@ -164,6 +165,22 @@ async fn a_server_that_lost_its_data_is_another_member_and_nothing_is_lost() {
     last = last.max(propose(&state, namespace("after")).await);
     let copy = replica.reached(last, WITHIN).await.unwrap();
     assert!((0..20).all(|n| copy.namespace(&format!("kept-{n}").as_str().into()).is_some()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_has_one_server() {
+    let group = Group::start(1);
+    let (shell, state) = group.user(Role::Gateway).await;
+    propose(&state, namespace("first")).await;
+    let settings = group.settings("state-0");
+    let config = state::Config { settings, bootstrap_expect: 1, ca_dir: None, snapshot_after: 100 };
+    let error = tokio::time::timeout(WITHIN, state::run(config, Shutdown::new())).await.unwrap().unwrap_err();
+    let data = group.home(0).join("data");
+    assert_eq!(error.to_string(), format!("data directory {} is in use by another state server", data.display()));
+    propose(&state, namespace("unharmed")).await;
+    let servers = shell.directory.by_role(Role::State);
+    assert_eq!(servers.len(), 1, "the second one never showed itself");
+    assert_eq!(servers[0].api, target(&shell, 0).await.addr);
 }
 
 #[tokio::test(flavor = "multi_thread")]
