@@ -267,13 +267,15 @@ fn store_016_017_018_a_purge_forgets_the_job_and_no_other() {
     for id in ["web", "web-2", "Web"] {
         world.register(job(id));
     }
-    world.place("web", "n1", &["a"]);
+    world.place("web", "n1", &["a", "ended"]);
+    world.tell("ended", ClientStatus::Complete);
     world.create_eval(world::blocked("b", "web", world.index()));
     world.create_eval(eval("waiting", &"web".into()));
     let purge = world.deregister("web", true).unwrap();
     assert!(world.state.job(&ns(), &"web".into()).is_none() && world.state.job_summary(&ns(), &"web".into()).is_none());
     assert_eq!(world.eval("waiting").status, EvalStatus::Complete);
     assert_eq!(world.eval("b").status, EvalStatus::Cancelled, "nothing to wait for");
+    assert!(world.state.alloc(&"ended".into()).is_none(), "what had ended is forgotten with it");
     assert!(world.state.job_of_alloc(world.alloc("a")).is_some(), "allocations keep the version they run");
     assert!(world.state.job(&ns(), &"web-2".into()).is_some() && world.state.job(&ns(), &"Web".into()).is_some());
     // The evaluation of the purge stops what still runs.

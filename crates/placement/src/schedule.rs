@@ -236,7 +236,7 @@ fn final_row(
         modify_time: req.now,
         ..req.eval.clone()
     };
-    if let Some(id) = &outcome.deployment_id {
+    if let Some(id) = outcome.deployment_id.as_ref().or(outcome.deployment_before.as_ref()) {
         eval.deployment_id = id.clone();
     }
     if let Some(last) = outcome.followups.last() {

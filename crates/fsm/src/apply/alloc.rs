@@ -85,6 +85,18 @@ fn take_news(tx: &mut Tx, old: &Allocation, update: &AllocClientUpdate) {
     }
 }
 
+/// It neither runs nor is to run.
+pub(super) fn is_over(row: &Allocation) -> bool {
+    row.is_terminal() && row.client_status != ClientStatus::Running
+}
+
+/// Forgets a row that is over.
+pub(super) fn forget(tx: &mut Tx, row: &Allocation) {
+    tx.uncount_gone(row);
+    tx.loosen(row);
+    tx.put(Change::AllocGone { id: row.id.clone() });
+}
+
 /// Its job, in its incarnation, is gone.
 fn is_orphan(tx: &Tx, row: &Allocation) -> bool {
     tx.state.job(&row.namespace, &row.job_id).is_none_or(|job| job.create_index != row.job_incarnation)

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! An incarnation is the life between two purges; its create index names it. Allocations of a purged
-//! incarnation keep the versions they run until they are forgotten themselves.
+//! incarnation that still run keep their versions until they are forgotten themselves.
 
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use model::access::NODE_POOL_DEFAULT;
 use model::job::JobSubmission;
 use model::{EvalId, EvalStatus, Evaluation, Index, Job, JobId, NamespaceName};
 
+use super::alloc::forget;
 use super::eval;
 use super::tx::Tx;
 use crate::change::Change;
@@ -195,8 +196,8 @@ pub(super) fn deregister(tx: &mut Tx, command: &JobDeregister) -> Result<Reply, 
     Ok(reply(tx, &key, eval_id))
 }
 
-/// Forgets the job with all that is only about it. Its allocations stay, with the versions they run,
-/// until they have ended and are forgotten.
+/// Forgets the job with all that is only about it. Allocations that have ended are forgotten with it; the
+/// others stay, with the versions they run, until they have ended and are forgotten.
 pub(super) fn purge(tx: &mut Tx, job: &Job) {
     let key = job.key();
     let (namespace, id) = key.clone();
@@ -221,6 +222,10 @@ pub(super) fn purge(tx: &mut Tx, job: &Job) {
     for version in versions {
         let (namespace, id) = key.clone();
         tx.put(Change::JobSubmission { namespace, id, version, submission: None });
+    }
+    let over: Vec<_> = tx.state.allocs_of_job(&namespace, &id).filter(|row| row.client_terminal()).cloned().collect();
+    for row in &over {
+        forget(tx, row);
     }
     let incarnation = job.incarnation();
     if tx.state.job_fence(&namespace, &id, incarnation).get() > 0 {

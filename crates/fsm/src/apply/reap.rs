@@ -1,8 +1,9 @@
 //! Forgetting what is over. The controller says what is old enough; what is not over is kept, whoever
 //! asks.
 
-use model::{AllocId, ClientStatus, DeploymentId, EvalId, JobId, JobStatus, NamespaceName};
+use model::{AllocId, DeploymentId, EvalId, JobId, JobStatus, NamespaceName};
 
+use super::alloc::{forget, is_over};
 use super::job;
 use super::tx::Tx;
 use crate::change::Change;
@@ -22,11 +23,8 @@ pub(super) fn reap(
         return Err(Refusal::Invalid(format!("a command names at most {ROWS_MAX} rows")));
     }
     for id in allocs {
-        let over = |row: &model::Allocation| row.is_terminal() && row.client_status != ClientStatus::Running;
-        let Some(row) = tx.state.alloc(id).filter(|row| over(row)).cloned() else { continue };
-        tx.uncount_gone(&row);
-        tx.loosen(&row);
-        tx.put(Change::AllocGone { id: id.clone() });
+        let Some(row) = tx.state.alloc(id).filter(|row| is_over(row)).cloned() else { continue };
+        forget(tx, &row);
     }
     for id in evals {
         let Some(row) = tx.state.eval(id).filter(|row| row.status.is_terminal()).cloned() else { continue };

@@ -40,6 +40,8 @@ pub(crate) struct Outcome {
     pub queued: BTreeMap<String, i64>,
     pub desired: BTreeMap<String, DesiredUpdates>,
     pub deployment_id: Option<DeploymentId>,
+    /// The job's newest before this decision, whatever became of it.
+    pub deployment_before: Option<DeploymentId>,
     pub followups: Vec<Evaluation>,
     /// Something waits for room.
     pub blocks: bool,
@@ -100,6 +102,7 @@ impl<'a> Pass<'a, '_> {
         note_followups(&changes, plan);
         plan.deployment_updates.clone_from(&changes.deployment_updates);
         out.deployment_id = changes.deployment.as_ref().map(|d| d.id.clone());
+        out.deployment_before = latest.map(|d| d.id.clone());
         out.followups.clone_from(&changes.followups);
         let Some(job) = job.filter(|job| !job.is_stopped()) else { return out };
         out.queued = job.task_groups.iter().map(|g| (g.name().to_owned(), 0)).collect();
