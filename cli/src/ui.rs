@@ -3,6 +3,7 @@
 //! A reader that went away (`steppe job status | head`) is no error: what follows is dropped, and
 //! [`Ui::is_closed`] lets endless commands end.
 
+use std::cell::LazyCell;
 use std::io::{self, IsTerminal, Write};
 
 use jiff::tz::TimeZone;
@@ -31,7 +32,8 @@ pub struct Ui {
     pub live: bool,
     /// stdin is a terminal that somebody may answer at.
     pub interactive: bool,
-    pub zone: TimeZone,
+    /// Reading it looks into the time zone database, which a service never needs.
+    pub zone: LazyCell<TimeZone>,
     clock: fn() -> i64,
     closed: bool,
 }
@@ -47,7 +49,7 @@ impl Ui {
             colour_err: forced || allowed && err.is_terminal(),
             live: out.is_terminal() && env.get(&["TERM"]) != Some("dumb"),
             interactive: io::stdin().is_terminal() && err.is_terminal(),
-            zone: TimeZone::system(),
+            zone: LazyCell::new(TimeZone::system),
             clock: now_unix_ns,
             closed: false,
             out: Box::new(out),
@@ -57,7 +59,7 @@ impl Ui {
 
     /// Streams of a test: no terminal, UTC, a clock that stands.
     pub fn fixed(out: Box<dyn Write>, err: Box<dyn Write>, clock: fn() -> i64) -> Self {
-        let zone = TimeZone::UTC;
+        let zone = LazyCell::new((|| TimeZone::UTC) as fn() -> TimeZone);
         Self { out, err, colour: false, colour_err: false, live: false, interactive: false, zone, clock, closed: false }
     }
 
