@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 pub mod cluster;
+pub mod dev;
 pub mod nouns;
 pub mod plane;
