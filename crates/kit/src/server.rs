@@ -113,14 +113,14 @@ impl Limits {
         }
     }
 
-    /// For the listener that anybody can reach.
-    pub fn public() -> Self {
+    /// For the listener that anybody can reach; how long a body may be depends on what it serves.
+    pub fn public(body_bytes: usize) -> Self {
         Self {
             connections_max: 10_000,
             connections_per_ip_max: Some(100),
             handshake: Duration::from_secs(5),
             head: Duration::from_secs(30),
-            body_bytes: 4 << 20,
+            body_bytes,
             h2_streams_max: 1_000,
             h2_stream_window_bytes: 64 << 10,
             h2_connection_window_bytes: 1 << 20,

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 fn start(tls: Tls, router: Router) -> SocketAddr {
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let addr = listener.local_addr().unwrap();
-    tokio::spawn(serve(listener, tls, router, Limits::public(), Shutdown::new()));
+    tokio::spawn(serve(listener, tls, router, Limits::public(1 << 20), Shutdown::new()));
     addr
 }
 

@@ -358,7 +358,7 @@ async fn raw(addr: SocketAddr, request: &str) -> String {
 
 #[tokio::test]
 async fn who_says_nothing_or_too_slowly_is_cut_off() {
-    let limits = Limits { handshake: SECOND / 5, head: SECOND / 5, ..Limits::public() };
+    let limits = Limits { handshake: SECOND / 5, head: SECOND / 5, ..Limits::public(1 << 20) };
     let cluster = Cluster::new();
     let plain = Server::start(Tls::Plain, limits.clone());
     let mutual = Server::start(Tls::Mutual(cluster.identity(Role::State, "s1")), limits);
@@ -385,7 +385,7 @@ async fn who_says_nothing_or_too_slowly_is_cut_off() {
 
 #[tokio::test]
 async fn a_plain_listener_speaks_both_http_versions() {
-    let server = Server::start(Tls::Plain, Limits::public());
+    let server = Server::start(Tls::Plain, Limits::public(1 << 20));
     let answer = raw(server.addr, "GET /addr HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     // The preface in two pieces, then an empty SETTINGS frame; the answer begins with SETTINGS.
@@ -401,7 +401,7 @@ async fn a_plain_listener_speaks_both_http_versions() {
 
 #[tokio::test]
 async fn one_address_may_not_take_all_connections() {
-    let limits = Limits { connections_per_ip_max: Some(2), ..Limits::public() };
+    let limits = Limits { connections_per_ip_max: Some(2), ..Limits::public(1 << 20) };
     let server = Server::start(Tls::Plain, limits);
     let request = "GET /addr HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     let held = [TcpStream::connect(server.addr).await.unwrap(), TcpStream::connect(server.addr).await.unwrap()];

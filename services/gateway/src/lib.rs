@@ -93,7 +93,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     });
     shell.set_tags([(TAG_HTTP, public_addr.to_string())]).await;
     let router = public::router(app.clone());
-    let limits = Limits { body_bytes: body::BODY_BYTES_MAX, ..Limits::public() };
+    let limits = Limits::public(body::BODY_BYTES_MAX);
     let serving = tokio::spawn(server::serve(public, Tls::Plain, router, limits, shell.shutdown.clone()));
     tracing::info!(addr = %public_addr, "public api listens");
     let (internal, _) = agents::router().split_for_parts();

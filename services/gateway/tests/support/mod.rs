@@ -304,7 +304,7 @@ impl Cluster {
         let (agents, _) = gateway::agents::router().split_for_parts();
         serve(bound, Tls::Mutual(own), agents.with_state(app.clone()), &shutdown);
         let (bound, public) = listener();
-        let limits = Limits { body_bytes: gateway::body::BODY_BYTES_MAX, ..Limits::public() };
+        let limits = Limits::public(gateway::body::BODY_BYTES_MAX);
         tokio::spawn(server::serve(bound, Tls::Plain, gateway::public::router(app.clone()), limits, shutdown.clone()));
         Self { dir, authority, truth, app, public, internal, shutdown }
     }
