@@ -1,13 +1,11 @@
 //! Nodes: what outlives a registration, status, eligibility, drain, going.
-#![allow(clippy::unwrap_used)]
-
-mod world;
 
 use fsm::command::{NodeStatusChange, Refusal};
 use fsm::{Change, Command, Table};
 use model::node::{DrainStrategy, NodeEvent};
 use model::{Eligibility, Evaluation, Index, Nanos, Node, NodeStatus, Role, Timestamp};
-use world::{World, eval};
+
+use crate::world::{self, World, eval};
 
 fn register(world: &mut World, node: Node) {
     world.accept(Role::Gateway, Command::NodeRegister { node: Box::new(node), evals: vec![] });

@@ -1,13 +1,11 @@
 //! Deployments: counters, verdicts, promotion, the end, the way back.
-#![allow(clippy::unwrap_used)]
-
-mod world;
 
 use fsm::command::{DeploymentUpdate, Refusal};
 use fsm::{Command, PlanDeploymentUpdate, Reply};
 use model::alloc::AllocDeploymentStatus;
 use model::{DeploymentStatus, Evaluation, NodeFence, Role, Timestamp};
-use world::{World, eval, ids, job, job_with_count, ns};
+
+use crate::world::{self, World, eval, ids, job, job_with_count, ns};
 
 const MINUTES_10: i64 = 600_000_000_000;
 

@@ -2,9 +2,6 @@
 //!
 //! In each history the state is checked after each command (see `world`), no node is ever given more than
 //! it has, the followers hold the same, and the log replayed gives the same bytes.
-#![allow(clippy::unwrap_used)]
-
-mod world;
 
 use std::collections::BTreeMap;
 
@@ -17,7 +14,8 @@ use model::{
     NodeId, NodeStatus, Role,
 };
 use proptest::prelude::*;
-use world::{World, alloc, eval, job_with_count, ns, snapshot};
+
+use crate::world::{self, World, alloc, eval, job_with_count, ns, snapshot};
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 const JOBS: [&str; 3] = ["j1", "j2", "j3"];

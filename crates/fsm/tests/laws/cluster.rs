@@ -1,14 +1,12 @@
 //! The cluster's beginning, roles, leases, remembered requests, configuration.
-#![allow(clippy::unwrap_used)]
-
-mod world;
 
 use fsm::command::{JobRegister, Refusal};
 use fsm::{Command, LeaseFence, LeaseName, Reply, WINDOW_MS, read_snapshot};
 use model::namespace::{Namespace, NodePool};
 use model::scheduler_config::SchedulerConfiguration;
 use model::{Index, Role, Term};
-use world::{World, eval, job, job_with_count, ns, request, snapshot};
+
+use crate::world::{World, eval, job, job_with_count, ns, request, snapshot};
 
 fn register(job: model::Job) -> Command {
     Command::JobRegister(Box::new(JobRegister { job, eval: None, submission: None, enforce_index: None }))

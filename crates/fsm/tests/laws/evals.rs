@@ -1,13 +1,11 @@
 //! Evaluations: one blocked per job, ends, follow-ups.
-#![allow(clippy::unwrap_used)]
-
-mod world;
 
 use fsm::command::{EvalUpdate, Refusal};
 use fsm::{Command, Table};
 use model::metric::AllocMetric;
 use model::{EvalStatus, Evaluation, Index, Role};
-use world::{World, blocked, eval, job};
+
+use crate::world::{self, World, blocked, eval, job};
 
 fn complete(world: &World, id: &str) -> Evaluation {
     Evaluation { status: EvalStatus::Complete, ..world.eval(id).clone() }

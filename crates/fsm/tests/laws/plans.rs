@@ -1,14 +1,12 @@
 //! Plans: fences, pairs, all or nothing, what is refused whole.
-#![allow(clippy::unwrap_used)]
-
-mod world;
 
 use fsm::{Command, PartDropped, Plan, PlanPreempt, PlanRefusal, PlanStop, Refusal, Table};
 use model::node::DrainStrategy;
 use model::{
     AllocId, ClientStatus, DesiredStatus, Eligibility, EvalStatus, Evaluation, Index, NodeFence, NodeStatus, Role,
 };
-use world::{World, add_stop, alloc, eval, ids, job, job_with_count, ns};
+
+use crate::world::{self, World, add_stop, alloc, eval, ids, job, job_with_count, ns};
 
 /// Two nodes and a job.
 fn world() -> World {

@@ -1,13 +1,11 @@
 //! Jobs: versions, compare and set, stop and purge, what is kept.
-#![allow(clippy::unwrap_used)]
-
-mod world;
 
 use fsm::command::{JobRegister, Refusal};
 use fsm::{Change, Command, Reply, Table};
 use model::job::{JobSubmission, JobVersionTag, PeriodicConfig};
 use model::{ClientStatus, EvalStatus, Index, Job, Role};
-use world::{World, eval, job, job_with_count, ns};
+
+use crate::world::{self, World, eval, job, job_with_count, ns};
 
 fn enforce(job: Job, index: u64) -> Command {
     let register = JobRegister { job, eval: None, submission: None, enforce_index: Some(Index(index)) };

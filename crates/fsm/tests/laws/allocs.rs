@@ -1,13 +1,11 @@
 //! Allocations: what their nodes say, what operators ask, when room appears, when rows are forgotten.
-#![allow(clippy::unwrap_used)]
-
-mod world;
 
 use fsm::command::{AllocClientUpdate, Refusal};
 use fsm::{Change, Command, Plan, PlanStop, Table};
 use model::alloc::DesiredTransition;
 use model::{ClientStatus, DesiredStatus, EvalStatus, Evaluation, Index, NodeStatus, Role};
-use world::{World, eval, ids, job, ns};
+
+use crate::world::{self, World, eval, ids, job, ns};
 
 fn world() -> World {
     let mut world = World::new();

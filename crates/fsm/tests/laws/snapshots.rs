@@ -1,11 +1,9 @@
 //! Snapshots and the feed: the same bytes, the same state, and nothing damaged is taken.
-#![allow(clippy::unwrap_used)]
-
-mod world;
 
 use fsm::{FollowError, SnapshotError, State, Table, read_snapshot};
 use model::{ClientStatus, Index};
-use world::{World, job, snapshot};
+
+use crate::world::{self, World, job, snapshot};
 
 /// A state with a row in every table.
 fn full() -> World {

@@ -1,10 +1,8 @@
 //! The life of a job, from registration to purge, in one piece.
-#![allow(clippy::unwrap_used)]
-
-mod world;
 
 use model::{ClientStatus, NodeStatus};
-use world::{World, job};
+
+use crate::world::{self, World, job};
 
 #[test]
 fn a_job_lives_from_register_to_purge_and_every_follower_sees_the_same() {
