@@ -10,5 +10,6 @@ mod nodes;
 mod pipeline;
 mod plans;
 mod random;
+mod restore;
 mod snapshots;
 mod world;

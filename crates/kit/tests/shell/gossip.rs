@@ -1,5 +1,4 @@
 //! Membership, with real sockets and real certificates, several members in one process.
-#![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

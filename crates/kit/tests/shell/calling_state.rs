@@ -1,13 +1,11 @@
 //! Commands and read indexes, against a state service that fails in every way a caller must tell apart.
-#![allow(clippy::unwrap_used)]
-
-mod fake;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use client::state::{ProposeError, StateClient};
-use fake::{Fake, Fault, WITHIN, namespace};
+
+use crate::fake::{Fake, Fault, WITHIN, namespace};
 use fsm::{Envelope, Reply};
 use model::{Index, Role};
 

@@ -1,12 +1,10 @@
 //! What holds for the whole public API: every endpoint answers, in one way or the other.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use axum::body::Bytes;
 use axum::http::Method;
 use gateway::not_built::{endpoints, is_served};
-use support::{Cluster, job};
+
+use crate::support::{Cluster, job};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_endpoint_of_the_compatible_interface_is_served_or_says_that_it_is_not_built() {

@@ -1,7 +1,4 @@
 //! The agents' protocol, over mutual TLS.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,7 +10,8 @@ use client::http::{Http, Lines, Target};
 use fsm::Command;
 use fsm::command::AllocClientUpdate;
 use model::{AllocId, ClientStatus, Role};
-use support::{Cluster, NOBODY, NODE, WITHIN, job, node, until};
+
+use crate::support::{Cluster, NOBODY, NODE, WITHIN, job, node, until};
 
 fn agent(cluster: &Cluster) -> (Http, Target) {
     (Http::new(cluster.identity(Role::Agent, NODE)), Target::new(cluster.internal, Role::Gateway))

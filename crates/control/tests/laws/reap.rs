@@ -1,7 +1,4 @@
 //! Forgetting what is over. Ids: `s-` server scenarios, `q-` scheduler scenarios.
-#![allow(clippy::unwrap_used)]
-
-mod world;
 
 use control::reap::{Settings, decide};
 use fsm::Command;
@@ -10,7 +7,8 @@ use model::{
     ClientStatus, Deployment, DeploymentStatus, DesiredStatus, EvalStatus, Evaluation, Job, Nanos, Node, NodeStatus,
     Timestamp,
 };
-use world::{NOW, S, World, deployment_of, group, job, policy, tracker};
+
+use crate::world::{NOW, S, World, deployment_of, group, job, policy, tracker};
 
 const HOUR: i64 = 3_600;
 

@@ -1,5 +1,4 @@
 //! The listener and the client of the cluster's own processes, end to end over loopback.
-#![allow(clippy::unwrap_used)]
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,11 +1,9 @@
 //! The event stream: nothing is lost, nothing comes twice, nothing is passed over in silence.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use client::public::{PublicClient, PublicLines, Query, Settings};
 use serde_json::Value;
-use support::{Cluster, WITHIN, job};
+
+use crate::support::{self, Cluster, WITHIN, job};
 
 async fn open(cluster: &Cluster, query: Query) -> PublicLines {
     let settings = Settings { address: format!("http://{}", cluster.public), ..Settings::default() };

@@ -1,13 +1,11 @@
 //! Service jobs, from registration to plan.
-#![allow(clippy::unwrap_used)]
-
-mod world;
 
 use std::collections::BTreeSet;
 
 use model::job::UpdateStrategy;
 use model::{ClientStatus, DeploymentStatus, DesiredStatus, Eligibility, EvalStatus, Nanos, NodeStatus};
-use world::{SECOND, World, changed, constraint, job, migrate, names, node, retouched, rolling};
+
+use crate::world::{self, SECOND, World, changed, constraint, job, migrate, names, node, retouched, rolling};
 
 /// service-001, reconcile-001
 #[test]

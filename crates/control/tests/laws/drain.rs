@@ -1,7 +1,4 @@
 //! Draining nodes. Ids: `drain-` server scenarios.
-#![allow(clippy::unwrap_used)]
-
-mod world;
 
 use std::sync::Arc;
 
@@ -13,7 +10,8 @@ use model::node::DrainStrategy;
 use model::{
     Allocation, ClientStatus, DesiredStatus, Eligibility, Job, Nanos, Node, NodeStatus, Role, TaskGroup, Timestamp,
 };
-use world::{NOW, World, health, job};
+
+use crate::world::{NOW, World, health, job};
 
 const MINUTE: i64 = 60;
 

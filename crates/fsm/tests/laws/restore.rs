@@ -1,12 +1,9 @@
 //! A snapshot becomes the state: all of it or nothing, beyond every index, the same on every server.
-#![allow(clippy::unwrap_used)]
 
-mod world;
-
+use crate::world::{World, job, snapshot};
 use fsm::command::RestoreStep;
 use fsm::{Command, Envelope, Refusal, Reply, State, Table, apply, read_snapshot};
 use model::{ClientStatus, Index, Role};
-use world::{World, job, snapshot};
 
 /// A server as the state service drives it: indexes of the log, the offset added.
 #[derive(Clone, Default)]

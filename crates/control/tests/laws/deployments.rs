@@ -1,7 +1,4 @@
 //! Deployments. Ids are those of the server scenario table.
-#![allow(clippy::unwrap_used)]
-
-mod world;
 
 use std::sync::Arc;
 
@@ -10,7 +7,8 @@ use fsm::Command;
 use fsm::command::DeploymentUpdate;
 use model::deployment::DeploymentState;
 use model::{ClientStatus, Deployment, DeploymentStatus, EvalStatus, Evaluation, Index, Job, Nanos, NodeStatus};
-use world::{NOW, World, deployment_of, group, health, job, policy};
+
+use crate::world::{NOW, World, deployment_of, group, health, job, policy};
 
 /// A job `web`, its deployment `d`, and a node `n`.
 struct Rollout {

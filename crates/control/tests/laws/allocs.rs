@@ -1,12 +1,10 @@
 //! News of allocations. Ids are those of the server scenario table.
-#![allow(clippy::unwrap_used)]
-
-mod world;
 
 use control::alloc::evals_for_updates;
 use fsm::Command;
 use model::{ClientStatus, DesiredStatus, Evaluation};
-use world::{NOW, S, World, job, news, policy, tracker};
+
+use crate::world::{NOW, S, World, job, news, policy, tracker};
 
 fn decide(world: &mut World, updates: &[fsm::command::AllocClientUpdate]) -> Vec<Evaluation> {
     let mut ids = world.ids();

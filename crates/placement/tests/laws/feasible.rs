@@ -1,7 +1,4 @@
 //! Where a group may run and where it fits: constraints, drivers, networks, ports, cores, limits.
-#![allow(clippy::unwrap_used)]
-
-mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +6,8 @@ use model::job::{Affinity, Spread, SpreadTarget};
 use model::resources::{NetworkResource, Port, RequestedDevice, Resources};
 use model::{ClientStatus, Job, Node};
 use placement::{Filter, Misfit, feasible, repick_ports, verify};
-use world::{World, changed, constraint, job, names, node};
+
+use crate::world::{self, World, changed, constraint, job, names, node};
 
 fn canonical(job: &Job) -> Job {
     let mut job = job.clone();

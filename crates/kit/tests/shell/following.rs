@@ -1,14 +1,12 @@
 //! A copy of the state keeps itself up to date, whatever its sources do.
-#![allow(clippy::unwrap_used)]
-
-mod fake;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use client::replica::{Observer, Replica};
-use fake::{Fake, WITHIN};
+
+use crate::fake::{Fake, WITHIN};
 use fsm::{FeedLine, State, Table};
 use model::{Index, Role};
 

@@ -1,5 +1,4 @@
 //! The plain caller of the public API against a listener of ours.
-#![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,14 +1,12 @@
 //! Who holds a lease believes it no longer than is safe.
-#![allow(clippy::unwrap_used)]
-
-mod fake;
 
 use std::time::Duration;
 
 use client::clock::boot_time;
 use client::lease::{Held, LeaseKeeper};
 use client::replica::{NoObserver, Replica};
-use fake::{Fake, Fault, WITHIN};
+
+use crate::fake::{Fake, Fault, WITHIN};
 use fsm::{Command, LeaseName, Table};
 use model::{Role, Term};
 use tokio::task::JoinHandle;

@@ -1,13 +1,11 @@
 //! Batch, system and sysbatch jobs.
-#![allow(clippy::unwrap_used)]
-
-mod world;
 
 use std::collections::BTreeMap;
 
 use model::alloc::DesiredTransition;
 use model::{ClientStatus, DesiredStatus, Eligibility, EvalStatus, NodeStatus};
-use world::{SECOND, World, changed, constraint, job, migrate, names, node, retouched, rolling};
+
+use crate::world::{SECOND, World, changed, constraint, job, migrate, names, node, retouched, rolling};
 
 /// batch-001
 #[test]

@@ -1,7 +1,4 @@
 //! Plans as a whole: several of one batch, dry runs, and what random histories lead to.
-#![allow(clippy::unwrap_used)]
-
-mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +6,8 @@ use model::resources::{NetworkResource, Port};
 use model::{ClientStatus, Eligibility, EvalStatus, Evaluation, Job, NodeId, NodeStatus};
 use placement::{Request, Verdict, dry_run, schedule};
 use proptest::prelude::*;
-use world::{SECOND, World, changed, constraint, job, migrate, node, retouched, rolling, uuid};
+
+use crate::world::{SECOND, World, changed, constraint, job, migrate, node, retouched, rolling, uuid};
 
 /// Two evaluations of one batch see each other's plans and do not collide.
 #[test]

@@ -1,11 +1,9 @@
 //! What becomes of nodes, by the public API.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use model::EvalId;
 use serde_json::{Value, json};
-use support::{Cluster, NOBODY, NODE, job};
+
+use crate::support::{Cluster, NOBODY, NODE, job};
 
 fn path(what: &str) -> String {
     format!("/v1/node/{NODE}/{what}")

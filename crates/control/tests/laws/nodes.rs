@@ -1,7 +1,4 @@
 //! Nodes: who is alive, and which jobs a change concerns. Ids are those of the server scenario table.
-#![allow(clippy::unwrap_used)]
-
-mod world;
 
 use control::Trigger;
 use control::heartbeat::{Beats, Settings, on_beat, silenced};
@@ -9,7 +6,8 @@ use control::node::{evals_for_node, event, node_event, registration_needs_evals}
 use fsm::Command;
 use model::group::DisconnectStrategy;
 use model::{ClientStatus, DesiredStatus, Index, Nanos, Node, NodeStatus, Timestamp};
-use world::{NOW, S, World, job};
+
+use crate::world::{NOW, S, World, job};
 
 /// A controller that watches, its clock, and beats.
 struct Watch {

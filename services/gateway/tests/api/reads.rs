@@ -1,13 +1,11 @@
 //! Reads of the public API: wire form, freshness, blocking, pages, filters.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{Cluster, NOBODY, NODE, job};
+
+use crate::support::{self, Cluster, NOBODY, NODE, job};
 
 fn keys(value: &Value) -> BTreeSet<String> {
     value.as_object().unwrap().keys().cloned().collect()

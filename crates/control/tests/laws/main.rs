@@ -1,0 +1,9 @@
+//! The laws of the controller's decisions, in one program.
+#![allow(clippy::unwrap_used)]
+
+mod allocs;
+mod deployments;
+mod drain;
+mod nodes;
+mod reap;
+mod world;

@@ -1,0 +1,10 @@
+//! The gateway in process, through its listeners; one program, because each would link the whole gateway anew.
+#![allow(clippy::unwrap_used)]
+
+mod agents;
+mod events;
+mod node_fate;
+mod reads;
+mod support;
+mod surface;
+mod writes;
