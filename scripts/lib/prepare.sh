@@ -24,3 +24,30 @@ prepare() {
     as_root apt-get update -qq && as_root apt-get install -y -qq "${missing[@]}"
   fi
 }
+
+# For tests of the Docker driver: an engine and a static busybox to make an image of. Where the engine cannot
+# run, those tests say so and are counted as skipped.
+prepare_docker() {
+  local missing=()
+  command -v dockerd >/dev/null 2>&1 || docker version >/dev/null 2>&1 || missing+=(docker.io)
+  [ -x /bin/busybox ] || [ -x /usr/bin/busybox ] || missing+=(busybox-static)
+  if [ ${#missing[@]} -gt 0 ]; then
+    echo "installing ${missing[*]}"
+    as_root apt-get update -qq && as_root apt-get install -y -qq "${missing[@]}"
+  fi
+  docker version >/dev/null 2>&1 && return
+  [ "$(id -u)" -eq 0 ] && command -v dockerd >/dev/null 2>&1 || return 0
+  echo "starting dockerd"
+  local log
+  log=$(mktemp)
+  dockerd >"$log" 2>&1 &
+  DOCKERD_PID=$!
+  trap 'kill "$DOCKERD_PID" 2>/dev/null' EXIT
+  local tries
+  for tries in $(seq 60); do
+    docker version >/dev/null 2>&1 && return
+    kill -0 "$DOCKERD_PID" 2>/dev/null || break
+    sleep 0.5
+  done
+  echo "dockerd does not run here: $(tail -n 1 "$log")"
+}

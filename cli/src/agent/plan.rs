@@ -161,6 +161,9 @@ impl Machine {
         let option = |name: &str| c.client.options.get(name).map(|text| matches!(text.as_str(), "1" | "true"));
         let raw_exec = enabled("raw_exec").or_else(|| option("driver.raw_exec.enable")).unwrap_or(self.dev);
         words.switch("raw-exec", raw_exec);
+        if let Some(config) = config("docker") {
+            words.say("docker-options", serde_json::Value::Object(config.clone().into_iter().collect()));
+        }
         words.switch("mock-driver", enabled("mock_driver").unwrap_or(self.dev));
         for (key, word) in [("denied_host_uids", "raw-exec-denied-uids"), ("denied_host_gids", "raw-exec-denied-gids")]
         {

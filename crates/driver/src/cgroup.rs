@@ -51,6 +51,22 @@ impl Scope {
         self.dirs.is_empty()
     }
 
+    /// Where a process that somebody else put into a cgroup is, to read what is used there. Never to be limited,
+    /// killed or removed: only the reading needs the mark of our own.
+    pub(crate) fn of_process(pid: i32) -> Self {
+        let membership = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let Some(version) = host_version() else { return Self::default() };
+        let mount = Path::new("/sys/fs/cgroup");
+        let dirs: Option<Vec<PathBuf>> = match version {
+            Version::V1 => {
+                V1_CONTROLLERS.iter().map(|name| home_of(&mount.join(name).join("x"), &membership)).collect()
+            }
+            Version::V2 => home_of(&mount.join("x"), &membership).map(|dir| vec![dir]),
+        };
+        let dirs = dirs.filter(|dirs| dirs.iter().all(|dir| dir != mount && dir.is_dir())).unwrap_or_default();
+        Self { version: Some(version), owned: !dirs.is_empty(), dirs }
+    }
+
     /// Moves the calling process in. The caller starts the child and then calls [`Seats::restore`].
     pub fn enter(&self) -> io::Result<Seats> {
         let mut seats = Seats { back: Vec::new() };

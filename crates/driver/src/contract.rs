@@ -39,6 +39,39 @@ pub struct TaskConfig {
     pub dirs: TaskDirs,
     /// `None`: the task's output is not kept.
     pub logs: Option<LogSettings>,
+    pub around: Around,
+}
+
+/// What stands around a task, for drivers that set up more than a process.
+#[derive(Clone, Debug, Default)]
+pub struct Around {
+    /// Names by the words they have in labels: `job_id`, `task_group_name`, `node_id`, …
+    pub names: BTreeMap<&'static str, String>,
+    pub ports: Vec<model::alloc::PortMapping>,
+    /// The group's network mode; empty is the host's network.
+    pub network_mode: String,
+    /// Processor cores that are the task's alone.
+    pub cores: Vec<u16>,
+    pub node_cpu_mhz: i64,
+    pub notes: Notes,
+}
+
+/// Where a driver says how a long start is going: each sentence becomes an event of the task.
+///
+/// What does not fit in the queue is left out; a driver never waits for a reader.
+#[derive(Clone, Debug, Default)]
+pub struct Notes(Option<mpsc::Sender<String>>);
+
+impl Notes {
+    pub fn new(sender: mpsc::Sender<String>) -> Self {
+        Self(Some(sender))
+    }
+
+    pub fn say(&self, text: impl Into<String>) {
+        if let Some(sender) = &self.0 {
+            let _ = sender.try_send(text.into());
+        }
+    }
 }
 
 /// How much output is kept, per stream.
@@ -252,6 +285,16 @@ pub trait Driver: Send + Sync {
 
     /// Frees everything and forgets the task. Refused while it runs, unless `force`.
     fn destroy<'a>(&'a self, task_id: &'a str, force: bool) -> Later<'a, ()>;
+
+    /// Wakes when [`Driver::fingerprint`] says something else than before. `None`: nothing wakes by itself.
+    fn news(&self) -> Option<tokio::sync::watch::Receiver<u64>> {
+        None
+    }
+
+    /// Ends what carries this node's mark outside of processes and cgroups and is not kept. Says how much it was.
+    fn sweep<'a>(&'a self, _keep: &'a crate::orphans::Keep) -> Later<'a, usize> {
+        Box::pin(async { Ok(0) })
+    }
 
     /// The allocation will start no more tasks: what is held for it as a whole may go.
     fn release<'a>(&'a self, _dirs: &'a crate::taskdir::AllocDirs) -> Later<'a, ()> {

@@ -296,6 +296,7 @@ mod tests {
             limits: Default::default(),
             dirs: alloc.task("t").unwrap(),
             logs: Some(LogSettings { max_files: 2, max_file_bytes: 100 }),
+            around: Default::default(),
         }
     }
 

@@ -27,6 +27,8 @@ pub struct Keep {
     /// The task ids of the handles that are stored. A task of a kept allocation that is not here was
     /// started by an agent that died before it could store the handle.
     pub task_ids: BTreeSet<String>,
+    /// Those handles themselves, as far as no driver holds them yet.
+    pub handles: Vec<crate::contract::Handle>,
 }
 
 /// What was found and ended.

@@ -537,7 +537,7 @@ fn look_up(command: &str, task: &TaskConfig) -> Result<PathBuf, DriverError> {
 }
 
 /// `*` stands for any run of characters.
-fn matches_glob(glob: &str, name: &str) -> bool {
+pub(crate) fn matches_glob(glob: &str, name: &str) -> bool {
     let Some((head, rest)) = glob.split_once('*') else { return glob == name };
     let Some(tail) = name.strip_prefix(head) else { return false };
     (0..=tail.len()).filter(|at| tail.is_char_boundary(*at)).any(|at| matches_glob(rest, &tail[at..]))

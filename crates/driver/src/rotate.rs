@@ -60,6 +60,26 @@ impl Rotator {
         }
     }
 
+    /// The current file's number and size.
+    pub fn position(&self) -> (u64, u64) {
+        (self.index, self.size)
+    }
+
+    /// How many bytes stand after a position that an earlier writer had. Files that are gone count as nothing.
+    pub fn bytes_after(&self, index: u64, size: u64) -> u64 {
+        if index == self.index {
+            return self.size.saturating_sub(size);
+        }
+        let length = |index: u64| {
+            let name = format!("{}.{index}", self.stem);
+            let stat = rustix::fs::statat(&self.dir, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+            stat.ok().and_then(|stat| u64::try_from(stat.st_size).ok()).unwrap_or(0)
+        };
+        let numbers = numbered(&self.dir, &self.stem).unwrap_or_default();
+        let between: u64 = numbers.into_iter().filter(|n| *n > index && *n < self.index).map(length).sum();
+        length(index).saturating_sub(size) + between + self.size
+    }
+
     /// How much of `data` goes into the current file, and whether to rotate after that.
     fn take(&self, data: &[u8]) -> (usize, bool) {
         let room = usize::try_from(self.max_bytes.saturating_sub(self.size)).unwrap_or(usize::MAX);

@@ -71,6 +71,7 @@ impl Host {
             limits: Limits::default(),
             dirs: self.dirs(task),
             logs: Some(LogSettings { max_files: 10, max_file_bytes: 1 << 20 }),
+            around: Default::default(),
         }
     }
 
@@ -364,6 +365,7 @@ fn agent_child() {
             limits: Limits::default(),
             dirs: dirs.clone(),
             logs: Some(LogSettings { max_files: 10, max_file_bytes: 1 << 20 }),
+            around: Default::default(),
         };
         let handle = raw_exec(None).start(task).await.unwrap();
         fs::write(dirs.dir.join("handle.new"), serde_json::to_vec(&handle).unwrap()).unwrap();
@@ -457,7 +459,8 @@ async fn a_sweep_ends_only_what_is_ours_and_unwanted() {
     ];
     let (mine, theirs) = (host.pid_file("web", "pid"), other.pid_file("web", "pid"));
     let base = host.alloc.root.parent().unwrap();
-    let mut keep = Keep { allocs: [ALLOC.to_owned()].into(), task_ids: [handles[0].task_id.clone()].into() };
+    let mut keep =
+        Keep { allocs: [ALLOC.to_owned()].into(), task_ids: [handles[0].task_id.clone()].into(), ..Keep::default() };
     assert!(!sweep(base, None, &keep).ended_anything());
     assert!(is_alive(mine));
     // A task whose handle was never stored goes; its supervisor stays with the allocation.

@@ -57,6 +57,7 @@ impl Host {
             limits: Limits { memory_mib: 64, ..Limits::default() },
             dirs,
             logs: Some(LogSettings { max_files: 1, max_file_bytes: 1 << 20 }),
+            around: Default::default(),
         };
         let task_id = driver.start(task).await.unwrap().task_id;
         Self { _base: base, driver, task_id, dir }

@@ -10,7 +10,7 @@ use crate::resources::NetworkResource;
 use crate::task::{Task, WorkloadIdentity};
 
 /// Drivers that run tasks.
-const DRIVERS: [&str; 2] = ["raw_exec", "mock_driver"];
+const DRIVERS: [&str; 3] = ["raw_exec", "docker", "mock_driver"];
 /// Network modes that need nothing set up.
 const NETWORK_MODES: [&str; 3] = ["", "host", "none"];
 
@@ -114,14 +114,14 @@ mod tests {
         let mut job = job();
         job.periodic = Some(crate::job::PeriodicConfig::default());
         job.task_groups[0].networks = vec![NetworkResource { mode: "bridge".into(), ..NetworkResource::default() }];
-        job.task_groups[0].tasks[0].driver = "docker".into();
+        job.task_groups[0].tasks[0].driver = "qemu".into();
         job.task_groups[0].tasks[0].templates = vec![Template::default()];
         assert_eq!(
             unbuilt(&job),
             [
                 "periodic",
                 "network.mode in group \"g\"",
-                "driver \"docker\" in task \"t\" of group \"g\"",
+                "driver \"qemu\" in task \"t\" of group \"g\"",
                 "template in task \"t\" of group \"g\"",
             ]
         );

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use driver::docker::OptionsText;
 use driver::raw_exec;
 use driver::supervisor::client::Launch;
 use kit::process::Settings;
@@ -78,6 +79,12 @@ pub struct Config {
     /// Group ids `raw_exec` tasks may not run as.
     #[arg(long, default_value = "")]
     pub raw_exec_denied_gids: String,
+    /// Settings of the `docker` driver: JSON with the keys of its plugin block, or `@FILE` with it.
+    #[arg(long, value_name = "JSON|@FILE", default_value = "")]
+    pub docker_options: OptionsText,
+    /// Do not look for a Docker Engine.
+    #[arg(long)]
+    pub no_docker: bool,
     /// Offer the `mock_driver`: tasks that only seem to run.
     #[arg(long)]
     pub mock_driver: bool,
@@ -131,6 +138,8 @@ impl Default for Config {
             raw_exec: false,
             raw_exec_denied_uids: String::new(),
             raw_exec_denied_gids: String::new(),
+            docker_options: OptionsText::default(),
+            no_docker: false,
             mock_driver: false,
             cgroup_parent: "steppe.slice".to_owned(),
             max_kill_timeout: Nanos::from_secs(30),

@@ -13,6 +13,7 @@ use std::time::Duration;
 use client::http::{Http, HttpLimits};
 use client::tls::{Identity, TlsError};
 use driver::cgroup::Cgroups;
+use driver::docker::{self, Docker};
 use driver::fingerprint::FingerprintError;
 use driver::mock::Mock;
 use driver::raw_exec::RawExec;
@@ -60,6 +61,8 @@ pub enum AgentError {
     Store(#[from] StoreError),
     #[error("the host cannot be fingerprinted")]
     Fingerprint(#[from] FingerprintError),
+    #[error("docker options cannot be used: {0}")]
+    Docker(String),
     #[error("a part of the start did not end")]
     Start(#[from] tokio::task::JoinError),
 }
@@ -120,7 +123,7 @@ impl Agent {
         if cgroups.is_none() {
             tracing::warn!("cgroups cannot be used, tasks are held by their process groups alone");
         }
-        let drivers = drivers(&config, cgroups.clone());
+        let drivers = drivers(&config, cgroups.clone(), &id).await?;
         let maker =
             Maker::new(config.clone(), dir.alloc_base.clone(), id.clone(), dir.secret_id, addr, drivers.clone());
         let making = maker.clone();
@@ -204,7 +207,7 @@ async fn begin(host: &Arc<Host>, stored: Vec<Stored>) -> Roster {
     roster
 }
 
-fn drivers(config: &Config, cgroups: Option<Cgroups>) -> Drivers {
+async fn drivers(config: &Config, cgroups: Option<Cgroups>, id: &NodeId) -> Result<Drivers, AgentError> {
     let mut drivers = Drivers::new();
     let launch = config.launch.clone().unwrap_or_default();
     // A disabled driver is there to say so, and to attach to what was started when it was not.
@@ -212,7 +215,12 @@ fn drivers(config: &Config, cgroups: Option<Cgroups>) -> Drivers {
     if config.mock_driver {
         drivers.insert("mock_driver", Arc::new(Mock::default()));
     }
-    drivers
+    if !config.no_docker {
+        let text = config.docker_options.clone();
+        let options = tokio::task::spawn_blocking(move || text.read()).await?.map_err(AgentError::Docker)?;
+        drivers.insert(docker::NAME, Arc::new(Docker::new(options, id.as_str()).await.map_err(AgentError::Docker)?));
+    }
+    Ok(drivers)
 }
 
 fn spawn_link(
@@ -249,7 +257,8 @@ fn spawn_background(background: &Background, work: Work<'_>) {
     let minute = Duration::from_secs(60);
     let spec = |name, period| Spec { name, period, limit: Duration::from_secs(30) };
     let node = Arc::new(node);
-    background.spawn(spec("fingerprint", node::PERIOD), move || {
+    let news: Vec<_> = roster.host().drivers.values().filter_map(|driver| driver.news()).collect();
+    let looking = background.spawn(spec("fingerprint", node::PERIOD), move || {
         let (maker, node) = (maker.clone(), Arc::clone(&node));
         async move {
             let made = tokio::task::spawn_blocking(move || maker.make()).await.map_err(|e| e.to_string())?;
@@ -257,6 +266,14 @@ fn spawn_background(background: &Background, work: Work<'_>) {
             Ok::<_, String>(if changed { "something changed" } else { "nothing changed" }.to_owned())
         }
     });
+    for mut changes in news {
+        let (looking, halt) = (looking.clone(), roster.host().halt.clone());
+        tokio::spawn(async move {
+            while let Some(Ok(())) = halt.or(changes.changed()).await {
+                looking.poke();
+            }
+        });
+    }
     let sweeping = roster.clone();
     background.spawn(spec("orphans", minute), move || {
         let roster = sweeping.clone();

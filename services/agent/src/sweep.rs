@@ -16,6 +16,7 @@ pub async fn at_start(host: &Arc<Host>, stored: &[Stored]) {
     let keep = Keep {
         allocs: begun.iter().map(|(id, _)| id.to_string()).collect(),
         task_ids: begun.iter().flat_map(|(_, p)| p.held.values().map(|h| h.handle.task_id.clone())).collect(),
+        handles: begun.iter().flat_map(|(_, p)| p.held.values().map(|h| h.handle.clone())).collect(),
     };
     let swept = run(host, keep).await;
     remove_dirs(swept, |_| false).await;
@@ -25,7 +26,11 @@ pub async fn at_start(host: &Arc<Host>, stored: &[Stored]) {
 pub async fn again(roster: &Roster) -> String {
     let host = roster.host();
     let _guard = host.sweep_guard();
-    let keep = Keep { allocs: roster.ids().iter().map(ToString::to_string).collect(), task_ids: host.held() };
+    let keep = Keep {
+        allocs: roster.ids().iter().map(ToString::to_string).collect(),
+        task_ids: host.held(),
+        handles: Vec::new(),
+    };
     let swept = run(host, keep).await;
     let found = swept.supervisors + swept.tasks + swept.processes + swept.cgroups;
     remove_dirs(swept, |id| roster.knows(id)).await;
@@ -33,6 +38,13 @@ pub async fn again(roster: &Roster) -> String {
 }
 
 async fn run(host: &Arc<Host>, keep: Keep) -> Swept {
+    for driver in host.drivers.values() {
+        match driver.sweep(&keep).await {
+            Ok(0) => {}
+            Ok(ended) => tracing::warn!(driver = driver.name(), ended, "ended what nobody here knows"),
+            Err(error) => tracing::debug!(driver = driver.name(), error = %error, "driver could not look for orphans"),
+        }
+    }
     let sweeping = Arc::clone(host);
     let work = move || orphans::sweep(&sweeping.alloc_base, sweeping.cgroups.as_ref(), &keep);
     let swept = tokio::task::spawn_blocking(work).await.unwrap_or_default();

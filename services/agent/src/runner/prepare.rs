@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use driver::cgroup::Limits;
-use driver::contract::{FsIsolation, LogSettings};
+use driver::contract::{Around, FsIsolation, LogSettings, Notes};
 use driver::env::{Inputs, TaskEnv};
 use driver::taskdir::AllocDirs;
 use driver::{DriverError, TaskConfig};
 use lifecycle::{StartFailure, StartFailureKind};
-use model::Allocation;
+use model::{Allocation, Job, Node, TaskGroup};
 
 use super::chain;
 use crate::host::Host;
@@ -21,6 +21,7 @@ pub struct Task {
     pub task: String,
     pub task_id: String,
     pub isolation: FsIsolation,
+    pub notes: Notes,
 }
 
 pub fn hook_failure(message: &str) -> StartFailure {
@@ -40,7 +41,7 @@ pub fn driver_failure(error: &DriverError) -> StartFailure {
 impl Task {
     /// Makes the task's directories and works everything out. Blocks.
     pub fn config(self) -> Result<TaskConfig, StartFailure> {
-        let Self { host, alloc, dirs, task: name, task_id, isolation } = self;
+        let Self { host, alloc, dirs, task: name, task_id, isolation, notes } = self;
         let job = alloc.job.as_deref().ok_or_else(|| validation_failure("the job is missing".to_owned()))?;
         let group = job.lookup_group(&alloc.task_group);
         let found = group.and_then(|group| Some((group, group.lookup_task(&name)?)));
@@ -76,7 +77,32 @@ impl Task {
             dirs,
             logs: LogSettings::from_model(task.log_config.as_ref()),
             env: env.vars,
+            around: around(&alloc, job, group, &name, &node, notes),
         })
+    }
+}
+
+/// What stands around the task.
+fn around(alloc: &Allocation, job: &Job, group: &TaskGroup, task: &str, node: &Node, notes: Notes) -> Around {
+    let names = [
+        ("job_name", job.name().to_owned()),
+        ("job_id", job.id().to_string()),
+        ("parent_job_id", job.parent_id.as_ref().map(ToString::to_string).unwrap_or_default()),
+        ("task_group_name", group.name().to_owned()),
+        ("task_name", task.to_owned()),
+        ("namespace", alloc.namespace.to_string()),
+        ("node_name", node.name.clone()),
+        ("node_id", node.id.to_string()),
+    ];
+    let given = alloc.allocated_resources.as_ref();
+    let cores = given.and_then(|r| r.tasks.get(task)).map(|t| t.cpu.reserved_cores.clone()).unwrap_or_default();
+    Around {
+        names: names.into_iter().collect(),
+        ports: given.map(|r| r.shared.ports.clone()).unwrap_or_default(),
+        network_mode: group.networks.first().map(|network| network.mode.clone()).unwrap_or_default(),
+        cores,
+        node_cpu_mhz: node.node_resources.as_ref().map_or(0, |r| r.cpu.cpu_shares),
+        notes,
     }
 }
 

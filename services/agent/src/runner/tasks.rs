@@ -1,8 +1,10 @@
 //! What runs beside a runner and takes time: starting, finding again, waiting, freeing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use driver::contract::Notes;
 use driver::taskdir::AllocDirs;
 use driver::{Driver, DriverError, ExitResult, Handle};
 use lifecycle::{Event, StartFailure, TaskExit};
@@ -17,6 +19,9 @@ use crate::host::Host;
 /// A start that nobody wants any more is left to itself after this long.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Sentences of one start that wait.
+const NOTES: usize = 8;
+
 /// The way back to the runner, for one start of one task.
 #[derive(Clone)]
 pub(super) struct Outlet {
@@ -29,6 +34,19 @@ impl Outlet {
     async fn send(&self, message: Message) {
         // A runner that is gone has ended with the agent: a later one finds out by itself.
         let _ = self.messages.send(message).await;
+    }
+
+    /// Sentences of a driver become events of the task.
+    fn notes(&self) -> Notes {
+        let (sender, mut said) = mpsc::channel(NOTES);
+        let outlet = self.clone();
+        tokio::spawn(async move {
+            while let Some(message) = said.recv().await {
+                let task = outlet.task.clone();
+                outlet.event(Event::DriverMessage { task, message, annotations: BTreeMap::new() }).await;
+            }
+        });
+        Notes::new(sender)
     }
 
     pub async fn event(&self, event: Event) {
@@ -82,6 +100,7 @@ impl Start {
             task: outlet.task.clone(),
             task_id: task_id.clone(),
             isolation: driver.capabilities().fs_isolation,
+            notes: outlet.notes(),
         };
         let config = match tokio::task::spawn_blocking(move || preparing.config()).await {
             Ok(Ok(config)) => config,
