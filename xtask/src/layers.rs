@@ -18,6 +18,7 @@ pub const LAYERS: &[(&str, u8)] = &[
     ("placement", 1),
     ("control", 1),
     ("lifecycle", 1),
+    ("routes", 0),
     ("api", 2),
     ("client", 2),
     ("kit", 3),

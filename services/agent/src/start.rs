@@ -174,7 +174,7 @@ impl Agent {
         keep_identity(&background, identity.clone(), http, gateways);
         tracing::info!(node_id = %id, name = %link.node.borrow().name, "agent started");
         let app = routes::App::new(roster.clone(), shutdown.clone());
-        let (router, _) = routes::router().split_for_parts();
+        let router = routes::router().into_router();
         let router = router.with_state(app).merge(ops::router(readiness, metrics, OPENAPI));
         server::serve(listener, Tls::Mutual(identity), router, limits_in(), shutdown).await;
 

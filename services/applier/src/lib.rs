@@ -65,7 +65,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     let (submit, submissions) = mpsc::channel(WAITING_MAX);
     let applier = apply::Applier { state, replica, lease: lease.clone(), metrics: counts };
     let applying = shell.vital("applying", applier.run(submissions));
-    let (router, _) = routes::router().split_for_parts();
+    let router = routes::router().into_router();
     shell.serve(router.with_state(routes::App { submit, lease }), OPENAPI).await?;
     let _ = applying.await;
     let _ = keeping.await;

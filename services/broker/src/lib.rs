@@ -53,7 +53,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     let (lease, keeping) = shell.lease(LeaseName::Broker, &state, &replica);
     let ticker = Ticker { shared: shared.clone(), lease: lease.clone(), state, gauges: Gauges::new(&shell.metrics) };
     let ticking = shell.vital("queue's clock", ticker.run(shell.shutdown.clone()));
-    let (router, _) = routes::router().split_for_parts();
+    let router = routes::router().into_router();
     let app = routes::App { shared, lease, shutdown: shell.shutdown.clone() };
     shell.serve(router.with_state(app), OPENAPI).await?;
     let _ = ticking.await;

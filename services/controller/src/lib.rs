@@ -96,7 +96,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
         shell.vital("drains", drain::run(controller.clone(), shell.shutdown.clone())),
     ];
     reap::start(&controller, &shell.background);
-    let (router, _) = routes::router().split_for_parts();
+    let router = routes::router().into_router();
     shell.serve(router.with_state(App { controller, news }), OPENAPI).await?;
     for running in loops {
         let _ = running.await;

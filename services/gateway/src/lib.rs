@@ -96,7 +96,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     let limits = Limits::public(body::BODY_BYTES_MAX);
     let serving = tokio::spawn(server::serve(public, Tls::Plain, router, limits, shell.shutdown.clone()));
     tracing::info!(addr = %public_addr, "public api listens");
-    let (internal, _) = agents::router().split_for_parts();
+    let internal = agents::router().into_router();
     shell.serve(internal.with_state(app), OPENAPI).await?;
     let _ = serving.await;
     Ok(())

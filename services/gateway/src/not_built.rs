@@ -1,13 +1,13 @@
 //! What the compatible interface has and this gateway does not yet.
 //!
-//! `endpoints.tsv` lists all of it. What no handler's document names gets a route that says 501 and what
+//! `endpoints.tsv` lists all of it. What no handler takes gets a route that says 501 and what
 //! is missing: a caller must never take a gap for an empty answer or for a wrong address. So whoever
 //! builds an endpoint has nothing to delete here.
 
 use axum::Router;
 use axum::http::{Method, StatusCode};
 use axum::routing::{MethodFilter, on};
-use utoipa::openapi::OpenApi;
+use utoipa::openapi::HttpMethod;
 
 use crate::errors::ApiError;
 use crate::public::AskedMethod;
@@ -52,25 +52,28 @@ fn axum_path(path: &str) -> String {
     segments.collect::<Vec<_>>().join("/")
 }
 
-/// Whether a document names a method of a path.
-pub fn is_served(document: &OpenApi, method: &Method, path: &str) -> bool {
-    let Some(item) = document.paths.paths.get(path) else { return false };
-    match *method {
-        Method::GET => item.get.is_some(),
-        Method::POST => item.post.is_some() || item.put.is_some(),
-        Method::DELETE => item.delete.is_some(),
+/// Paths with the methods that have a handler.
+pub type Served = [(String, Vec<HttpMethod>)];
+
+/// Whether a handler takes a method of a path.
+pub fn is_served(served: &Served, method: &Method, path: &str) -> bool {
+    let takes = |taken: &HttpMethod| match *method {
+        Method::GET => *taken == HttpMethod::Get,
+        Method::POST => matches!(taken, HttpMethod::Post | HttpMethod::Put),
+        Method::DELETE => *taken == HttpMethod::Delete,
         _ => false,
-    }
+    };
+    served.iter().any(|(at, methods)| at == path && methods.iter().any(takes))
 }
 
 /// Pages that are served without being in the document.
 const PAGES: [&str; 2] = ["/", "/ui/"];
 
-/// Routes for all that `document` does not name.
-pub fn router<S: Clone + Send + Sync + 'static>(document: &OpenApi) -> Router<S> {
+/// Routes for all that has no handler.
+pub fn router<S: Clone + Send + Sync + 'static>(served: &Served) -> Router<S> {
     let mut router = Router::new();
     for endpoint in endpoints().iter().filter(|e| !PAGES.contains(&e.path.as_str())) {
-        let missing = endpoint.methods.iter().filter(|method| !is_served(document, method, &endpoint.path));
+        let missing = endpoint.methods.iter().filter(|method| !is_served(served, method, &endpoint.path));
         let filters = missing.filter_map(|method| MethodFilter::try_from(method.clone()).ok());
         if let Some(filter) = filters.reduce(MethodFilter::or) {
             router = router.route(&endpoint.path, on(filter, not_built));

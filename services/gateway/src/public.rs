@@ -57,13 +57,15 @@ impl<S: Sync> FromRequestParts<S> for AskedMethod {
 
 /// Everything that anybody may ask.
 pub fn router(app: App) -> Router {
-    let (built, document) = routes::router().split_for_parts();
+    let built = routes::router();
+    let missing = not_built::router(&built.served());
     let packed = CompressionLayer::new()
         .gzip(true)
         .quality(CompressionLevel::Fastest)
         .compress_when(SizeAbove::new(GZIP_BYTES_MIN).and(is_whole));
     let all = built
-        .merge(not_built::router(&document))
+        .into_router()
+        .merge(missing)
         .merge(routes::client_files::odd_paths())
         .route("/openapi.json", get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) }))
         .route("/docs", get(|| async { Html(DOCS) }))

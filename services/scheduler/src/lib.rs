@@ -85,7 +85,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
         },
     };
     let working = shell.vital("worker", worker.run(shell.shutdown.clone()));
-    let (router, _) = routes::router().split_for_parts();
+    let router = routes::router().into_router();
     shell.serve(router.with_state(routes::App { replica, views }), OPENAPI).await?;
     let _ = working.await;
     shell.outcome()

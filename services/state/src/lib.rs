@@ -90,7 +90,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), kit::shell::S
     let asking = shell.vital("leader contact", asking);
     let watching = watch::keep(server.clone(), shell.http.clone(), shell.peers(), shell.shutdown.clone());
     let watching = shell.vital("leader watch", watching);
-    let (router, _) = routes::router().split_for_parts();
+    let router = routes::router().into_router();
     shell.serve(router.with_state(app), OPENAPI).await?;
     let _ = raft.await;
     let _ = asking.await;

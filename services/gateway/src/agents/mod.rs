@@ -22,7 +22,7 @@ use axum::extract::DefaultBodyLimit;
 use kit::guard::{Peer, Refused, require};
 use model::{Index, NodeId, Role};
 use tokio::time::Instant;
-use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
+use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;

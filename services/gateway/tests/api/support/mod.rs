@@ -301,7 +301,7 @@ impl Cluster {
             metrics: Metrics::default(),
             shutdown: shutdown.clone(),
         });
-        let (agents, _) = gateway::agents::router().split_for_parts();
+        let agents = gateway::agents::router().into_router();
         serve(bound, Tls::Mutual(own), agents.with_state(app.clone()), &shutdown);
         let (bound, public) = listener();
         let limits = Limits::public(gateway::body::BODY_BYTES_MAX);
