@@ -101,11 +101,16 @@ impl Plane {
                 }
                 Role::Broker => broker::run(broker::Config { settings }, wish).await.unwrap(),
                 Role::Applier => applier::run(applier::Config { settings }, wish).await.unwrap(),
-                Role::Controller => controller::run(controller::Config { settings }, wish).await.unwrap(),
+                Role::Controller => {
+                    controller::run(controller::Config { settings, collection: Default::default() }, wish)
+                        .await
+                        .unwrap()
+                }
                 Role::Scheduler => scheduler::run(scheduler::Config { settings }, wish).await.unwrap(),
                 Role::Gateway => {
                     let http_bind = SocketAddr::from(([127, 0, 0, 1], 0));
-                    let config = gateway::Config { settings, http_bind, http_unauthenticated: false };
+                    let config =
+                        gateway::Config { settings, http_bind, http_unauthenticated: false, purge_revokes: false };
                     gateway::run(config, wish).await.unwrap();
                 }
                 other => panic!("{other} is not run here"),

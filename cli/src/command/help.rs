@@ -16,9 +16,13 @@ pub const GROUPS: &[(&str, &str)] = &[
     ("local", "The local cluster of scripts/up and scripts/down"),
     ("namespace", "Namespaces"),
     ("node", "Nodes: the machines"),
+    ("node pool", "Node pools: groups of nodes that jobs ask for"),
     ("operator", "Tools for whoever runs the cluster"),
     ("operator raft", "The replicated log's servers"),
+    ("operator scheduler", "How the cluster schedules"),
     ("server", "Servers of the control plane"),
+    ("system", "The cluster put in order by hand"),
+    ("system reconcile", "Numbers counted anew"),
 ];
 /// Shown first, in this order.
 const COMMON: &[&str] = &["run", "stop", "status", "logs", "alloc", "job", "node", "dev", "serve"];

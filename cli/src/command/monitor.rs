@@ -251,7 +251,7 @@ async fn ask<T: DeserializeOwned>(
 }
 
 /// Whether an error may be gone at the next try.
-fn passing(error: &PublicError) -> bool {
+pub fn passing(error: &PublicError) -> bool {
     match error {
         PublicError::Status { status, .. } => status.is_server_error() && status.as_u16() != 501,
         PublicError::Connect { .. } | PublicError::Timeout { .. } | PublicError::Broken { .. } => true,

@@ -2,8 +2,8 @@
 
 use super::{
     Command, Reach, Runner, alloc_act, alloc_exec, alloc_fs, alloc_logs, alloc_status, alloc_stop, complete,
-    deployment, eval, job_history, job_inspect, job_misc, job_plan, job_run, job_status, job_stop, node_status,
-    operator, server, status,
+    deployment, eval, eval_delete, job_history, job_inspect, job_misc, job_plan, job_run, job_status, job_stop,
+    namespace, node_drain, node_eligibility, node_pool, node_status, operator, scheduler, server, status, system,
 };
 use crate::flags::{Flag, Kind, flag, list, switch, text};
 use crate::{agent, local, serve};
@@ -292,6 +292,17 @@ pub static COMMANDS: &[Command] = &[
         ..PLAIN
     },
     Command {
+        path: "eval delete",
+        usage: "[options] [evaluation]",
+        summary: "Forgets evaluations, by id or by filter",
+        about: "Only while the broker is paused (`operator scheduler set-config -pause-eval-broker=true`), and only \
+            those from which nothing is still to follow.",
+        flags: &[FILTER, switch("yes", "Do not ask.")],
+        args: (0, 1),
+        runner: Runner::Client(|cx| Box::pin(eval_delete::run(cx))),
+        ..PLAIN
+    },
+    Command {
         path: "eval list",
         summary: "Lists evaluations",
         reach: Reach::Namespace,
@@ -549,6 +560,156 @@ pub static COMMANDS: &[Command] = &[
         ..PLAIN
     },
     Command {
+        path: "namespace apply",
+        usage: "[options] <input>",
+        summary: "Makes or changes a namespace",
+        about: "The input is a file in HCL, `-` for stdin, or the name of a namespace.",
+        flags: &[
+            list("description", "TEXT", "Description of the namespace."),
+            list("quota", "NAME", "Quota of the namespace."),
+            switch("json", "The file is JSON, as the API takes it."),
+        ],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(namespace::apply(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "namespace delete",
+        usage: "[options] <namespace>",
+        summary: "Deletes a namespace in which nothing is left",
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(namespace::delete(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "namespace inspect",
+        usage: "[options] <namespace>",
+        summary: "Prints a namespace as JSON",
+        flags: &[TEMPLATE],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(namespace::inspect(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "namespace status",
+        usage: "[options] <namespace>",
+        summary: "Shows a namespace",
+        flags: &[JSON, TEMPLATE],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(namespace::status(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "node drain",
+        aliases: &["node-drain"],
+        usage: "[options] <node>",
+        summary: "Moves a node's work elsewhere, or ends that",
+        about: "The node is an id, which may be shortened, or a name; with -self, the one on this machine. Its groups \
+            are moved as fast as their migrate blocks let them go; batch work is left to end; system jobs go last; at \
+            the deadline whatever is left is stopped. The node stays ineligible.\n\nThe drain is watched until it \
+            is over; Ctrl-C ends the watching only.",
+        flags: &[
+            switch("enable", "Begin to drain, or change how."),
+            switch("disable", "End the drain."),
+            text("deadline", "TIME", "How long work may take to leave; 1h unless given."),
+            switch("force", "Stop everything at once."),
+            switch("no-deadline", "Wait for as long as it takes."),
+            switch("ignore-system", "System jobs stay."),
+            switch("keep-ineligible", "With -disable: the node gets no new work."),
+            switch("detach", "Return at once instead of watching."),
+            switch("monitor", "Watch the drain that is under way."),
+            switch("self", "The node on this machine."),
+            text("m", "MESSAGE", "Message to remember with the drain."),
+            list("meta", "KEY=VALUE", "More to remember with the drain."),
+            switch("yes", "Do not ask."),
+        ],
+        args: (0, 1),
+        runner: Runner::Client(|cx| Box::pin(node_drain::run(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "node eligibility",
+        usage: "[options] <node>",
+        summary: "Sets whether a node gets new work",
+        about: "What runs on it stays. The node is an id, which may be shortened, or a name; with -self, the one on \
+            this machine.",
+        flags: &[
+            switch("enable", "It gets new work."),
+            switch("disable", "It gets none."),
+            switch("self", "The node on this machine."),
+        ],
+        args: (0, 1),
+        runner: Runner::Client(|cx| Box::pin(node_eligibility::run(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "node pool apply",
+        usage: "[options] <input>",
+        summary: "Makes or changes a node pool",
+        about: "The input is a file in HCL, or `-` for stdin.",
+        flags: &[switch("json", "The file is JSON, as the API takes it.")],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(node_pool::apply(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "node pool delete",
+        usage: "[options] <node-pool>",
+        summary: "Deletes a node pool that nothing uses",
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(node_pool::delete(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "node pool info",
+        usage: "[options] <node-pool>",
+        summary: "Shows a node pool",
+        flags: &[JSON, TEMPLATE],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(node_pool::info(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "node pool init",
+        usage: "[options] [filename]",
+        summary: "Writes an example of a node pool's file",
+        about: "A file that is there is not replaced.",
+        reach: Reach::Nobody,
+        flags: &[
+            flag("out", Kind::Text, "hcl", "FORMAT", "Format of the file: hcl or json."),
+            switch("quiet", "Say nothing."),
+        ],
+        args: (0, 1),
+        runner: Runner::Client(|cx| Box::pin(node_pool::init(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "node pool jobs",
+        usage: "[options] <node-pool>",
+        summary: "Lists the jobs of a node pool",
+        reach: Reach::Namespace,
+        flags: &[FILTER, PER_PAGE, PAGE_TOKEN, JSON, TEMPLATE],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(node_pool::jobs(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "node pool list",
+        summary: "Lists node pools",
+        flags: &[FILTER, PER_PAGE, PAGE_TOKEN, JSON, TEMPLATE],
+        runner: Runner::Client(|cx| Box::pin(node_pool::list(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "node pool nodes",
+        usage: "[options] <node-pool>",
+        summary: "Lists the nodes of a node pool",
+        flags: &[FILTER, PER_PAGE, PAGE_TOKEN, VERBOSE, JSON, TEMPLATE],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(node_pool::nodes(cx))),
+        ..PLAIN
+    },
+    Command {
         path: "node status",
         aliases: &["node-status"],
         usage: "[options] [node]",
@@ -609,6 +770,32 @@ pub static COMMANDS: &[Command] = &[
         ..PLAIN
     },
     Command {
+        path: "operator scheduler get-config",
+        summary: "Shows how the cluster schedules",
+        flags: &[JSON, TEMPLATE],
+        runner: Runner::Client(|cx| Box::pin(scheduler::get_config(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "operator scheduler set-config",
+        summary: "Changes how the cluster schedules",
+        about: "What no flag names stays as it is. Values of switches are true or false.",
+        flags: &[
+            text("check-index", "INDEX", "Change it only if it was last modified at this index."),
+            text("scheduler-algorithm", "NAME", "binpack or spread."),
+            text("memory-oversubscription", "BOOL", "Whether memory_max counts."),
+            text("reject-job-registration", "BOOL", "Whether jobs are refused."),
+            text("pause-eval-broker", "BOOL", "Whether the broker hands out nothing."),
+            text("preempt-batch-scheduler", "BOOL", "Whether batch jobs may displace others."),
+            text("preempt-service-scheduler", "BOOL", "Whether service jobs may displace others."),
+            text("preempt-sysbatch-scheduler", "BOOL", "Whether sysbatch jobs may displace others."),
+            text("preempt-system-scheduler", "BOOL", "Whether system jobs may displace others."),
+            text("node-limit-for-feasibility-checks", "NUMBER", "Accepted for compatibility: all nodes are looked at."),
+        ],
+        runner: Runner::Client(|cx| Box::pin(scheduler::set_config(cx))),
+        ..PLAIN
+    },
+    Command {
         path: "serve",
         usage: "<service> [options]",
         summary: "Runs one service as this process",
@@ -649,6 +836,18 @@ pub static COMMANDS: &[Command] = &[
         ..PLAIN
     },
     Command {
+        path: "system gc",
+        summary: "Forgets all that is over: jobs, evaluations, allocations, deployments, nodes",
+        runner: Runner::Client(|cx| Box::pin(system::gc(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "system reconcile summaries",
+        summary: "Counts the summaries of all jobs anew",
+        runner: Runner::Client(|cx| Box::pin(system::reconcile_summaries(cx))),
+        ..PLAIN
+    },
+    Command {
         path: "version",
         usage: "",
         summary: "Prints the version",
@@ -676,7 +875,6 @@ pub const NOT_BUILT: &[&str] = &[
     "deployment promote",
     "deployment resume",
     "deployment unblock",
-    "eval delete",
     "fmt",
     "job dispatch",
     "job periodic",
@@ -690,18 +888,10 @@ pub const NOT_BUILT: &[&str] = &[
     "license",
     "login",
     "monitor",
-    "namespace apply",
-    "namespace delete",
-    "namespace inspect",
-    "namespace status",
     "node config",
-    "node drain",
-    "node eligibility",
     "node identity",
     "node intro",
     "node meta",
-    "node pool",
-    "node-drain",
     "operator autopilot",
     "operator client-state",
     "operator debug",
@@ -713,7 +903,6 @@ pub const NOT_BUILT: &[&str] = &[
     "operator raft state",
     "operator raft transfer-leadership",
     "operator root",
-    "operator scheduler",
     "operator snapshot",
     "operator utilization",
     "plugin",
@@ -726,7 +915,6 @@ pub const NOT_BUILT: &[&str] = &[
     "service",
     "setup",
     "start",
-    "system",
     "tls",
     "ui",
     "var",

@@ -8,3 +8,4 @@ mod dev;
 mod fake;
 mod help;
 mod lists;
+mod operate;

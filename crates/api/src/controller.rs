@@ -1,7 +1,7 @@
 //! The controller: beats and news of nodes in, by way of the gateways.
 
 use fsm::command::AllocClientUpdate;
-use model::NodeId;
+use model::{Index, NodeId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -9,6 +9,24 @@ use utoipa::ToSchema;
 pub const BEATS: &str = "/v1/internal/beats";
 /// `POST` [`AllocNews`]: answered once it is committed.
 pub const ALLOC_NEWS: &str = "/v1/internal/allocs";
+
+/// `POST` [`Collect`], answered by [`Collected`] once all that is over is forgotten.
+pub const COLLECT: &str = "/v1/internal/collect";
+
+/// Forget what is over, however young.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct Collect {
+    /// What is over at this index counts.
+    pub index: Index,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct Collected {
+    pub commands: usize,
+}
 
 /// Signs of life that a gateway gathered in the last moments.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -301,7 +301,7 @@ impl<'a> Batch<'a> {
         self.close();
         self.done.truncate(self.settings.commands_max);
         if !self.nodes.is_empty() {
-            self.done.push(Command::NodeDeregister { nodes: self.nodes, evals: Vec::new() });
+            self.done.push(Command::NodeDeregister { nodes: self.nodes, revoke: false, evals: Vec::new() });
         }
         self.done
     }

@@ -31,6 +31,8 @@ impl Command {
                 }
             }
             Self::NodePoolUpsert { .. } => "NodePoolUpserted",
+            Self::NodePoolDelete { .. } => "NodePoolDeleted",
+            Self::EvalDelete { .. } => "EvaluationUpdated",
             Self::Reap { .. } => "JobBatchDeregistered",
             // Whoever tells of the rows says what is usual for them.
             _ => "",

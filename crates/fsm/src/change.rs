@@ -65,6 +65,11 @@ pub enum Change {
         id: NodeId,
         suspect: bool,
     },
+    /// Whether a node's certificates are no longer taken. Internal: on no public wire, and no news of the table.
+    NodeRevoked {
+        id: NodeId,
+        revoked: bool,
+    },
     /// Placements on a node were dropped whose turn was counted on: its fence moves as if they had been
     /// made. Internal, and no news of the table.
     NodeFence {
@@ -198,7 +203,11 @@ impl Change {
             Self::JobVersion(_) | Self::JobVersionGone { .. } => Table::JobVersions,
             Self::JobSubmission { .. } => Table::JobSubmissions,
             Self::JobSummary(_) | Self::JobSummaryGone { .. } => Table::JobSummaries,
-            Self::Node(_) | Self::NodeGone { .. } | Self::NodeSuspect { .. } | Self::NodeFence { .. } => Table::Nodes,
+            Self::Node(_)
+            | Self::NodeGone { .. }
+            | Self::NodeSuspect { .. }
+            | Self::NodeRevoked { .. }
+            | Self::NodeFence { .. } => Table::Nodes,
             Self::Alloc(_) | Self::AllocClient { .. } | Self::AllocGone { .. } => Table::Allocs,
             Self::Eval(_) | Self::EvalGone { .. } => Table::Evals,
             Self::Deployment(_) | Self::DeploymentGone { .. } => Table::Deployments,

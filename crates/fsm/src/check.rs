@@ -156,6 +156,9 @@ impl State {
             let settled = alloc.client_status != ClientStatus::Lost || alloc.is_terminal();
             rule(settled, "a lost allocation is terminal", name)?;
         }
+        for id in self.revoked.keys() {
+            rule(self.node(id).is_none(), "a revoked node is not registered", || format!("node {id}"))?;
+        }
         for id in &self.suspects {
             let alive = self.node(id).is_some_and(|node| !node.is_down());
             rule(alive, "only a node that is not down is suspect", || format!("node {id}"))?;

@@ -124,8 +124,16 @@ pub enum Command {
         event: Option<NodeEvent>,
         evals: Vec<Evaluation>,
     },
-    /// Forget nodes. Proposed by: gateway, controller.
-    NodeDeregister { nodes: Vec<NodeId>, evals: Vec<Evaluation> },
+    /// Forget nodes. Those that are revoked may not come back, whatever certificate they show, before somebody
+    /// admits them again. Proposed by: gateway, controller (never revoking).
+    NodeDeregister {
+        nodes: Vec<NodeId>,
+        #[serde(default)]
+        revoke: bool,
+        evals: Vec<Evaluation>,
+    },
+    /// Revoked nodes may come back. Proposed by: gateway.
+    NodeAdmit { nodes: Vec<NodeId> },
 
     /// What nodes say of their allocations. Proposed by: controller.
     AllocClientUpdate { updates: Vec<AllocClientUpdate>, evals: Vec<Evaluation> },
@@ -148,6 +156,16 @@ pub enum Command {
     RootKeyAdd { key: Box<RootKey>, material: KeyMaterial, replaces: bool },
     /// The state becomes that of a snapshot, brought in piece by piece. Proposed by: gateway, state (abort).
     Restore(RestoreStep),
+    /// Refused while nodes or jobs that are not dead use one of them. Proposed by: gateway.
+    NodePoolDelete { names: Vec<String> },
+    /// Refused while one of them has jobs that are not dead or allocations that run. Proposed by: gateway.
+    NamespaceDelete { names: Vec<NamespaceName> },
+
+    /// Forget evaluations by hand, whatever their status; only while the broker is paused.
+    /// Proposed by: gateway.
+    EvalDelete { evals: Vec<EvalId> },
+    /// Count the summaries of all jobs anew. Proposed by: gateway.
+    SummariesReconcile,
 
     /// Rows that are old enough are forgotten. Proposed by: controller.
     Reap { evals: Vec<EvalId>, allocs: Vec<AllocId>, deployments: Vec<DeploymentId>, jobs: Vec<(NamespaceName, JobId)> },

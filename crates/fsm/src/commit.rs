@@ -64,9 +64,18 @@ impl State {
                 self.node_fences.remove(id);
                 self.suspects.remove(id);
             }
-            // Neither is anything that a reader of nodes would see.
+            // None of these is anything that a reader of nodes would see.
             Change::NodeSuspect { id, suspect } => {
                 self.write_suspect(id, *suspect);
+                self.index = self.index.max(index);
+                return;
+            }
+            Change::NodeRevoked { id, revoked } => {
+                if *revoked {
+                    self.revoked.insert(id.clone(), index);
+                } else {
+                    self.revoked.remove(id);
+                }
                 self.index = self.index.max(index);
                 return;
             }

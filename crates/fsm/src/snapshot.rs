@@ -77,6 +77,7 @@ enum Section {
     JobFences,
     NodeFences,
     NodeSuspects,
+    NodeRevocations,
     Requests,
     Autopilot,
     RootKeys,
@@ -85,7 +86,7 @@ enum Section {
 }
 
 impl Section {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::Leases,
         Self::Jobs,
         Self::JobVersions,
@@ -101,6 +102,7 @@ impl Section {
         Self::JobFences,
         Self::NodeFences,
         Self::NodeSuspects,
+        Self::NodeRevocations,
         Self::Requests,
         Self::Autopilot,
         Self::RootKeys,
@@ -125,6 +127,7 @@ impl Section {
             Self::JobFences => Table::JobFences.as_str(),
             Self::NodeFences => "node_fences",
             Self::NodeSuspects => "node_suspects",
+            Self::NodeRevocations => "node_revocations",
             Self::Requests => "requests",
             Self::Autopilot => Table::Autopilot.as_str(),
             Self::RootKeys => Table::RootKeys.as_str(),
@@ -139,7 +142,7 @@ impl Section {
         match self {
             // Fences count what happens to both.
             Self::NodeFences => tables.contains(&Table::Nodes) && tables.contains(&Table::Allocs),
-            Self::NodeSuspects => tables.contains(&Table::Nodes),
+            Self::NodeSuspects | Self::NodeRevocations => tables.contains(&Table::Nodes),
             // The state servers' own.
             Self::Requests | Self::KeyMaterial | Self::Staged => false,
             _ => Table::parse(self.name()).is_some_and(|table| tables.contains(&table)),
@@ -241,6 +244,7 @@ fn count(state: &State, section: Section, skip_current: bool) -> usize {
         Section::JobFences => state.job_fences.len(),
         Section::NodeFences => state.node_fences.len(),
         Section::NodeSuspects => state.suspects.len(),
+        Section::NodeRevocations => state.revoked.len(),
         Section::Requests => state.requests.seen.len(),
         Section::Autopilot => usize::from(state.autopilot.is_some()),
         Section::RootKeys => state.root_keys.len(),
@@ -271,6 +275,7 @@ fn write_section<W: Write + ?Sized>(
         Section::JobFences => out.rows(state.job_fences.iter()),
         Section::NodeFences => out.rows(state.node_fences.iter()),
         Section::NodeSuspects => out.rows(state.suspects.iter()),
+        Section::NodeRevocations => out.rows(state.revoked.iter()),
         Section::Requests => out.rows(state.requests.seen.iter()),
         Section::Autopilot => out.rows(state.autopilot.iter()),
         Section::RootKeys => out.rows(state.root_keys.values()),
@@ -421,6 +426,10 @@ fn read_row(state: &mut State, section: Section, input: &mut In<impl BufRead>) -
         Section::NodeSuspects => {
             let id: NodeId = input.parse()?;
             state.suspects.insert(id);
+        }
+        Section::NodeRevocations => {
+            let (key, row): (NodeId, Index) = input.parse()?;
+            state.revoked.insert(key, row);
         }
         Section::Requests => {
             let (key, row): (RequestId, Arc<Seen>) = input.parse()?;

@@ -41,6 +41,8 @@ pub struct State {
     pub(crate) nodes: OrdMap<NodeId, Arc<Node>>,
     /// Nodes that are not down and are thought not to answer.
     pub(crate) suspects: OrdSet<NodeId>,
+    /// Nodes whose certificates are no longer taken, with the index at which they were purged.
+    pub(crate) revoked: OrdMap<NodeId, Index>,
     pub(crate) allocs: OrdMap<AllocId, Arc<Allocation>>,
     pub(crate) evals: OrdMap<EvalId, Arc<Evaluation>>,
     pub(crate) deployments: OrdMap<DeploymentId, Arc<Deployment>>,
@@ -176,6 +178,16 @@ impl State {
 
     pub fn suspects(&self) -> impl DoubleEndedIterator<Item = &NodeId> {
         self.suspects.iter()
+    }
+
+    /// Whether the node was purged and its certificates with it: whoever listens to agents must refuse it.
+    pub fn is_revoked(&self, id: &NodeId) -> bool {
+        self.revoked.contains_key(id)
+    }
+
+    /// Nodes that are revoked, with the index at which they were.
+    pub fn revoked(&self) -> impl Iterator<Item = (&NodeId, &Index)> {
+        self.revoked.iter()
     }
 
     pub fn node_fence(&self, id: &NodeId) -> NodeFence {

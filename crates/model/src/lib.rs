@@ -31,6 +31,7 @@ pub mod parse_shape;
 pub mod resources;
 pub mod scheduler_config;
 pub mod service;
+pub mod span_text;
 pub mod status;
 pub mod summary;
 pub mod task;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::bytes::Bytes;
 use crate::ids::Index;
 use crate::nil;
+use crate::span_text;
 use crate::time::Nanos;
 
 /// `Namespace` on the wire.
@@ -94,7 +95,8 @@ pub struct NodePool {
     pub description: String,
     #[serde(with = "nil")]
     pub meta: BTreeMap<String, String>,
-    #[serde(rename = "NodeIdentityTTL")]
+    #[serde(rename = "NodeIdentityTTL", with = "span_text")]
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "24h0m0s"))]
     pub node_identity_ttl: Nanos,
     pub scheduler_configuration: Option<NodePoolSchedulerConfiguration>,
     pub create_index: Index,

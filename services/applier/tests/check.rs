@@ -323,7 +323,12 @@ fn nothing_is_placed_where_nothing_may_be() {
     type Spoil = fn(&mut World);
     let spoils: [(Spoil, PartDropped); 4] = [
         (
-            |w| drop(w.submit(Role::Gateway, Command::NodeDeregister { nodes: vec!["n1".into()], evals: vec![] })),
+            |w| {
+                drop(w.submit(
+                    Role::Gateway,
+                    Command::NodeDeregister { nodes: vec!["n1".into()], revoke: false, evals: vec![] },
+                ))
+            },
             PartDropped::NodeGone,
         ),
         (|w| w.status("n1", NodeStatus::Down), PartDropped::NodeNotReady),

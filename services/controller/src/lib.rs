@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::reap::Collection;
 use crate::routes::App;
 use crate::shared::{Feed, Shared};
 
@@ -31,6 +32,8 @@ use crate::shared::{Feed, Shared};
 pub struct Config {
     #[command(flatten)]
     pub settings: Settings,
+    #[command(flatten)]
+    pub collection: Collection,
 }
 
 /// Tables the controller follows.
@@ -69,7 +72,7 @@ impl Controller {
 
 #[derive(OpenApi)]
 #[openapi(info(title = "Steppe controller", description = "Beats and news of nodes in; deployments, drains, clean-up.",
-    license(name = "Apache-2.0", identifier = "Apache-2.0")), tags((name = "nodes", description = "What nodes say")))]
+    license(name = "Apache-2.0", identifier = "Apache-2.0")), tags((name = "nodes", description = "What nodes say"), (name = "rows", description = "What is over")))]
 struct Document;
 
 /// The service's OpenAPI document.
@@ -95,7 +98,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
         shell.vital("deployments", deployments::run(controller.clone(), shell.shutdown.clone())),
         shell.vital("drains", drain::run(controller.clone(), shell.shutdown.clone())),
     ];
-    reap::start(&controller, &shell.background);
+    reap::start(&controller, &config.collection, &shell.background);
     let router = routes::router().into_router();
     shell.serve(router.with_state(App { controller, news }), OPENAPI).await?;
     for running in loops {

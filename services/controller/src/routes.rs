@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::controller::{AllocNews, Beats, BeatsTaken};
+use api::controller::{AllocNews, Beats, BeatsTaken, Collect, Collected};
 use api::{Code, ErrorBody};
 use axum::Json;
 use axum::extract::State;
@@ -26,7 +26,11 @@ pub struct App {
 }
 
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(beats)).routes(routes!(alloc_news)).layer(require(GATEWAYS))
+    OpenApiRouter::new()
+        .routes(routes!(beats))
+        .routes(routes!(alloc_news))
+        .routes(routes!(collect))
+        .layer(require(GATEWAYS))
 }
 
 /// Beats
@@ -93,4 +97,19 @@ async fn alloc_news(State(app): State<App>, Json(news): Json<AllocNews>) -> Resu
         Ok(true) => Ok(StatusCode::NO_CONTENT),
         _ => Err(Refused::new(Code::NotActive, "the news was not committed, send it again")),
     }
+}
+
+/// Collect garbage
+///
+/// Forgets all that is over, however young. Answered when nothing is left, or when its time is up.
+#[utoipa::path(post, path = api::controller::COLLECT, operation_id = "collect", tag = "rows",
+    request_body = Collect,
+    responses(
+        (status = 200, description = "Forgotten", body = Collected),
+        (status = 403, description = "The caller is no gateway", body = ErrorBody),
+        (status = 503, description = "Not the active controller, or no leader; ask again", body = ErrorBody)))]
+async fn collect(State(app): State<App>, Json(ask): Json<Collect>) -> Result<Json<Collected>, Refused> {
+    let unable = |text: String| Refused::new(Code::NotActive, text);
+    let commands = crate::reap::collect(&app.controller, ask.index).await.map_err(unable)?;
+    Ok(Json(Collected { commands }))
 }

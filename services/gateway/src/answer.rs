@@ -11,7 +11,7 @@ use serde_json::ser::{PrettyFormatter, Serializer};
 
 use crate::errors::{Answered, ApiError};
 
-const INDEX: HeaderName = HeaderName::from_static(api::headers::INDEX);
+pub const INDEX: HeaderName = HeaderName::from_static(api::headers::INDEX);
 const KNOWN_LEADER: HeaderName = HeaderName::from_static(api::headers::KNOWN_LEADER);
 const LAST_CONTACT: HeaderName = HeaderName::from_static(api::headers::LAST_CONTACT);
 const NEXT_TOKEN: HeaderName = HeaderName::from_static(api::headers::NEXT_TOKEN);

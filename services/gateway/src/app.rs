@@ -55,6 +55,8 @@ pub struct Inner {
     pub metrics: Metrics,
     pub counts: Counts,
     pub shutdown: Shutdown,
+    pub purge_revokes: bool,
+    pub controller: Active,
     pub beats: Beats,
     pub news: NewsDesk,
     pub streams: Streams,
@@ -82,6 +84,8 @@ pub struct Parts {
     pub watches: Arc<Watches>,
     pub metrics: Metrics,
     pub shutdown: Shutdown,
+    /// Whether a purge takes a node's trust.
+    pub purge_revokes: bool,
 }
 
 impl App {
@@ -92,7 +96,8 @@ impl App {
         tokio::spawn(Arc::clone(&parts.watches).wake_tables(parts.shutdown.clone()));
         Self(Arc::new(Inner {
             beats: Beats::start(parts.name.clone(), controller.clone(), parts.shutdown.clone()),
-            news: NewsDesk::start(controller, parts.shutdown.clone()),
+            news: NewsDesk::start(controller.clone(), parts.shutdown.clone()),
+            controller,
             streams: Streams::default(),
             state: StateClient::new(parts.http.clone(), Arc::clone(&peers), Role::Gateway),
             started: Instant::now(),
@@ -114,6 +119,7 @@ impl App {
             watches: parts.watches,
             metrics: parts.metrics,
             shutdown: parts.shutdown,
+            purge_revokes: parts.purge_revokes,
         }))
     }
 }

@@ -272,6 +272,7 @@ impl Follow {
             Change::JobSummary(row) => keys.push(Key::Job(row.namespace.clone(), row.job_id.clone())),
             Change::Node(node) => keys.push(Key::Node(node.id.clone())),
             Change::NodeGone { id } => keys.push(Key::Node(id.clone())),
+            Change::NodeRevoked { id, .. } => keys.push(Key::NodeWishes(id.clone())),
             Change::Alloc(row) => alloc_keys(row, true, keys),
             Change::AllocClient { update, .. } => {
                 state.alloc(&update.id).into_iter().for_each(|row| alloc_keys(row, false, keys));

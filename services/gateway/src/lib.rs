@@ -44,6 +44,10 @@ pub struct Config {
     /// Let the public API, which asks nobody who they are, listen where others than this machine reach it.
     #[arg(long)]
     pub http_unauthenticated: bool,
+    /// A node that is purged is shut out for good, whatever certificate it shows, until it is introduced
+    /// anew. Without it, a purged node that is alive registers again.
+    #[arg(long)]
+    pub purge_revokes: bool,
 }
 
 const OPENAPI: &str = include_str!("../../../openapi/gateway.json");
@@ -55,9 +59,9 @@ pub const TAG_HTTP: &str = "http";
     license(name = "Apache-2.0", identifier = "Apache-2.0")),
     tags((name = "jobs", description = "What is to run"), (name = "allocations", description = "What runs, one instance each"),
          (name = "evaluations", description = "Requests to a scheduler to look at a job"), (name = "deployments", description = "Rollouts of a job's versions"),
-         (name = "nodes", description = "Where things run"), (name = "namespaces", description = "Names apart"),
+         (name = "nodes", description = "Where things run"), (name = "node-pools", description = "Nodes apart"), (name = "namespaces", description = "Names apart"),
          (name = "status", description = "Who leads"), (name = "events", description = "What happens, as it happens"), (name = "agent", description = "Processes and their health"),
-         (name = "operator", description = "The group of state servers"), (name = "client", description = "What only a node knows"),
+         (name = "operator", description = "How the cluster works, and on which servers"), (name = "system", description = "The cluster put in order by hand"), (name = "client", description = "What only a node knows"),
          (name = "metrics", description = "Numbers"), (name = "agents", description = "Nodes' agents, over mutual TLS")))]
 struct Document;
 
@@ -90,6 +94,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
         watches,
         metrics: shell.metrics.clone(),
         shutdown: shell.shutdown.clone(),
+        purge_revokes: config.purge_revokes,
     });
     shell.set_tags([(TAG_HTTP, public_addr.to_string())]).await;
     let router = public::router(app.clone());

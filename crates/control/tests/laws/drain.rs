@@ -313,7 +313,7 @@ fn a_node_that_is_purged_while_draining_is_forgotten() {
     let web = world.job(service("web", 2, 1));
     world.alloc("a", &web, "n1", healthy);
     drain(&mut world, "n1", 60, false);
-    world.send(Role::Gateway, Command::NodeDeregister { nodes: vec!["n1".into()], evals: vec![] });
+    world.send(Role::Gateway, Command::NodeDeregister { nodes: vec!["n1".into()], revoke: false, evals: vec![] });
     assert_eq!(look(&mut world, soon(3_600)), Decision::default());
 }
 

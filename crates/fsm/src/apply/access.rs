@@ -29,6 +29,7 @@ fn proposers(command: &Command) -> (&'static str, &'static [Role]) {
         Command::NodeEligibility { .. } => ("NodeEligibility", &[Gateway]),
         Command::NodeDrain { .. } => ("NodeDrain", &[Gateway, Controller]),
         Command::NodeDeregister { .. } => ("NodeDeregister", &[Gateway, Controller]),
+        Command::NodeAdmit { .. } => ("NodeAdmit", &[Gateway]),
         Command::AllocClientUpdate { .. } => ("AllocClientUpdate", &[Controller]),
         Command::AllocDesiredTransition { .. } => ("AllocDesiredTransition", &[Gateway, Controller]),
         Command::DeploymentUpdate(_) => ("DeploymentUpdate", &[Controller]),
@@ -39,6 +40,10 @@ fn proposers(command: &Command) -> (&'static str, &'static [Role]) {
         Command::RootKeyAdd { .. } => ("RootKeyAdd", &[State]),
         Command::Restore(RestoreStep::Abort { .. }) => ("Restore", &[Gateway, State]),
         Command::Restore(_) => ("Restore", &[Gateway]),
+        Command::NodePoolDelete { .. } => ("NodePoolDelete", &[Gateway]),
+        Command::NamespaceDelete { .. } => ("NamespaceDelete", &[Gateway]),
+        Command::EvalDelete { .. } => ("EvalDelete", &[Gateway]),
+        Command::SummariesReconcile => ("SummariesReconcile", &[Gateway]),
         Command::Reap { .. } => ("Reap", &[Controller]),
     }
 }

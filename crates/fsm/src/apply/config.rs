@@ -6,13 +6,16 @@ use std::sync::Arc;
 use model::access::{NODE_POOL_ALL, NODE_POOL_DEFAULT};
 use model::namespace::{Namespace, NodePool};
 use model::scheduler_config::{PreemptionConfig, SchedulerConfiguration};
-use model::{Index, NamespaceName};
+use model::{Index, NamespaceName, Nanos};
 
 use super::tx::Tx;
 use crate::change::{Change, ClusterMeta};
 use crate::command::{Refusal, Reply};
 
 const NAME_BYTES_MAX: usize = 128;
+const DESCRIPTION_BYTES_MAX: usize = 256;
+/// How long the identities of a pool's nodes last unless it says otherwise.
+const IDENTITY_TTL: Nanos = Nanos::from_secs(24 * 3_600);
 
 /// Once per cluster: what every cluster has from the beginning.
 pub(super) fn cluster_init(tx: &mut Tx, region: &str, epoch: &str) -> Result<Reply, Refusal> {
@@ -53,6 +56,7 @@ pub(super) fn put_pool(tx: &mut Tx, name: &str, description: &str) {
     tx.put(Change::NodePool(Arc::new(NodePool {
         name: name.to_owned(),
         description: description.to_owned(),
+        node_identity_ttl: IDENTITY_TTL,
         create_index: tx.index,
         modify_index: tx.index,
         ..NodePool::default()
@@ -105,6 +109,12 @@ pub(super) fn namespaces(tx: &mut Tx, namespaces: &[Namespace]) -> Result<Reply,
             let text = format!("Invalid namespace \"{name}\": 1 to {NAME_BYTES_MAX} letters, digits and dashes");
             return Err(Refusal::Invalid(text));
         }
+        if namespace.description.len() > DESCRIPTION_BYTES_MAX {
+            return Err(Refusal::Invalid(format!(
+                "Invalid namespace \"{}\": description longer than {DESCRIPTION_BYTES_MAX}",
+                namespace.name
+            )));
+        }
     }
     for namespace in namespaces {
         let old = tx.state.namespace(&namespace.name.as_str().into()).cloned();
@@ -120,18 +130,28 @@ pub(super) fn namespaces(tx: &mut Tx, namespaces: &[Namespace]) -> Result<Reply,
 }
 
 pub(super) fn node_pools(tx: &mut Tx, pools: &[NodePool]) -> Result<Reply, Refusal> {
-    for NodePool { name, .. } in pools {
+    for NodePool { name, description, scheduler_configuration, .. } in pools {
         if [NODE_POOL_ALL, NODE_POOL_DEFAULT].contains(&name.as_str()) {
             return Err(Refusal::Invalid(format!("modifying node pool \"{name}\" is not allowed")));
         }
         if !valid_pool_name(name) {
             return Err(Refusal::Invalid(format!("invalid node pool name \"{name}\"")));
         }
+        if description.len() > DESCRIPTION_BYTES_MAX {
+            return Err(Refusal::Invalid(format!("description longer than {DESCRIPTION_BYTES_MAX}")));
+        }
+        let algorithm = scheduler_configuration.as_ref().map_or("", |config| config.scheduler_algorithm.as_str());
+        if !matches!(algorithm, "" | "binpack" | "spread") {
+            return Err(Refusal::Invalid(format!("invalid scheduler algorithm: {algorithm}")));
+        }
     }
     let last: BTreeMap<&str, &NodePool> = pools.iter().map(|pool| (pool.name.as_str(), pool)).collect();
     for (name, pool) in last {
         let old = tx.state.node_pool(name).cloned();
         let mut new = pool.clone();
+        if new.node_identity_ttl.0 <= 0 {
+            new.node_identity_ttl = IDENTITY_TTL;
+        }
         new.create_index = old.as_ref().map_or(tx.index, |old| old.create_index);
         new.modify_index = old.as_ref().map_or(tx.index, |old| old.modify_index);
         if old.as_deref() != Some(&new) {

@@ -20,6 +20,7 @@ mod access;
 mod alloc;
 mod care;
 mod config;
+mod delete;
 mod deployment;
 mod eval;
 mod job;
@@ -31,6 +32,7 @@ mod plan_write;
 mod reap;
 mod request;
 mod restore;
+mod summaries;
 mod tx;
 
 pub(crate) use restore::Staged;
@@ -126,7 +128,8 @@ fn dispatch(tx: &mut Tx, command: &Command) -> Result<Reply, Refusal> {
             let wish = node::Drain { strategy: drain.as_ref(), mark_eligible: *mark_eligible, meta };
             node::drain(tx, node_id, &wish, event.as_ref(), evals)
         }
-        Command::NodeDeregister { nodes, evals } => node::deregister(tx, nodes, evals),
+        Command::NodeDeregister { nodes, revoke, evals } => node::deregister(tx, nodes, *revoke, evals),
+        Command::NodeAdmit { nodes } => node::admit(tx, nodes),
         Command::AllocClientUpdate { updates, evals } => alloc::client_update(tx, updates, evals),
         Command::AllocDesiredTransition { transitions, evals } => alloc::transition(tx, transitions, evals),
         Command::DeploymentUpdate(update) => deployment::update(tx, update),
@@ -136,6 +139,10 @@ fn dispatch(tx: &mut Tx, command: &Command) -> Result<Reply, Refusal> {
         Command::AutopilotSet { config, cas } => care::autopilot(tx, config, *cas),
         Command::RootKeyAdd { key, material, replaces } => care::root_key(tx, key, material, *replaces),
         Command::Restore(step) => restore::step(tx, step),
+        Command::NodePoolDelete { names } => delete::node_pools(tx, names),
+        Command::NamespaceDelete { names } => delete::namespaces(tx, names),
+        Command::EvalDelete { evals } => delete::evals(tx, evals),
+        Command::SummariesReconcile => summaries::reconcile(tx),
         Command::Reap { evals, allocs, deployments, jobs } => reap::reap(tx, evals, allocs, deployments, jobs),
     }
 }

@@ -15,6 +15,8 @@ use crate::command::{NodeStatusChange, Refusal, Reply};
 
 /// Events a node's row keeps.
 const EVENTS_MAX: usize = 10;
+/// Revoked nodes that are remembered.
+const REVOKED_MAX: usize = 16_384;
 
 pub(super) fn register(tx: &mut Tx, node: &Node, evals: &[Evaluation]) -> Result<Reply, Refusal> {
     valid_id(node.id.as_str(), "a node")?;
@@ -24,6 +26,9 @@ pub(super) fn register(tx: &mut Tx, node: &Node, evals: &[Evaluation]) -> Result
     }
     if new.node_pool == NODE_POOL_ALL || !config::valid_pool_name(&new.node_pool) {
         return Err(Refusal::Invalid(format!("a node cannot be in node pool \"{}\"", new.node_pool)));
+    }
+    if tx.state.is_revoked(&node.id) {
+        return Err(Refusal::Conflict("node was purged and must be introduced anew".to_owned()));
     }
     let old = tx.state.node(&node.id).cloned();
     if old.as_ref().is_some_and(|old| old.secret_id != node.secret_id) {
@@ -267,14 +272,40 @@ fn end_drain(tx: &Tx, new: &mut Node, mark_eligible: bool) {
 }
 
 /// All of them or none: one that is not there makes the whole list suspect.
-pub(super) fn deregister(tx: &mut Tx, nodes: &[NodeId], evals: &[Evaluation]) -> Result<Reply, Refusal> {
+pub(super) fn deregister(tx: &mut Tx, nodes: &[NodeId], revoke: bool, evals: &[Evaluation]) -> Result<Reply, Refusal> {
     let nodes: BTreeSet<&NodeId> = nodes.iter().collect();
     if nodes.is_empty() || nodes.iter().any(|id| tx.state.node(id).is_none()) {
         return Err(not_found());
     }
+    if revoke && tx.proposer == Role::Controller {
+        return Err(Refusal::Invalid("trust is revoked by a person, not because a node was long away".to_owned()));
+    }
     for id in nodes {
         tx.put(Change::NodeGone { id: id.clone() });
+        if revoke {
+            forget_oldest_revocation(tx);
+            tx.put(Change::NodeRevoked { id: id.clone(), revoked: true });
+        }
     }
     insert_evals(tx, evals)?;
+    Ok(Reply::Done)
+}
+
+/// The oldest is forgotten first: its certificate has the least time left, if any.
+fn forget_oldest_revocation(tx: &mut Tx) {
+    if tx.state.revoked().count() >= REVOKED_MAX
+        && let Some(oldest) = tx.state.revoked().min_by_key(|(_, at)| *at).map(|(id, _)| id.clone())
+    {
+        tx.put(Change::NodeRevoked { id: oldest, revoked: false });
+    }
+}
+
+/// Those that are not revoked are as good as admitted.
+pub(super) fn admit(tx: &mut Tx, nodes: &[NodeId]) -> Result<Reply, Refusal> {
+    for id in nodes {
+        if tx.state.is_revoked(id) {
+            tx.put(Change::NodeRevoked { id: id.clone(), revoked: false });
+        }
+    }
     Ok(Reply::Done)
 }

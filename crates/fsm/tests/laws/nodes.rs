@@ -195,7 +195,7 @@ fn store_059_a_list_with_an_unknown_node_removes_none() {
     world.node("n1");
     let gone = |nodes: &[&str]| {
         let nodes = nodes.iter().map(|id| (*id).into()).collect();
-        Command::NodeDeregister { nodes, evals: vec![eval("after", &"web".into())] }
+        Command::NodeDeregister { nodes, revoke: false, evals: vec![eval("after", &"web".into())] }
     };
     assert_eq!(world.refuse(Role::Gateway, gone(&["n1", "nope"])).to_string(), "node not found");
     assert!(world.state.eval(&"after".into()).is_none());
@@ -212,6 +212,27 @@ fn a_node_that_grows_makes_room_and_its_evaluations_know_its_index() {
     world.accept(Role::Gateway, Command::NodeRegister { node: Box::new(node), evals: vec![look] });
     assert_eq!(roomier(&world), ["n1"]);
     assert_eq!(world.eval("look").node_modify_index, world.index());
+}
+
+/// A purge that revokes: the node is refused until it is admitted, through snapshots too.
+#[test]
+fn a_revoked_node_comes_back_only_when_it_is_admitted() {
+    let mut world = World::new();
+    world.node("n1");
+    let gone = |revoke| Command::NodeDeregister { nodes: vec!["n1".into()], revoke, evals: vec![] };
+    let register = || Command::NodeRegister { node: Box::new(world::node("n1")), evals: vec![] };
+    world.accept(Role::Gateway, gone(false));
+    world.accept(Role::Gateway, register());
+    assert!(matches!(world.refuse(Role::Controller, gone(true)), Refusal::Invalid(_)), "that is for a person to say");
+    world.accept(Role::Gateway, gone(true));
+    assert!(world.state.is_revoked(&"n1".into()));
+    assert_eq!(world.refuse(Role::Gateway, register()).to_string(), "node was purged and must be introduced anew");
+    let mut bytes = Vec::new();
+    fsm::write_snapshot(&world.state, &mut bytes, None).unwrap();
+    assert!(fsm::read_snapshot(bytes.as_slice()).unwrap().is_revoked(&"n1".into()));
+    world.accept(Role::Gateway, Command::NodeAdmit { nodes: vec!["n1".into(), "nobody".into()] });
+    assert!(!world.state.is_revoked(&"n1".into()));
+    world.accept(Role::Gateway, register());
 }
 
 fn suspect(suspects: &[(&str, bool)]) -> Command {
@@ -246,7 +267,7 @@ fn a_node_that_is_down_or_gone_is_suspect_no_longer() {
     world.node("n2");
     world.accept(Role::Controller, suspect(&[("n1", true), ("n2", true)]));
     world.node_status("n1", NodeStatus::Down);
-    world.accept(Role::Gateway, Command::NodeDeregister { nodes: vec!["n2".into()], evals: vec![] });
+    world.accept(Role::Gateway, Command::NodeDeregister { nodes: vec!["n2".into()], revoke: false, evals: vec![] });
     assert_eq!(world.state.suspects().count(), 0);
     world.accept(Role::Controller, suspect(&[("n1", true)]));
     assert_eq!(world.state.suspects().count(), 0, "a node that is down is not suspect");

@@ -151,7 +151,10 @@ fn whatever_takes_room_from_a_node_makes_older_parts_void() {
             }
         }),
         ("purged, and another of its id comes", |world| {
-            world.accept(Role::Gateway, Command::NodeDeregister { nodes: vec!["n1".into()], evals: vec![] });
+            world.accept(
+                Role::Gateway,
+                Command::NodeDeregister { nodes: vec!["n1".into()], revoke: false, evals: vec![] },
+            );
             world.node("n1");
         }),
     ];
@@ -243,7 +246,7 @@ fn plan_003_004_plan_apply_023_024_stops_pass_on_any_node() {
         (ClientStatus::Lost, ClientStatus::Pending)
     );
     assert!(world.alloc("b").server_terminal());
-    world.accept(Role::Gateway, Command::NodeDeregister { nodes: vec!["n1".into()], evals: vec![] });
+    world.accept(Role::Gateway, Command::NodeDeregister { nodes: vec!["n1".into()], revoke: false, evals: vec![] });
     let mut plan = world.plan("web");
     add_stop(&mut plan, "n1", "b", Some(ClientStatus::Lost));
     assert_eq!(dropped(plan, &mut world), [], "nor must the node still be there");

@@ -240,7 +240,7 @@ impl History {
             }
             Step::Forget { node } => {
                 let nodes = vec![NODES[*node].into()];
-                self.run(Role::Gateway, Command::NodeDeregister { nodes, evals: vec![] });
+                self.run(Role::Gateway, Command::NodeDeregister { nodes, revoke: false, evals: vec![] });
             }
             Step::Register { job, count } => {
                 let eval = Some(eval(&self.id("e"), &JOBS[*job].into()));

@@ -14,7 +14,7 @@ use kit::process::Shutdown;
 use model::{NodeId, Role};
 
 use super::batch::{BatchError, Batcher, Bounds};
-use super::{controller, own_node};
+use super::{controller, trusted_node};
 use crate::app::App;
 
 /// Beats are handed over this often at most; 16,384 may wait.
@@ -105,7 +105,7 @@ pub(super) fn refused(error: &BatchError) -> Refused {
         (status = 429, description = "Too many beats are waiting", body = ErrorBody),
         (status = 503, description = "No controller takes it", body = ErrorBody)))]
 pub async fn beat(State(app): State<App>, peer: Peer, Json(beat): Json<Beat>) -> Result<Json<BeatTaken>, Refused> {
-    let node = own_node(&peer, &beat.node_id)?;
+    let node = trusted_node(&app, &peer, &beat.node_id)?;
     let taken = app.beats.alive(node.clone()).await.map_err(|e| refused(&e))?;
     // A controller whose copy of the state lags behind does not know a new node yet.
     let register_again = taken.unknown && app.watches.view().state.node(&node).is_none();

@@ -12,7 +12,7 @@ use client::http::Target;
 use kit::guard::{Peer, Refused};
 use model::Role;
 
-use super::own_node;
+use super::trusted_node;
 use crate::app::App;
 
 /// For one server. An agent waits 5 s for all.
@@ -32,7 +32,7 @@ pub async fn sign(
     peer: Peer,
     Json(request): Json<SignRequest>,
 ) -> Result<Json<Signed>, Refused> {
-    own_node(&peer, &request.name)?;
+    trusted_node(&app, &peer, &request.name)?;
     if request.role != Role::Agent {
         return Err(Refused::new(Code::Forbidden, "an agent's certificate is for an agent"));
     }

@@ -19,7 +19,7 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// Why the last attempt failed.
-pub(super) async fn post<Req: Serialize, Resp: DeserializeOwned>(
+pub async fn post<Req: Serialize, Resp: DeserializeOwned>(
     controller: &Active,
     path: &str,
     body: &Req,

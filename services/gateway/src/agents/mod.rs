@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Invariants
-//! * The caller's certificate names its node; nothing is taken from it that concerns another.
+//! * The caller's certificate names its node; nothing is taken from it that concerns another, and nothing from
+//!   a node whose trust was revoked.
 //! * A gateway keeps nothing of a node but its open stream.
 //! * Whatever is passed on to the controller may be said twice, and is said again until one takes it or the
 //!   agent has stopped waiting.
@@ -31,7 +32,7 @@ use crate::blocking::View;
 pub mod batch;
 pub mod beats;
 pub mod certificates;
-mod controller;
+pub mod controller;
 pub mod news;
 pub mod register;
 pub mod stream;
@@ -77,6 +78,19 @@ async fn reached(app: &App, index: Index, deadline: Instant) -> Result<Arc<View>
     app.replica.reached(index, deadline.saturating_duration_since(Instant::now())).await.map_err(lags)?;
     // The view is stored before the replica says that it has reached its index.
     Ok(app.watches.view())
+}
+
+/// The caller's node, when it is the one named and still trusted. This copy of the state may be a moment
+/// behind; what is written for the node is checked again in the log.
+///
+/// # Errors
+/// It names another, or was purged and its trust revoked.
+fn trusted_node(app: &App, peer: &Peer, named: &str) -> Result<NodeId, Refused> {
+    let node = own_node(peer, named)?;
+    if app.watches.view().state.is_revoked(&node) {
+        return Err(Refused::new(Code::Forbidden, "this node was purged and must be introduced anew"));
+    }
+    Ok(node)
 }
 
 /// The caller's node, when it is the one named.

@@ -84,7 +84,7 @@ async fn pass_on(controller: Active, news: Vec<Vec<AllocClientUpdate>>) -> Resul
         (status = 429, description = "Too much news is waiting", body = ErrorBody),
         (status = 503, description = "Not committed; tell again", body = ErrorBody)))]
 pub async fn news(State(app): State<App>, peer: Peer, body: Body) -> Result<StatusCode, Refused> {
-    let node = NodeId::from(&*peer.name);
+    let node = super::trusted_node(&app, &peer, &peer.name)?;
     let body = collect(body).await?;
     let updates = read(&body)?;
     let mut view = app.watches.view();

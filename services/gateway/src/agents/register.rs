@@ -13,7 +13,7 @@ use fsm::{Command, Refusal};
 use kit::guard::{Peer, Refused};
 use model::{Evaluation, Index, Node, NodeStatus, Timestamp};
 
-use super::{fresh, own_node};
+use super::{fresh, trusted_node};
 use crate::app::App;
 
 /// An agent waits 5 s for all of it.
@@ -45,7 +45,7 @@ pub async fn register(
     Json(request): Json<Register>,
 ) -> Result<Json<Registered>, Refused> {
     let node = accepted(request.node)?;
-    let id = own_node(&peer, node.id.as_str())?;
+    let id = trusted_node(&app, &peer, node.id.as_str())?;
     let evals = evals(&app, &node).await?;
     let command = Command::NodeRegister { node: Box::new(node), evals };
     let (index, _) = app.state.propose(command, None, PROPOSE).await.map_err(refused)?;

@@ -111,6 +111,8 @@ async fn reach(app: &App, node: &NodeId, query: &StreamQuery) -> Result<Arc<View
     let view = fresh(app, deadline.saturating_duration_since(Instant::now())).await?;
     match view.state.node(node) {
         Some(_) => Ok(view),
+        // It is told that nothing is wanted of it any more.
+        None if view.state.is_revoked(node) => Ok(view),
         None => Err(Refused::new(Code::NotFound, "the node is not registered")),
     }
 }
@@ -156,13 +158,15 @@ struct Teller {
     ends: Instant,
     /// The first line comes whether or not there is something to tell.
     first: bool,
+    /// The node's trust was revoked, and it was told that nothing is wanted of it any more.
+    shut_out: bool,
 }
 
 impl Teller {
     fn new(app: App, node: NodeId, told: Index, epoch: String) -> Self {
         let waiter = app.watches.enlist(Key::NodeWishes(node.clone()));
         let ends = Instant::now() + AGE_MIN.mul_f64(1.0 + random_unit() / 2.0);
-        Self { app, node, waiter, told, epoch, ends, first: true }
+        Self { app, node, waiter, told, epoch, ends, first: true, shut_out: false }
     }
 
     /// Whether the changes since the last line cannot be told as changes.
@@ -178,11 +182,18 @@ impl Teller {
     }
 
     fn is_news(&self, view: &View) -> bool {
+        if view.state.is_revoked(&self.node) {
+            return !self.shut_out;
+        }
         self.is_full(view) || view.state.allocs_of_node(&self.node).any(|row| row.alloc_modify_index > self.told)
     }
 
     fn line(&mut self, view: &View) -> StreamLine {
         let state = &view.state;
+        self.shut_out = state.is_revoked(&self.node);
+        if self.shut_out {
+            return StreamLine { full: true, ..self.bare() };
+        }
         let full = self.is_full(view);
         let rows = state.allocs_of_node(&self.node).filter(|row| full || row.alloc_modify_index > self.told);
         let upserts = rows.map(|row| with_job(state, row)).collect();

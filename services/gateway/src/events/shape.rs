@@ -93,7 +93,7 @@ enum Payload<'a> {
     },
     Node {
         #[serde(rename = "Node")]
-        row: Box<nodes::PublicNode>,
+        row: Box<model::Node>,
     },
     NodePool {
         #[serde(rename = "NodePool")]

@@ -43,7 +43,7 @@ pub fn router() -> OpenApiRouter<App> {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[allow(dead_code, reason = "documentation; the query is read by `Options`")]
-struct JobListParams {
+pub struct JobListParams {
     /// Show each job's metadata.
     meta: Option<bool>,
 }
@@ -55,16 +55,29 @@ struct JobListParams {
         (status = 400, description = "A parameter cannot be read", body = String, content_type = "text/plain"),
         (status = 500, description = "No cluster leader", body = String, content_type = "text/plain")))]
 async fn list(State(app): State<App>, options: Options) -> Answered {
-    let with_meta = options.params.flag("meta")?.unwrap_or(false);
+    options.params.flag("meta")?;
     let tables = [Table::Jobs, Table::JobSummaries];
     let (view, mut meta) = read(&app, &options, Key::JobList, |v| v.tables(&tables)).await?;
     let wanted = |job: &&Job| options.shows(&job.namespace()) && job.id().as_str().starts_with(options.prefix());
-    let jobs = view.state.jobs().map(AsRef::as_ref).filter(wanted);
+    let stubs = stubs(&view.state, view.state.jobs().map(AsRef::as_ref).filter(wanted), &options, &mut meta)?;
+    options.style.read(&stubs, &meta)
+}
+
+/// The page of these jobs that the caller asks for.
+///
+/// # Errors
+/// A parameter, the filter or the token cannot be read.
+pub fn stubs<'a>(
+    state: &Rows,
+    jobs: impl Iterator<Item = &'a Job>,
+    options: &Options,
+    meta: &mut Meta,
+) -> Result<Vec<JobListStub>, ApiError> {
+    let with_meta = options.params.flag("meta")?.unwrap_or(false);
     let rows = jobs.map(|job| (Place::namespace_id(job.namespace(), job.id()), job)).collect();
     let full = Full { schema: &SCHEMA, row: &|job: &&Job| serde_json::to_value(job).unwrap_or_default() };
-    let jobs = page(rows, TokenForm::NamespaceId, &options, &full, &mut meta)?;
-    let stubs: Vec<JobListStub> = jobs.into_iter().map(|job| list_stub(&view.state, job, with_meta)).collect();
-    options.style.read(&stubs, &meta)
+    let jobs = page(rows, TokenForm::NamespaceId, options, &full, meta)?;
+    Ok(jobs.into_iter().map(|job| list_stub(state, job, with_meta)).collect())
 }
 
 fn list_stub(state: &Rows, job: &Job, with_meta: bool) -> JobListStub {

@@ -13,20 +13,24 @@ pub mod client_allocs;
 pub mod client_files;
 pub mod client_nodes;
 pub mod deployments;
+pub mod eval_delete;
 pub mod evals;
 pub mod events;
 pub mod exec;
 pub mod jobs;
 pub mod logs;
 pub mod metrics;
+pub mod namespace_writes;
 pub mod namespaces;
 pub mod node_fate;
+pub mod node_pools;
 pub mod nodes;
 pub mod operator;
 pub mod parse;
 pub mod register;
 pub mod status;
 pub mod stop;
+pub mod system;
 
 /// All of them.
 pub fn router() -> OpenApiRouter<App> {
@@ -37,13 +41,17 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(stop::router())
         .merge(nodes::router())
         .merge(node_fate::router())
+        .merge(node_pools::router())
         .merge(allocs::router())
         .merge(evals::router())
+        .merge(eval_delete::router())
         .merge(deployments::router())
         .merge(namespaces::router())
+        .merge(namespace_writes::router())
         .merge(status::router())
         .merge(agent::router())
         .merge(operator::router())
+        .merge(system::router())
         .merge(logs::router())
         .merge(events::router())
         .merge(client_allocs::router())

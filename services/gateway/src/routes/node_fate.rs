@@ -185,7 +185,8 @@ async fn purge(State(app): State<App>, Path(id): Path<String>, options: Options,
     known(&view.state, &id)?;
     let evals = evals(&view.state, &id, &mut write);
     let response = update_response(&app, &view.state, &evals).await;
-    let (index, _) = propose(&app, &write, Command::NodeDeregister { nodes: vec![id], evals }).await?;
+    let (index, _) =
+        propose(&app, &write, Command::NodeDeregister { nodes: vec![id], revoke: app.purge_revokes, evals }).await?;
     let eval_create_index = if response.eval_ids.is_empty() { Index(0) } else { index };
     options.style.write(
         &NodeUpdateResponse { eval_create_index, node_modify_index: index, index, known_leader: true, ..response },

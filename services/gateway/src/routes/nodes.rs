@@ -7,7 +7,6 @@ use axum::extract::{Path, State};
 use fsm::Table;
 use model::node::NodeListStub;
 use model::{Allocation, Node, NodeId};
-use serde::Serialize;
 use serde_json::Value;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -15,6 +14,7 @@ use utoipa_axum::routes;
 
 use super::allocs::public as public_alloc;
 use super::{ListParams, ReadParams};
+use crate::answer::Meta;
 use crate::app::App;
 use crate::blocking::{Key, View};
 use crate::errors::{Answered, ApiError};
@@ -31,7 +31,7 @@ pub fn router() -> OpenApiRouter<App> {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[allow(dead_code, reason = "documentation; the query is read by `Options`")]
-struct NodeListParams {
+pub struct NodeListParams {
     /// Show what each node has.
     resources: Option<bool>,
     /// Show the name of the operating system among the attributes.
@@ -44,20 +44,48 @@ struct NodeListParams {
         (status = 200, description = "The nodes", body = Vec<NodeListStub>),
         (status = 400, description = "A parameter cannot be read", body = String, content_type = "text/plain")))]
 async fn list(State(app): State<App>, options: Options) -> Answered {
-    let flag = |name| {
-        let parsed = options.params.flag(name).map(|flag| flag.unwrap_or(false));
-        parsed.map_err(|e| ApiError::bad(format!("Failed to parse node list fields: {}", e.text())))
-    };
-    let (resources, os) = (flag("resources")?, flag("os")?);
+    let shown = Shown::of(&options)?;
     let prefix = options.prefix();
     check_uuid_prefix("node", prefix)?;
     let (view, mut meta) = read(&app, &options, Key::Table(Table::Nodes), |v| v.tables(&[Table::Nodes])).await?;
     let nodes = view.state.nodes().map(AsRef::as_ref).filter(|node: &&Node| node.id.as_str().starts_with(prefix));
+    let stubs = stubs(nodes, shown, &options, &mut meta)?;
+    options.style.read(&stubs, &meta)
+}
+
+/// What a list shows of each node besides the usual.
+#[derive(Clone, Copy)]
+pub struct Shown {
+    resources: bool,
+    os: bool,
+}
+
+impl Shown {
+    /// # Errors
+    /// A parameter is no boolean.
+    pub fn of(options: &Options) -> Result<Self, ApiError> {
+        let flag = |name| {
+            let parsed = options.params.flag(name).map(|flag| flag.unwrap_or(false));
+            parsed.map_err(|e| ApiError::bad(format!("Failed to parse node list fields: {}", e.text())))
+        };
+        Ok(Self { resources: flag("resources")?, os: flag("os")? })
+    }
+}
+
+/// The page of these nodes that the caller asks for.
+///
+/// # Errors
+/// The filter or the token cannot be read.
+pub fn stubs<'a>(
+    nodes: impl Iterator<Item = &'a Node>,
+    shown: Shown,
+    options: &Options,
+    meta: &mut Meta,
+) -> Result<Vec<NodeListStub>, ApiError> {
     let rows = nodes.map(|node| (Place::id(&node.id), node)).collect();
     let full = Full { schema: &SCHEMA, row: &|node: &&Node| full(node) };
-    let nodes = page(rows, TokenForm::Id, &options, &full, &mut meta)?;
-    let stubs: Vec<NodeListStub> = nodes.into_iter().map(|node| stub(node, resources, os)).collect();
-    options.style.read(&stubs, &meta)
+    let nodes = page(rows, TokenForm::Id, options, &full, meta)?;
+    Ok(nodes.into_iter().map(|node| stub(node, shown.resources, shown.os)).collect())
 }
 
 fn full(node: &Node) -> Value {
@@ -97,19 +125,9 @@ fn host(addr: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
 }
 
-/// A node as it is shown: without its secret, and with `Drain` always said.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct PublicNode {
-    #[serde(flatten)]
-    node: Node,
-    drain: bool,
-}
-
-pub fn public(node: &Node) -> PublicNode {
-    let drain = node.is_draining();
-    // The row's own field is left out when false, so it is said once.
-    PublicNode { drain, node: Node { secret_id: String::new(), drain: false, ..node.clone() } }
+/// A node as it is shown: without its secret, and with what older clients look at.
+pub fn public(node: &Node) -> Node {
+    Node { secret_id: String::new(), drain: node.is_draining(), ..node.clone() }
 }
 
 /// Read a node

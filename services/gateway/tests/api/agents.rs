@@ -202,3 +202,37 @@ async fn a_certificate_is_renewed_for_the_agent_s_own_name_only() {
         refused(http.post_json::<_, Signed>(&to, CERTIFICATES, &wrong, WITHIN).await, 403);
     }
 }
+
+/// A node whose trust was revoked is told that nothing is wanted of it, and is not heard.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_node_is_shut_out_whatever_it_says() {
+    let cluster = Cluster::start().await;
+    cluster.add_node();
+    cluster.add_job(job("web", 1));
+    let (ids, _) = cluster.place("web", 1);
+    let mut open = follow(&cluster, "").await;
+    assert_eq!(next(&mut open).await.upserts.len(), 1);
+    cluster
+        .truth
+        .apply(Role::Gateway, Command::NodeDeregister { nodes: vec![NODE.into()], revoke: true, evals: vec![] });
+    let (http, to) = agent(&cluster);
+    let beat = Beat { node_id: NODE.into() };
+    let refuses = || async { http.post_json::<_, BeatTaken>(&to, BEAT, &beat, WITHIN).await.is_err() };
+    let deadline = tokio::time::Instant::now() + WITHIN;
+    while !refuses().await {
+        assert!(tokio::time::Instant::now() < deadline, "the gateway learns of it");
+    }
+    refused(http.post_json::<_, BeatTaken>(&to, BEAT, &beat, WITHIN).await, 403);
+    let request = Register { node: node("127.0.0.1:9") };
+    refused(http.post_json::<_, Registered>(&to, REGISTER, &request, WITHIN).await, 403);
+    let told = News { updates: vec![news(&ids[0], ClientStatus::Running)] };
+    refused(http.post_json::<_, serde_json::Value>(&to, NEWS, &told, WITHIN).await, 403);
+    let line = next(&mut follow(&cluster, "").await).await;
+    assert!(line.full && line.upserts.is_empty() && !line.close, "what it runs is to end: {line:?}");
+    cluster.truth.apply(Role::Gateway, Command::NodeAdmit { nodes: vec![NODE.into()] });
+    let again = || async { http.post_json::<_, Registered>(&to, REGISTER, &request, WITHIN).await.is_ok() };
+    let deadline = tokio::time::Instant::now() + WITHIN;
+    while !again().await {
+        assert!(tokio::time::Instant::now() < deadline, "it may come back");
+    }
+}

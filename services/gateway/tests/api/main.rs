@@ -4,6 +4,7 @@
 mod agents;
 mod events;
 mod node_fate;
+mod operate;
 mod reads;
 mod support;
 mod surface;

@@ -300,6 +300,7 @@ impl Cluster {
             watches,
             metrics: Metrics::default(),
             shutdown: shutdown.clone(),
+            purge_revokes: false,
         });
         let agents = gateway::agents::router().into_router();
         serve(bound, Tls::Mutual(own), agents.with_state(app.clone()), &shutdown);
