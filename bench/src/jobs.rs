@@ -33,6 +33,11 @@ pub fn raw_exec(id: &str) -> Value {
     job(id, "raw_exec", json!({"command": "/bin/sleep", "args": ["3600"]}))
 }
 
+/// A container of an image that is on the nodes.
+pub fn docker(id: &str, image: &str) -> Value {
+    job(id, "docker", json!({"image": image, "command": "/bin/sleep", "args": ["3600"]}))
+}
+
 pub async fn register(api: &PublicClient, job: &Value) -> anyhow::Result<()> {
     let _: (Value, _) = api.put("/v1/jobs", &Query::default(), job).await.context("register")?;
     Ok(())

@@ -16,6 +16,9 @@ pub struct Args {
     /// Wait until a `raw_exec` task runs, too.
     #[arg(long)]
     run: bool,
+    /// Wait until a container of this image runs, which every node has under a fixed tag.
+    #[arg(long, value_name = "IMAGE")]
+    docker: Option<String>,
     /// Pause between jobs, in milliseconds.
     #[arg(long, default_value_t = 50)]
     pause_ms: u64,
@@ -23,14 +26,19 @@ pub struct Args {
 
 pub async fn run(api: &PublicClient, args: &Args) -> anyhow::Result<Report> {
     let (mut placed, mut running) = (Vec::new(), Vec::new());
+    let runs = args.run || args.docker.is_some();
     let within = Duration::from_secs(30);
     for n in 0..args.jobs {
         let id = format!("latency-{}-{n}", std::process::id());
-        let job = if args.run { jobs::raw_exec(&id) } else { jobs::mock(&id) };
+        let job = match &args.docker {
+            Some(image) => jobs::docker(&id, image),
+            None if args.run => jobs::raw_exec(&id),
+            None => jobs::mock(&id),
+        };
         let sent = Instant::now();
         jobs::register(api, &job).await?;
         placed.push(jobs::wait(api, &id, within, jobs::is_placed).await? - sent);
-        if args.run {
+        if runs {
             running.push(jobs::wait(api, &id, within, jobs::is_running).await? - sent);
         }
         jobs::purge(api, &id).await?;
@@ -38,7 +46,7 @@ pub async fn run(api: &PublicClient, args: &Args) -> anyhow::Result<Report> {
     }
     let mut report = Report::default();
     report.add_times("submit to placed", placed);
-    if args.run {
+    if runs {
         report.add_times("submit to running", running);
     }
     Ok(report)

@@ -103,6 +103,14 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A client of the engine as the driver has it, for measuring the engine alone.
+///
+/// # Errors
+/// A sentence: the endpoint or its TLS files cannot be used.
+pub fn client(options: &Options) -> Result<bollard::Docker, String> {
+    engine::connect(options)
+}
+
 impl Docker {
     /// A driver for the node `node_id`, which looks at the daemon from now on. Within a runtime only.
     ///
