@@ -380,6 +380,21 @@ async fn tasks_are_signalled_restarted_measured_and_collected_task_run_16_gc_05_
     assert_eq!(place.cluster.get(&format!("/v1/client/allocation/{}/checks", place.id)).await, Value::Null);
     assert_eq!(place.cluster.get(&format!("/v1/allocation/{}/services", place.id)).await, json!([]));
 
+    let meta = json!({"Meta": {"rack": "r1", "gone": null}});
+    let path_of_meta = format!("/v1/client/metadata?node_id={node}");
+    let (said, _) = place.cluster.api.post::<_, Value>(&path_of_meta, &Query::default(), &meta).await.unwrap();
+    assert_eq!((&said["Meta"]["rack"], &said["Dynamic"]), (&"r1".into(), &json!({"rack": "r1", "gone": null})));
+    place.cluster.ok(&["node", "meta", "apply", "-node-id", node, "-unset", "rack", "zone=z1"]);
+    place
+        .cluster
+        .until(&format!("/v1/node/{node}"), "the cluster knows it", |n| {
+            n["Meta"]["zone"] == "z1" && n["Meta"]["rack"].is_null()
+        })
+        .await;
+    assert!(place.cluster.ok(&["node", "meta", "read", "-node-id", node]).contains("zone = z1"));
+    let refused = place.cluster.api.put::<_, Value>(&path_of_meta, &Query::default(), &meta).await.unwrap_err();
+    assert_eq!(refused.status().unwrap().as_u16(), 405);
+
     assert_eq!(place.put("gc", &json!({})).await.unwrap_err().0, 400, "a running allocation is not collected");
     place.cluster.ok(&["job", "stop", "-detach", "web"]);
     place.cluster.until(&path, "it has ended", |a| a["ClientStatus"] == "complete").await;

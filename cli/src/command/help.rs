@@ -16,6 +16,7 @@ pub const GROUPS: &[(&str, &str)] = &[
     ("local", "The local cluster of scripts/up and scripts/down"),
     ("namespace", "Namespaces"),
     ("node", "Nodes: the machines"),
+    ("node meta", "What nodes say of themselves"),
     ("node pool", "Node pools: groups of nodes that jobs ask for"),
     ("operator", "Tools for whoever runs the cluster"),
     ("operator raft", "The replicated log's servers"),

@@ -3,7 +3,8 @@
 use super::{
     Command, Reach, Runner, alloc_act, alloc_exec, alloc_fs, alloc_logs, alloc_status, alloc_stop, complete,
     deployment, eval, eval_delete, job_history, job_inspect, job_misc, job_plan, job_run, job_status, job_stop,
-    namespace, node_drain, node_eligibility, node_pool, node_status, operator, scheduler, server, status, system,
+    namespace, node_drain, node_eligibility, node_meta, node_pool, node_status, operator, scheduler, server, status,
+    system,
 };
 use crate::flags::{Flag, Kind, flag, list, switch, text};
 use crate::{agent, local, serve};
@@ -44,6 +45,7 @@ const PLAIN: Command = Command {
     runner: Runner::Client(|_| Box::pin(async { Ok(1) })),
 };
 
+const NODE_ID: Flag = text("node-id", "NODE", "The node, by id or name; the one at -address unless given.");
 const TASK: Flag = text("task", "NAME", "The task.");
 const STDIN: Flag =
     flag("i", Kind::Bool, "true", "", "Whether to pass stdin on; -i=false closes it for the command at once.");
@@ -643,6 +645,24 @@ pub static COMMANDS: &[Command] = &[
         ..PLAIN
     },
     Command {
+        path: "node meta apply",
+        usage: "[options] <key>=<value> [<key>=<value> …]",
+        summary: "Changes what a node says of itself",
+        about: "The node keeps it over restarts; jobs see it as ${meta.key}.",
+        flags: &[NODE_ID, text("unset", "KEYS", "Keys to remove, with commas between them.")],
+        args: (0, 512),
+        runner: Runner::Client(|cx| Box::pin(node_meta::apply(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "node meta read",
+        summary: "Shows what a node says of itself",
+        about: "All of it, what was changed since, and what its configuration says.",
+        flags: &[NODE_ID, JSON, TEMPLATE],
+        runner: Runner::Client(|cx| Box::pin(node_meta::read(cx))),
+        ..PLAIN
+    },
+    Command {
         path: "node pool apply",
         usage: "[options] <input>",
         summary: "Makes or changes a node pool",
@@ -891,7 +911,6 @@ pub const NOT_BUILT: &[&str] = &[
     "node config",
     "node identity",
     "node intro",
-    "node meta",
     "operator autopilot",
     "operator client-state",
     "operator debug",

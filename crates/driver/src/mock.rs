@@ -12,11 +12,11 @@ use model::time::parse_go_duration;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::contract::{
-    Capabilities, Driver, DriverError, ExitResult, FsIsolation, Handle, Later, TaskConfig, Usage, healthy_info,
-    signal_number,
+    Capabilities, Driver, DriverError, EXEC_QUEUE, ExecInput, ExecOutput, ExecRequest, ExecSession, ExitResult,
+    FsIsolation, Handle, Later, TaskConfig, Usage, healthy_info, signal_number,
 };
 use crate::rotate::Rotator;
 
@@ -53,6 +53,21 @@ struct Config {
     stderr_repeat: u64,
     #[serde(deserialize_with = "span")]
     stderr_repeat_duration: Duration,
+    exec_command: ExecPlan,
+}
+
+/// What a command beside the task does, whatever it is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ExecPlan {
+    /// Refuses to begin.
+    start_error: String,
+    #[serde(deserialize_with = "span")]
+    run_for: Duration,
+    exit_code: i32,
+    exit_signal: i32,
+    stdout_string: String,
+    stderr_string: String,
 }
 
 /// A Go duration, or a number of nanoseconds.
@@ -167,6 +182,40 @@ impl Mock {
     }
 }
 
+/// Says and ends as planned, unless the task or the caller is gone before.
+async fn converse(
+    plan: ExecPlan,
+    mut input: mpsc::Receiver<ExecInput>,
+    output: mpsc::Sender<ExecOutput>,
+    mut task: watch::Receiver<Option<ExitResult>>,
+) {
+    for (text, piece) in
+        [(plan.stdout_string, ExecOutput::Stdout as fn(_) -> _), (plan.stderr_string, ExecOutput::Stderr)]
+    {
+        if !text.is_empty() && output.send(piece(text.into_bytes())).await.is_err() {
+            return;
+        }
+    }
+    let taking = async {
+        while input.recv().await.is_some() {}
+        std::future::pending::<()>().await;
+    };
+    let killed = tokio::select! {
+        () = tokio::time::sleep(plan.run_for) => false,
+        _ = task.wait_for(Option::is_some) => true,
+        () = output.closed() => return,
+        () = taking => true,
+    };
+    let exit = match (killed, plan.exit_signal) {
+        (true, _) => ExitResult { code: 137, signal: 9, ..ExitResult::default() },
+        (false, 0) => ExitResult { code: plan.exit_code, ..ExitResult::default() },
+        (false, signal) => ExitResult { code: 128 + signal, signal, ..ExitResult::default() },
+    };
+    for last in [ExecOutput::StdoutClosed, ExecOutput::StderrClosed, ExecOutput::Exited(exit)] {
+        let _ = output.send(last).await;
+    }
+}
+
 /// The first end counts.
 fn end(entry: &Entry, result: ExitResult) {
     entry.exit.send_if_modified(|now| now.is_none().then(|| *now = Some(result)).is_some());
@@ -209,7 +258,7 @@ impl Driver for Mock {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { send_signals: true, exec: false, fs_isolation: FsIsolation::None }
+        Capabilities { send_signals: true, exec: true, fs_isolation: FsIsolation::None }
     }
 
     fn fingerprint(&self) -> DriverInfo {
@@ -260,6 +309,23 @@ impl Driver for Mock {
 
     fn stats<'a>(&'a self, task_id: &'a str) -> Later<'a, Usage> {
         Box::pin(async move { self.entry(task_id).map(|_| Usage::default()) })
+    }
+
+    fn exec<'a>(&'a self, task_id: &'a str, _: ExecRequest) -> Later<'a, ExecSession> {
+        Box::pin(async move {
+            let entry = self.entry(task_id)?;
+            if entry.exit.borrow().is_some() {
+                return Err(DriverError::Exec("the task is not running".to_owned()));
+            }
+            let plan = entry.config.exec_command.clone();
+            if !plan.start_error.is_empty() {
+                return Err(DriverError::Exec(plan.start_error));
+            }
+            let (input, taken) = mpsc::channel(EXEC_QUEUE);
+            let (said, output) = mpsc::channel(EXEC_QUEUE);
+            tokio::spawn(converse(plan, taken, said, entry.exit.subscribe()));
+            Ok(ExecSession { input, output })
+        })
     }
 
     fn destroy<'a>(&'a self, task_id: &'a str, force: bool) -> Later<'a, ()> {
@@ -317,6 +383,23 @@ mod tests {
         let other = Mock::default();
         other.recover(handle).await.unwrap();
         assert_eq!(other.wait("a/t/1").await.unwrap().code, 3);
+    }
+
+    #[tokio::test]
+    async fn a_command_beside_it_says_and_ends_as_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mock = Mock::default();
+        let plan = json!({"stdout_string": "out", "exit_code": 4});
+        mock.start(task(dir.path(), json!({"run_for": "1h", "exec_command": plan}))).await.unwrap();
+        let mut session = mock.exec("a/t/1", ExecRequest::default()).await.unwrap();
+        assert_eq!(session.output.recv().await, Some(ExecOutput::Stdout(b"out".to_vec())));
+        let mut last = None;
+        while let Some(piece) = session.output.recv().await {
+            last = Some(piece);
+        }
+        assert!(matches!(last, Some(ExecOutput::Exited(exit)) if exit.code == 4));
+        mock.destroy("a/t/1", true).await.unwrap();
+        assert!(matches!(mock.exec("a/t/1", ExecRequest::default()).await, Err(DriverError::NotFound)));
     }
 
     #[tokio::test]

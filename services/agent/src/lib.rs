@@ -8,6 +8,7 @@ mod gateways;
 mod gauges;
 mod host;
 mod link;
+pub mod meta;
 pub mod node;
 mod outbox;
 mod roster;

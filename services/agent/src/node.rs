@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::host::Drivers;
+use crate::meta::DynamicMeta;
 
 /// The version of the compatible interface, which jobs ask for as `${attr.nomad.version}`.
 pub const NOMAD_VERSION: &str = "2.0.6";
@@ -25,6 +26,7 @@ pub struct Maker {
     /// Where the cluster reaches this agent.
     addr: SocketAddr,
     drivers: Drivers,
+    dynamic: Arc<DynamicMeta>,
 }
 
 impl Maker {
@@ -36,7 +38,21 @@ impl Maker {
         addr: SocketAddr,
         drivers: Drivers,
     ) -> Self {
-        Self { config, alloc_base, id, secret_id, addr, drivers }
+        Self { config, alloc_base, id, secret_id, addr, drivers, dynamic: Arc::default() }
+    }
+
+    /// With metadata that people changed.
+    pub fn with_meta(mut self, dynamic: DynamicMeta) -> Self {
+        self.dynamic = Arc::new(dynamic);
+        self
+    }
+
+    pub fn dynamic(&self) -> &DynamicMeta {
+        &self.dynamic
+    }
+
+    pub fn configured_meta(&self) -> std::collections::BTreeMap<String, String> {
+        self.config.meta()
     }
 
     /// Looks at the host and the drivers. Blocks for some milliseconds.
@@ -61,7 +77,7 @@ impl Maker {
             attributes: host.attributes,
             node_resources: Some(host.resources),
             reserved_resources: Some(config.reserved()),
-            meta: config.meta(),
+            meta: self.dynamic.over(config.meta()),
             host_volumes: config.host_volumes(),
             node_class: config.node_class.clone(),
             node_pool: config.node_pool.clone(),

@@ -9,6 +9,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use driver::logs::{LogReader, Origin};
+use kit::background::Task;
 use kit::guard::require;
 use kit::process::Shutdown;
 use model::{AllocId, Role};
@@ -16,6 +17,7 @@ use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::node::Maker;
 use crate::roster::Roster;
 use crate::stats::Sampler;
 
@@ -37,16 +39,21 @@ pub struct App {
     readers: Arc<Semaphore>,
     sessions: Arc<Semaphore>,
     sampler: Arc<Sampler>,
+    maker: Maker,
+    /// Looks at the host, and at what is said of it, again.
+    fingerprint: Task,
     shutdown: Shutdown,
 }
 
 impl App {
-    pub fn new(roster: Roster, shutdown: Shutdown) -> Self {
+    pub fn new(roster: Roster, maker: Maker, fingerprint: Task, shutdown: Shutdown) -> Self {
         Self {
             roster,
             readers: Arc::new(Semaphore::new(READERS_MAX)),
             sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
             sampler: Arc::default(),
+            maker,
+            fingerprint,
             shutdown,
         }
     }

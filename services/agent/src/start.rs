@@ -17,7 +17,7 @@ use driver::docker::{self, Docker};
 use driver::fingerprint::FingerprintError;
 use driver::mock::Mock;
 use driver::raw_exec::RawExec;
-use kit::background::{Background, Spec};
+use kit::background::{Background, Spec, Task};
 use kit::metrics::Metrics;
 use kit::process::ready::Readiness;
 use kit::process::{Shutdown, advertised, ops};
@@ -33,6 +33,7 @@ use crate::gateways::Gateways;
 use crate::gauges::Gauges;
 use crate::host::{Drivers, Host, Parts};
 use crate::link::Link;
+use crate::meta::DynamicMeta;
 use crate::node::{self, Maker};
 use crate::outbox::Outbox;
 use crate::roster::Roster;
@@ -125,7 +126,8 @@ impl Agent {
         }
         let drivers = drivers(&config, cgroups.clone(), &id).await?;
         let maker =
-            Maker::new(config.clone(), dir.alloc_base.clone(), id.clone(), dir.secret_id, addr, drivers.clone());
+            Maker::new(config.clone(), dir.alloc_base.clone(), id.clone(), dir.secret_id, addr, drivers.clone())
+                .with_meta(DynamicMeta::open(dir.store.with_file_name("meta.json")));
         let making = maker.clone();
         let node = watch::Sender::new(Arc::new(tokio::task::spawn_blocking(move || making.make()).await??));
         let outbox = Outbox::default();
@@ -167,13 +169,13 @@ impl Agent {
         let talking = spawn_link(&link, &readiness, &outbox, &store, &shutdown, &news_end);
         let background = Background::new(shutdown.clone());
         kit::memory::keep(&background);
-        spawn_background(
+        let fingerprint = spawn_background(
             &background,
-            Work { config: &config, id: &id, maker, node, roster: &roster, metrics: &metrics },
+            Work { config: &config, id: &id, maker: maker.clone(), node, roster: &roster, metrics: &metrics },
         );
         keep_identity(&background, identity.clone(), http, gateways);
         tracing::info!(node_id = %id, name = %link.node.borrow().name, "agent started");
-        let app = routes::App::new(roster.clone(), shutdown.clone());
+        let app = routes::App::new(roster.clone(), maker, fingerprint, shutdown.clone());
         let router = routes::router().into_router();
         let router = router.with_state(app).merge(ops::router(readiness, metrics, OPENAPI));
         server::serve(listener, Tls::Mutual(identity), router, limits_in(), shutdown).await;
@@ -252,7 +254,8 @@ struct Work<'a> {
     metrics: &'a Metrics,
 }
 
-fn spawn_background(background: &Background, work: Work<'_>) {
+/// Answers what makes the host be looked at again.
+fn spawn_background(background: &Background, work: Work<'_>) -> Task {
     let Work { config, id, maker, node, roster, metrics } = work;
     let minute = Duration::from_secs(60);
     let spec = |name, period| Spec { name, period, limit: Duration::from_secs(30) };
@@ -299,6 +302,7 @@ fn spawn_background(background: &Background, work: Work<'_>) {
             Ok::<_, String>("set".to_owned())
         }
     });
+    looking
 }
 
 fn keep_identity(background: &Background, identity: Identity, http: Http, gateways: Gateways) {

@@ -21,15 +21,15 @@ pub fn router() -> OpenApiRouter<App> {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[allow(dead_code, reason = "documentation; the query is read by `Options`")]
-struct NodeParams {
+pub(super) struct NodeParams {
     /// Full id of the node.
     node_id: String,
 }
 
-/// The node that is asked about.
-async fn node(app: &App, options: &Options) -> Result<NodeId, ApiError> {
+/// The node that is asked about: by the query, or else by the body.
+pub(super) async fn node(app: &App, options: &Options, in_body: &str) -> Result<NodeId, ApiError> {
     // A gateway is no node; where the two are one machine, the caller still says which node is meant.
-    let id = options.params.text("node_id");
+    let id = options.params.text("node_id").or(Some(in_body).filter(|id| !id.is_empty()));
     let id = NodeId::from(id.ok_or_else(|| ApiError::bad("No local Node and node_id not provided"))?);
     if app.watches.view().state.node(&id).is_none() && fresh(app, false).await?.state.node(&id).is_none() {
         return Err(ApiError::not_found(format!("Unknown node {id}")));
@@ -44,12 +44,12 @@ async fn node(app: &App, options: &Options) -> Result<NodeId, ApiError> {
         (status = 400, description = "No node is named", body = String, content_type = "text/plain"),
         (status = 404, description = "Unknown node, or no path to it", body = String, content_type = "text/plain")))]
 async fn usage(State(app): State<App>, options: Options) -> Answered {
-    let id = node(&app, &options).await?;
+    let id = node(&app, &options, "").await?;
     get_json(&app, &id, "/v1/client/stats".to_owned(), options.style).await
 }
 
 async fn collected(app: &App, options: &Options) -> Result<StatusCode, ApiError> {
-    let id = node(app, options).await?;
+    let id = node(app, options, "").await?;
     post(app, &id, "/v1/client/gc".to_owned(), &()).await?;
     Ok(StatusCode::OK)
 }

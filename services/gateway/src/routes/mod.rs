@@ -11,6 +11,7 @@ pub mod allocs;
 pub mod at_node;
 pub mod client_allocs;
 pub mod client_files;
+pub mod client_meta;
 pub mod client_nodes;
 pub mod deployments;
 pub mod eval_delete;
@@ -57,6 +58,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(client_allocs::router())
         .merge(client_files::router())
         .merge(client_nodes::router())
+        .merge(client_meta::router())
         .merge(exec::router())
         .merge(metrics::router())
 }
