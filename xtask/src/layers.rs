@@ -83,14 +83,7 @@ impl Graph {
     /// # Errors
     /// Cargo does not run or says something unexpected.
     pub fn read() -> anyhow::Result<Self> {
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        let output = std::process::Command::new(cargo)
-            .args(["metadata", "--format-version", "1", "--offline", "--locked"])
-            .current_dir(crate::root())
-            .output()
-            .context("running cargo metadata")?;
-        anyhow::ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
-        let metadata: Value = serde_json::from_slice(&output.stdout)?;
+        let metadata: Value = serde_json::from_str(&cargo(&["metadata", "--format-version", "1"])?)?;
         Self::from_metadata(&metadata).context("unexpected shape of cargo metadata")
     }
 
@@ -125,26 +118,28 @@ impl Graph {
     pub fn of(&self, name: &str) -> BTreeSet<String> {
         self.edges.get(name).cloned().unwrap_or_default()
     }
+}
 
-    /// The path by which `from` reaches `to`, if it does.
-    pub fn path(&self, from: &str, to: &str) -> Option<Vec<String>> {
-        let mut seen = BTreeSet::from([from.to_owned()]);
-        let mut paths = vec![vec![from.to_owned()]];
-        while let Some(path) = paths.pop() {
-            let last = path.last()?;
-            if last == to && path.len() > 1 {
-                return Some(path);
-            }
-            for next in self.edges.get(last).into_iter().flatten() {
-                if seen.insert(next.clone()) {
-                    let mut longer = path.clone();
-                    longer.push(next.clone());
-                    paths.push(longer);
-                }
-            }
-        }
-        None
-    }
+/// All packages that are linked into `package` when it is built alone with all its features, itself aside. What others in the
+/// workspace ask of a common dependency is theirs: cargo's own resolution of one package leaves it out.
+///
+/// # Errors
+/// Cargo does not run.
+pub fn linked_into(package: &str) -> anyhow::Result<BTreeSet<String>> {
+    let args =
+        ["tree", "--package", package, "--all-features", "--edges", "normal", "--prefix", "none", "--format", "{p}"];
+    let text = cargo(&args).with_context(|| format!("the dependencies of {package}"))?;
+    let names = text.lines().filter_map(|line| line.split_whitespace().next());
+    Ok(names.filter(|name| *name != package).map(str::to_owned).collect())
+}
+
+fn cargo(args: &[&str]) -> anyhow::Result<String> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let mut command = std::process::Command::new(cargo);
+    let output = command.args(args).args(["--offline", "--locked"]).current_dir(crate::root()).output();
+    let output = output.context("running cargo")?;
+    anyhow::ensure!(output.status.success(), "cargo: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 fn is_elsewhere(target: &str) -> bool {
