@@ -42,6 +42,8 @@ pub mod node_meta;
 pub mod node_pool;
 pub mod node_status;
 pub mod operator;
+pub mod operator_care;
+pub mod operator_snapshot;
 pub mod placement;
 pub mod scheduler;
 pub mod server;
@@ -303,7 +305,7 @@ pub(crate) fn settings(flags: &Parsed, env: &Env) -> Settings {
 
 /// Finds the command that `words` begin with, and how many of them name it.
 pub fn find(words: &[String]) -> Option<(&'static Command, usize)> {
-    (1..=words.len().min(3)).rev().find_map(|count| {
+    (1..=words.len().min(4)).rev().find_map(|count| {
         let name = words[..count].join(" ");
         let found = table::COMMANDS.iter().find(|c| c.path == name || c.aliases.contains(&name.as_str()));
         found.map(|command| (command, count))

@@ -3,8 +3,8 @@
 use super::{
     Command, Reach, Runner, alloc_act, alloc_exec, alloc_fs, alloc_logs, alloc_status, alloc_stop, complete,
     deployment, eval, eval_delete, job_history, job_inspect, job_misc, job_plan, job_run, job_status, job_stop,
-    namespace, node_drain, node_eligibility, node_meta, node_pool, node_status, operator, scheduler, server, status,
-    system,
+    namespace, node_drain, node_eligibility, node_meta, node_pool, node_status, operator, operator_care,
+    operator_snapshot, scheduler, server, status, system,
 };
 use crate::flags::{Flag, Kind, flag, list, switch, text};
 use crate::{agent, local, serve};
@@ -771,6 +771,41 @@ pub static COMMANDS: &[Command] = &[
         ..PLAIN
     },
     Command {
+        path: "operator autopilot get-config",
+        summary: "Shows how the state servers look after themselves",
+        flags: &[JSON, TEMPLATE],
+        runner: Runner::Client(|cx| Box::pin(operator_care::autopilot_get(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "operator autopilot health",
+        summary: "Shows which state servers are healthy",
+        flags: &[JSON],
+        runner: Runner::Client(|cx| Box::pin(operator_care::autopilot_health(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "operator autopilot set-config",
+        summary: "Changes how the state servers look after themselves",
+        about: "What is not named stays as it is.",
+        flags: &[
+            text("cleanup-dead-servers", "BOOL", "Take servers out that are dead, while a majority lives."),
+            text("last-contact-threshold", "DURATION", "Who has not heard from the leader for longer is not healthy."),
+            text("max-trailing-logs", "NUMBER", "Who lags by more entries of the log is not healthy."),
+            text("min-quorum", "NUMBER", "Never leave fewer servers than this."),
+            text(
+                "server-stabilization-time",
+                "DURATION",
+                "Kept for compatibility: a server votes once it has caught up.",
+            ),
+            text("enable-redundancy-zones", "BOOL", "Kept for compatibility."),
+            text("disable-upgrade-migration", "BOOL", "Kept for compatibility."),
+            text("enable-custom-upgrades", "BOOL", "Kept for compatibility."),
+        ],
+        runner: Runner::Client(|cx| Box::pin(operator_care::autopilot_set(cx))),
+        ..PLAIN
+    },
+    Command {
         path: "operator metrics",
         summary: "Prints the cluster's metrics",
         flags: &[
@@ -787,6 +822,63 @@ pub static COMMANDS: &[Command] = &[
         summary: "Lists the servers of the replicated log",
         flags: &[switch("stale", "Ask any server, not the leader.")],
         runner: Runner::Client(|cx| Box::pin(server::peers(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "operator raft remove-peer",
+        summary: "Removes a server from the replicated log",
+        about: "Dead servers leave by themselves (`operator autopilot get-config`). A server that lives stays out until \
+            it is started again.",
+        flags: &[text("peer-id", "ID", "Id of the server, as `operator raft list-peers` lists it.")],
+        runner: Runner::Client(|cx| Box::pin(operator_care::remove_peer(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "operator raft transfer-leadership",
+        summary: "Has another server lead",
+        flags: &[
+            text("peer-id", "ID", "Id of the server that is to lead."),
+            text("peer-address", "ADDR", "Or its address, as `operator raft list-peers` lists it."),
+        ],
+        runner: Runner::Client(|cx| Box::pin(operator_care::transfer_leadership(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "operator root keyring list",
+        summary: "Lists the keys that encrypt variables and sign identities",
+        flags: &[VERBOSE],
+        runner: Runner::Client(|cx| Box::pin(operator_care::keyring_list(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "operator snapshot inspect",
+        usage: "[options] <file>",
+        summary: "Checks a snapshot and shows what is in it",
+        reach: Reach::Nobody,
+        flags: &[JSON],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(operator_snapshot::inspect(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "operator snapshot restore",
+        usage: "[options] <file>",
+        summary: "Makes a snapshot the state of the cluster",
+        about: "Whole or not at all. Everything that happened since the snapshot is forgotten; nodes and their tasks are \
+            brought in line with it.",
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(operator_snapshot::restore(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "operator snapshot save",
+        usage: "[options] [file]",
+        summary: "Saves the state of the cluster to a file",
+        about: "The file holds the cluster's keys: keep it as you keep secrets. It is named by the time unless a name is \
+            given, and it is checked before it gets its name.",
+        flags: &[switch("stale", "Take it from any server, without asking the leader.")],
+        args: (0, 1),
+        runner: Runner::Client(|cx| Box::pin(operator_snapshot::save(cx))),
         ..PLAIN
     },
     Command {
@@ -911,18 +1003,17 @@ pub const NOT_BUILT: &[&str] = &[
     "node config",
     "node identity",
     "node intro",
-    "operator autopilot",
     "operator client-state",
     "operator debug",
     "operator gossip",
     "operator raft info",
     "operator raft logs",
     "operator raft migrate-backend",
-    "operator raft remove-peer",
     "operator raft state",
-    "operator raft transfer-leadership",
-    "operator root",
-    "operator snapshot",
+    "operator root keyring remove",
+    "operator root keyring rotate",
+    "operator snapshot redact",
+    "operator snapshot state",
     "operator utilization",
     "plugin",
     "quota",

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use model::diff::JobDiff;
 use model::eval::Evaluation;
 use model::ids::Index;
+use model::ids::Term;
 use model::job::Job;
 use model::job::JobSubmission;
 use model::metric::AllocMetric;
@@ -252,4 +253,78 @@ pub struct RaftServer {
     pub leader: bool,
     pub voter: bool,
     pub raft_protocol: String,
+}
+
+/// `OperatorHealthReply` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct OperatorHealthReply {
+    /// Every server is healthy.
+    pub healthy: bool,
+    /// How many healthy voters may fail before there is no quorum.
+    pub failure_tolerance: u64,
+    pub servers: Vec<ServerHealth>,
+    pub leader: String,
+    pub voters: Vec<String>,
+}
+
+/// `ServerHealth` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ServerHealth {
+    #[serde(rename = "ID")]
+    pub id: String,
+    pub name: String,
+    pub address: String,
+    /// `alive` or `failed`.
+    pub serf_status: String,
+    pub version: String,
+    pub leader: bool,
+    /// As text, such as `20ms`.
+    pub last_contact: String,
+    pub last_term: Term,
+    pub last_index: Index,
+    pub healthy: bool,
+    pub voter: bool,
+    /// Since when it has been healthy, or not.
+    pub stable_since: Timestamp,
+}
+
+/// `LeadershipTransferResponse` on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct LeadershipTransferResponse {
+    pub from: RaftServer,
+    pub to: RaftServer,
+    /// That server led already.
+    pub noop: bool,
+    pub err: Option<String>,
+    pub last_index: Index,
+    pub request_time: i64,
+}
+
+/// What `PUT /v1/agent/join` answers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct JoinResponse {
+    pub num_joined: usize,
+    pub error: String,
+}
+
+/// Public keys in the form of RFC 7517.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct JsonWebKeys {
+    pub keys: Vec<JsonWebKey>,
+}
+
+/// One public key: Ed25519, RFC 8037.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct JsonWebKey {
+    #[serde(rename = "use")]
+    pub usage: String,
+    pub kty: String,
+    pub kid: String,
+    pub crv: String,
+    pub alg: String,
+    pub x: String,
 }

@@ -15,6 +15,12 @@ pub const FEED: &str = "/v1/internal/feed";
 pub const FEED_BEAT: &[u8] = b"{}";
 /// `GET ?tables=a,b`: a snapshot in fsm's codec.
 pub const SNAPSHOT: &str = "/v1/internal/snapshot";
+/// `GET ?index=`: the whole state once it has reached that index, with what followers never get.
+pub const ARCHIVE: &str = "/v1/internal/archive";
+/// `GET`: `OperatorHealthReply`, as the leader last found it.
+pub const AUTOPILOT_HEALTH: &str = "/v1/internal/autopilot/health";
+/// `POST`: the server that is called was taken out of the group by an operator.
+pub const DISMISSED: &str = "/v1/internal/raft/dismissed";
 /// `GET`: [`RaftStatus`].
 pub const RAFT_STATUS: &str = "/v1/internal/raft/status";
 /// `POST` [`ChangePeers`]: change the set of voters.

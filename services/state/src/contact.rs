@@ -85,12 +85,19 @@ async fn ask(running: &Running, http: &Http, peers: &dyn Peers) -> bool {
             Err(raft::ProposeError::NotLeader { leader: Some(leader) }) => {
                 let Some(target) = network::target(peers, &leader) else { return false };
                 let call = network::forwarded(client::http::Call::get(api::state::READ_INDEX, ASK));
-                http.call(&target, call).await.is_ok()
+                http.call(&target, call).await.is_ok() && hears_leader(running)
             }
             Err(_) => false,
         }
     };
     tokio::time::timeout(ASK, answered).await.unwrap_or(false)
+}
+
+/// The leader itself speaks to this server. One that was taken out of the group still knows whom to ask, and
+/// gets an answer.
+fn hears_leader(running: &Running) -> bool {
+    let last = running.raft.status().borrow().last_contact_ms;
+    last.is_some_and(|ms| Duration::from_millis(ms) <= FRESH)
 }
 
 #[cfg(test)]

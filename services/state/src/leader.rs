@@ -5,6 +5,7 @@ use std::time::Duration;
 use fsm::command::{Command, Envelope};
 use model::Role;
 
+use crate::keyring;
 use crate::members;
 use crate::server::{Running, Server};
 
@@ -29,6 +30,11 @@ pub async fn tend(server: &Server, region: &str, led: &mut u64) -> Result<String
     if running.machine.state().cluster().epoch.is_empty() {
         propose(&running, members::first_command(region, client::state::new_uuid())).await?;
     }
+    let state = running.machine.state();
+    if !state.cluster().epoch.is_empty() && state.active_root_key().is_none() {
+        let key = keyring::new_key(client::state::new_uuid(), client::clock::unix_nanos());
+        propose(&running, key.map_err(str::to_owned)?).await?;
+    }
     let silent = running.machine.silent_leases(client::clock::boot_time(), LEASE_TTL);
     for (lease, term) in &silent {
         tracing::info!(lease = ?lease, term = term.get(), "lease expires, its holder is silent");
@@ -37,7 +43,11 @@ pub async fn tend(server: &Server, region: &str, led: &mut u64) -> Result<String
     Ok(format!("leading, {} leases expired", silent.len()))
 }
 
-async fn propose(running: &Running, command: Command) -> Result<(), String> {
+/// Puts a command of this server's own into the log.
+///
+/// # Errors
+/// What raft says.
+pub async fn propose(running: &Running, command: Command) -> Result<(), String> {
     let envelope =
         Envelope { request: None, proposer: Role::State, lease: None, now: client::clock::unix_nanos(), command };
     let bytes = serde_json::to_vec(&envelope).map_err(|e| e.to_string())?;

@@ -1,9 +1,12 @@
 //! The state service: the one place where truth is written. See README.md.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod autopilot;
 pub mod certificates;
 pub mod contact;
 pub mod feed;
+pub mod format;
+pub mod keyring;
 pub mod leader;
 pub mod machine;
 pub mod members;
@@ -26,6 +29,7 @@ use tokio::sync::Mutex;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::autopilot::Autopilot;
 use crate::certificates::Signer;
 use crate::members::Members;
 use crate::routes::App;
@@ -106,6 +110,12 @@ fn tend(shell: &Shell, server: &Server, bootstrap_expect: usize) {
     tasks.spawn(spec, move || {
         let members = Arc::clone(&members);
         async move { members.lock().await.tend().await }
+    });
+    let autopilot = Arc::new(Mutex::new(Autopilot::new(shell.clone(), server.clone())));
+    let spec = Spec { name: "autopilot", period: Duration::from_millis(250), limit: Duration::from_secs(10) };
+    tasks.spawn(spec, move || {
+        let autopilot = Arc::clone(&autopilot);
+        async move { autopilot.lock().await.tend().await }
     });
     let (region, sv, led) = (shell.settings.region.clone(), server.clone(), Arc::new(Mutex::new(0)));
     let leader = Spec { name: "raft_leader", period: Duration::from_millis(250), limit: Duration::from_secs(10) };

@@ -34,6 +34,8 @@ pub const TAG_RAFT_ID: &str = "raft_id";
 pub const TAG_INITIALIZED: &str = "raft_initialized";
 /// Tag with the cluster its data are of.
 pub const TAG_CLUSTER: &str = "cluster";
+/// Tag of one that has a log, hears no leader, and was not removed by hand: it wants to be taken in.
+pub const TAG_ASKS: &str = "raft_asks";
 /// Tag with when it started, unix milliseconds; 0 for one that was not told to join others.
 pub const TAG_SINCE: &str = "since";
 
@@ -121,6 +123,8 @@ pub struct Seen {
     pub since: u64,
     /// One that failed is remembered for a while.
     pub alive: bool,
+    /// See [`TAG_ASKS`].
+    pub asks: bool,
 }
 
 impl Seen {
@@ -133,8 +137,16 @@ impl Seen {
             cluster: member.tag(TAG_CLUSTER).unwrap_or_default().to_owned(),
             since: member.tag(TAG_SINCE).and_then(|v| v.parse().ok()).unwrap_or(0),
             alive: status != Status::Failed,
+            asks: member.tag(TAG_ASKS) == Some("true"),
         })
     }
+}
+
+/// The state servers that gossip remembers.
+pub fn seen(shell: &Shell) -> Vec<Seen> {
+    let all = shell.directory.all();
+    let servers = all.iter().filter(|(member, _)| member.role == Role::State);
+    servers.filter_map(|(member, status)| Seen::from_member(member, *status)).collect()
 }
 
 /// Looks after the membership, as seen from one server.
@@ -176,9 +188,13 @@ impl Members {
             (TAG_INITIALIZED, status.initialized.to_string()),
             (TAG_CLUSTER, cluster.clone()),
             (TAG_SINCE, since.to_string()),
+            (
+                TAG_ASKS,
+                (status.initialized && !self.server.contact().is_heard() && !self.server.is_dismissed()).to_string(),
+            ),
         ];
         self.shell.set_tags(facts).await;
-        let seen = self.seen();
+        let seen = seen(&self.shell);
         let standing = Standing {
             cluster,
             since,
@@ -202,12 +218,6 @@ impl Members {
             Step::Wait(why) => Ok(self.say(why)),
             step => self.take(step, &running).await,
         }
-    }
-
-    fn seen(&self) -> Vec<Seen> {
-        let all = self.shell.directory.all();
-        let servers = all.iter().filter(|(member, _)| member.role == Role::State);
-        servers.filter_map(|(member, status)| Seen::from_member(member, *status)).collect()
     }
 
     /// Says once what is waited for.
@@ -269,7 +279,7 @@ mod tests {
     }
 
     fn seen(id: u64, name: &str, initialized: bool) -> Seen {
-        Seen { peer: peer(id, name), initialized, cluster: String::new(), since: 0, alive: true }
+        Seen { peer: peer(id, name), initialized, cluster: String::new(), since: 0, alive: true, asks: false }
     }
 
     fn blank(id: u64) -> raft::Status {

@@ -48,7 +48,8 @@ const READERS: &[Role] = &[
     Role::Operator,
 ];
 const SERVERS: &[Role] = &[Role::State];
-const OPERATORS: &[Role] = &[Role::Gateway, Role::Operator];
+/// State servers hand on what is the leader's.
+const MANAGERS: &[Role] = &[Role::Gateway, Role::Operator, Role::State];
 /// Everybody renews their own certificate; agents by way of a gateway.
 const SIGNEES: &[Role] = &[
     Role::Gateway,
@@ -83,7 +84,14 @@ pub fn router() -> OpenApiRouter<App> {
         )
         .merge(OpenApiRouter::new().routes(routes!(raft_rpc)).layer(require(SERVERS)).layer(limit(RAFT_BYTES_MAX)))
         .merge(OpenApiRouter::new().routes(routes!(raft_watch)).layer(require(SERVERS)))
-        .merge(OpenApiRouter::new().routes(routes!(change_peers)).layer(require(OPERATORS)))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(change_peers))
+                .routes(routes!(archive))
+                .routes(routes!(autopilot_health))
+                .layer(require(MANAGERS)),
+        )
+        .merge(OpenApiRouter::new().routes(routes!(dismissed)).layer(require(SERVERS)))
         .merge(OpenApiRouter::new().routes(routes!(sign)).layer(require(SIGNEES)))
 }
 
@@ -416,7 +424,15 @@ async fn change_peers(
             .add_learner(raft::Peer { id: peer.id, name: peer.name.clone(), addr: peer.addr.clone() })
             .await
             .map(|_| ()),
-        ChangePeers::Remove { id } => running.raft.remove(*id).await.map(|_| ()),
+        ChangePeers::Remove { id } => {
+            let status = running.raft.status().borrow().clone();
+            let removed = running.raft.remove(*id).await.map(|_| ());
+            let gone = status.voters.iter().chain(&status.learners).find(|p| p.id == *id);
+            if let (Ok(()), Some(gone)) = (&removed, gone) {
+                dismiss(&app, gone).await;
+            }
+            removed
+        }
         ChangePeers::TransferLeadership { to } => running.raft.transfer_leadership(*to).await,
     };
     match done {
@@ -428,6 +444,65 @@ async fn change_peers(
         }
         Err(error) => Err(Refused::new(Code::Conflict, error.to_string())),
     }
+}
+
+/// A server that lives is told that it was taken out on purpose, so that it does not ask to come back.
+async fn dismiss(app: &App, peer: &raft::Peer) {
+    let Some(target) = network::target(&*app.peers, peer) else { return };
+    if let Err(error) = app.http.call(&target, Call::post(api::state::DISMISSED, FORWARD / 10)).await {
+        tracing::info!(peer = peer.name, error = %error, "the removed server does not know of it");
+    }
+}
+
+/// Hear of the own removal
+#[utoipa::path(post, path = api::state::DISMISSED, operation_id = "dismissed", tag = "raft",
+    responses((status = 204, description = "This server does not ask to be taken in again before it is restarted")))]
+async fn dismissed(State(app): State<App>) -> StatusCode {
+    tracing::info!("an operator removed this server from the group");
+    app.server.dismiss();
+    StatusCode::NO_CONTENT
+}
+
+#[derive(Deserialize, IntoParams)]
+struct ArchiveQuery {
+    /// Not before the state has reached this index.
+    index: Option<u64>,
+}
+
+/// The whole state
+///
+/// With what is secret of the keys and with answered requests: for an operator's snapshot.
+#[utoipa::path(get, path = api::state::ARCHIVE, operation_id = "archive", tag = "feed", params(ArchiveQuery),
+    responses(
+        (status = 200, description = "A snapshot", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 503, description = "Nothing to give yet", body = ErrorBody)))]
+async fn archive(State(app): State<App>, Query(query): Query<ArchiveQuery>) -> Result<Response, Refused> {
+    let running = app.running()?;
+    let wanted = Index(query.index.unwrap_or(0));
+    let mut feed = running.machine.feed().subscribe();
+    let reached = tokio::time::timeout(FORWARD, feed.wait_for(|at| *at >= wanted)).await;
+    let state = running.machine.state();
+    if !matches!(reached, Ok(Ok(_))) || state.index() < wanted || state.cluster().epoch.is_empty() {
+        return Err(Refused::new(Code::NotReady, "this server's state is not that far"));
+    }
+    let body = Body::from_stream(stream::snapshot(state, None));
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response())
+}
+
+/// Read the group's health
+#[utoipa::path(get, path = api::state::AUTOPILOT_HEALTH, operation_id = "autopilotHealth", tag = "raft",
+    responses(
+        (status = 200, description = "As the leader last found it", body = api::public::OperatorHealthReply),
+        (status = 503, description = "No leader, or it has not looked yet", body = ErrorBody)))]
+async fn autopilot_health(State(app): State<App>, headers: HeaderMap) -> Result<Response, Refused> {
+    if let Some(health) = app.server.health() {
+        return Ok(Json(health).into_response());
+    }
+    let leader = app.running()?.raft.status().borrow().clone();
+    if leader.is_leader() {
+        return Err(Refused::new(Code::NotReady, "the leader has not looked at the group yet"));
+    }
+    app.forward(leader.leader, &headers, Call::get(api::state::AUTOPILOT_HEALTH, FORWARD)).await
 }
 
 /// Sign a certificate

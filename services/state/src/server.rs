@@ -11,15 +11,17 @@
 
 use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use api::public::OperatorHealthReply;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use raft::{Config, Error, Peer, Raft};
 
 use crate::contact::Contact;
 use crate::feed::{Feed, Limits};
+use crate::format;
 use crate::machine::Machine;
 use crate::network::Network;
 
@@ -41,6 +43,8 @@ pub struct Server {
     contact: Arc<Contact>,
     founder: Arc<AtomicU64>,
     waiting: Arc<ArcSwap<String>>,
+    health: Arc<ArcSwapOption<OperatorHealthReply>>,
+    dismissed: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -71,6 +75,25 @@ impl Server {
         self.waiting.load_full()
     }
 
+    /// What the leader's autopilot last found; on the leader only.
+    pub fn health(&self) -> Option<Arc<OperatorHealthReply>> {
+        self.health.load_full()
+    }
+
+    pub fn set_health(&self, health: Option<Arc<OperatorHealthReply>>) {
+        self.health.store(health);
+    }
+
+    /// An operator took this server out of its group: until it is started again, it does not ask to be taken
+    /// in.
+    pub fn dismiss(&self) {
+        self.dismissed.store(true, Ordering::Release);
+    }
+
+    pub fn is_dismissed(&self) -> bool {
+        self.dismissed.load(Ordering::Acquire)
+    }
+
     pub fn wait_for(&self, what: &str) {
         self.waiting.store(Arc::new(what.to_owned()));
     }
@@ -94,6 +117,12 @@ impl Starter {
         let shutdown = self.shell.shutdown.clone();
         let mut backoff = Duration::from_millis(200);
         while !shutdown.is_requested() {
+            if let Err(why) = format::claim(&self.dir) {
+                tracing::error!(why, "raft data cannot be used");
+                ready.unmet(why);
+                let _ = shutdown.or(tokio::time::sleep(Duration::from_secs(5))).await;
+                continue;
+            }
             match self.start().await {
                 Ok(running) => {
                     ready.met();

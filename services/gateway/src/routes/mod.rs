@@ -19,6 +19,7 @@ pub mod evals;
 pub mod events;
 pub mod exec;
 pub mod jobs;
+pub mod keyring;
 pub mod logs;
 pub mod metrics;
 pub mod namespace_writes;
@@ -27,6 +28,9 @@ pub mod node_fate;
 pub mod node_pools;
 pub mod nodes;
 pub mod operator;
+pub mod operator_autopilot;
+pub mod operator_raft;
+pub mod operator_snapshot;
 pub mod parse;
 pub mod register;
 pub mod status;
@@ -60,6 +64,10 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(client_nodes::router())
         .merge(client_meta::router())
         .merge(exec::router())
+        .merge(operator_raft::router())
+        .merge(operator_autopilot::router())
+        .merge(operator_snapshot::router())
+        .merge(keyring::router())
         .merge(metrics::router())
 }
 

@@ -1,6 +1,7 @@
 //! The group of state servers, as operators see it.
 
 use api::public::{RaftConfiguration, RaftServer};
+use api::state::RaftPeer;
 use axum::extract::State;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -26,13 +27,18 @@ async fn configuration(State(app): State<App>, options: Options) -> Answered {
     let status = raft_status::ask(&app).await;
     let status = status.ok_or_else(|| ApiError::not_ready("no state server answers"))?;
     let leader = status.leader.map(|leader| leader.id);
-    let servers = status.peers.into_iter().map(|peer| RaftServer {
+    let servers = status.peers.iter().map(|peer| shown(&app, peer, leader == Some(peer.id)));
+    options.style.json(&RaftConfiguration { servers: servers.collect(), ..RaftConfiguration::default() })
+}
+
+/// A state server in the form in which clients know them.
+pub fn shown(app: &App, peer: &RaftPeer, leader: bool) -> RaftServer {
+    RaftServer {
         id: peer.id.to_string(),
         node: format!("{}.{}", peer.name, app.region),
-        address: peer.addr,
-        leader: leader == Some(peer.id),
+        address: peer.addr.clone(),
+        leader,
         voter: peer.voter,
         raft_protocol: RAFT_PROTOCOL.to_owned(),
-    });
-    options.style.json(&RaftConfiguration { servers: servers.collect(), ..RaftConfiguration::default() })
+    }
 }

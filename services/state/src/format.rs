@@ -1,0 +1,68 @@
+//! Which format do the files of a state server have? One number for log, vote and snapshots together, in a
+//! file of its own, looked at before anything else is: a program that does not know the format must leave
+//! the data as they are, and neither misread them nor take them for damaged.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+
+/// Grows whenever an older program could no longer read what is written; 2 came with root keys.
+pub const FORMAT: u32 = 2;
+const FILE: &str = "format";
+
+/// Whether this program may use the directory; marks it as its own format.
+///
+/// # Errors
+/// One sentence that says why not.
+pub fn claim(dir: &Path) -> Result<(), String> {
+    let path = dir.join(FILE);
+    let say = |error: &io::Error| format!("{} cannot be used: {error}", path.display());
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let found: u32 = text.trim().parse().map_err(|_| format!("{} holds no format number", path.display()))?;
+            if found > FORMAT {
+                return Err(format!(
+                    "{} was written by a newer steppe: its format is {found}, this program reads up to {FORMAT}",
+                    dir.display()
+                ));
+            }
+            if found == FORMAT {
+                return Ok(());
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(say(&error)),
+    }
+    write(dir).map_err(|error| say(&error))
+}
+
+fn write(dir: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    let temporary = dir.join("format.new");
+    let mut file = std::fs::File::create(&temporary)?;
+    file.write_all(format!("{FORMAT}\n").as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, dir.join(FILE))?;
+    std::fs::File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_of_a_newer_format_are_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        claim(dir.path()).unwrap();
+        claim(dir.path()).unwrap();
+        let newer = (FORMAT + 1).to_string();
+        std::fs::write(dir.path().join(FILE), &newer).unwrap();
+        let why = claim(dir.path()).unwrap_err();
+        assert!(why.contains("newer steppe"), "{why}");
+        assert_eq!(std::fs::read_to_string(dir.path().join(FILE)).unwrap(), newer);
+        std::fs::write(dir.path().join(FILE), "1").unwrap();
+        claim(dir.path()).unwrap();
+        assert_eq!(std::fs::read_to_string(dir.path().join(FILE)).unwrap().trim(), FORMAT.to_string());
+        std::fs::write(dir.path().join(FILE), "x").unwrap();
+        assert!(claim(dir.path()).is_err());
+    }
+}
