@@ -19,7 +19,14 @@ pub async fn run(cx: &mut Cx) -> Result<u8, Failure> {
     };
     let found = lookup::job(cx, cx.arg(0)).await?;
     let with_diffs = cx.flags.is("p");
-    let query = cx.within(&found.namespace).with("diffs", with_diffs.to_string());
+    let (tag, against) = (cx.flags.some("diff-tag"), cx.flags.some("diff-version"));
+    let with_diffs = with_diffs || tag.is_some() || against.is_some();
+    let mut query = cx.within(&found.namespace).with("diffs", with_diffs.to_string());
+    for (name, value) in [("diff_tag", tag), ("diff_version", against)] {
+        if let Some(value) = value {
+            query = query.with(name, value);
+        }
+    }
     let path = format!("/v1/job/{}/versions", segment(&found.id));
     let (answer, _) = cx
         .client

@@ -3,7 +3,7 @@
 use client::public::{Query, segment};
 use model::alloc::AllocStub;
 use model::summary::JobSummary;
-use model::{Deployment, Evaluation, Job};
+use model::{Deployment, Evaluation, Job, Nanos, Timestamp};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -64,6 +64,7 @@ pub async fn one(cx: &mut Cx, job_id: &str, namespace: &str, machine: bool) -> R
     let mut rows = head(cx, &job);
     let periodic = job.periodic.is_some();
     let parent = periodic || job.parameterized_job.is_some() && !job.dispatched;
+    rows.extend(next_launch(cx, &job).map(|next| ("Next Periodic Launch", next)));
     rows.extend(job.parameterized_job.as_ref().filter(|_| parent).into_iter().flat_map(|config| {
         [
             ("Payload", config.payload.clone()),
@@ -82,6 +83,17 @@ pub async fn one(cx: &mut Cx, job_id: &str, namespace: &str, machine: bool) -> R
         details(cx, job_id, namespace).await?
     }
     Ok(0)
+}
+
+/// When a periodic job is launched next.
+fn next_launch(cx: &Cx, job: &Job) -> Option<String> {
+    let config = job.periodic.as_ref()?;
+    if job.is_stopped() {
+        return Some("none (job stopped)".to_owned());
+    }
+    let next = config.next(Timestamp(cx.ui.now())).ok().flatten().filter(|_| job.is_periodic_active())?;
+    let ahead = Nanos(next.unix_nanos().saturating_sub(cx.ui.now()) / 1_000_000_000 * 1_000_000_000);
+    Some(format!("{} ({ahead} from now)", cx.stamp(next.unix_nanos())))
 }
 
 fn head(cx: &Cx, job: &Job) -> Vec<(&'static str, String)> {

@@ -2,9 +2,9 @@
 
 use super::{
     Command, Reach, Runner, alloc_act, alloc_exec, alloc_fs, alloc_logs, alloc_status, alloc_stop, complete,
-    deployment, eval, eval_delete, job_history, job_inspect, job_misc, job_plan, job_run, job_status, job_stop,
-    namespace, node_drain, node_eligibility, node_meta, node_pool, node_status, operator, operator_care,
-    operator_snapshot, scheduler, server, status, system,
+    deployment, deployment_wish, eval, eval_delete, job_change, job_history, job_inspect, job_launch, job_misc,
+    job_plan, job_run, job_status, job_stop, namespace, node_drain, node_eligibility, node_meta, node_pool,
+    node_status, operator, operator_care, operator_snapshot, scheduler, server, status, system,
 };
 use crate::flags::{Flag, Kind, flag, list, switch, text};
 use crate::{agent, local, serve};
@@ -257,12 +257,56 @@ pub static COMMANDS: &[Command] = &[
         ..PLAIN
     },
     Command {
+        path: "deployment fail",
+        usage: "[options] <deployment>",
+        summary: "Fails a deployment",
+        about: "Goes back to the newest stable version where a group has auto_revert. Exit code 2 says that not everything could be placed.",
+        reach: Reach::Namespace,
+        flags: &[DETACH, VERBOSE],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(deployment_wish::fail(cx))),
+        ..PLAIN
+    },
+    Command {
         path: "deployment list",
         usage: "[options]",
         summary: "Lists deployments",
         reach: Reach::Namespace,
         flags: &[VERBOSE, JSON, FILTER, TEMPLATE],
         runner: Runner::Client(|cx| Box::pin(deployment::list(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "deployment pause",
+        usage: "[options] <deployment>",
+        summary: "Pauses a deployment",
+        about: "What runs goes on running; nothing more is replaced until it is resumed.",
+        reach: Reach::Namespace,
+        flags: &[VERBOSE],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(deployment_wish::pause(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "deployment promote",
+        usage: "[options] <deployment>",
+        summary: "Promotes a deployment's canaries",
+        about: "Of all groups unless -group names some; all of them must be healthy. Exit code 2 says that not everything could be placed.",
+        reach: Reach::Namespace,
+        flags: &[DETACH, VERBOSE, list("group", "NAME", "Only this group; may be given several times.")],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(deployment_wish::promote(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "deployment resume",
+        usage: "[options] <deployment>",
+        summary: "Resumes a paused deployment",
+        about: "Exit code 2 says that not everything could be placed.",
+        reach: Reach::Namespace,
+        flags: &[DETACH, VERBOSE],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(deployment_wish::resume(cx))),
         ..PLAIN
     },
     Command {
@@ -280,6 +324,17 @@ pub static COMMANDS: &[Command] = &[
         ],
         args: (0, 1),
         runner: Runner::Client(|cx| Box::pin(deployment::status(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "deployment unblock",
+        usage: "[options] <deployment>",
+        summary: "Lets a blocked deployment go on",
+        about: "Exit code 2 says that not everything could be placed.",
+        reach: Reach::Namespace,
+        flags: &[DETACH, VERBOSE],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(deployment_wish::unblock(cx))),
         ..PLAIN
     },
     Command {
@@ -360,6 +415,28 @@ pub static COMMANDS: &[Command] = &[
         ..PLAIN
     },
     Command {
+        path: "job dispatch",
+        usage: "[options] <job> [input]",
+        summary: "Runs a parameterized job once",
+        about: "The input is a file, `-` for stdin; its bytes are the payload. Exit code 2 says that not everything could be placed.",
+        reach: Reach::Namespace,
+        flags: &[
+            DETACH,
+            VERBOSE,
+            list("meta", "KEY=VALUE", "Metadata of the child."),
+            text("id-prefix-template", "TEXT", "Put into the child's id."),
+            text(
+                "idempotency-token",
+                "TOKEN",
+                "While a child with this token is there, it is answered instead of another.",
+            ),
+            flag("priority", Kind::Int, "", "NUMBER", "Priority of the child instead of the job's."),
+        ],
+        args: (1, 2),
+        runner: Runner::Client(|cx| Box::pin(job_launch::dispatch(cx))),
+        ..PLAIN
+    },
+    Command {
         path: "job eval",
         usage: "[options] <job>",
         summary: "Has the schedulers look at a job again",
@@ -379,6 +456,8 @@ pub static COMMANDS: &[Command] = &[
             switch("p", "Show what changed from version to version."),
             switch("full", "Show each version whole."),
             text("version", "NUMBER", "Only this version."),
+            text("diff-version", "NUMBER", "Compare each version with this one."),
+            text("diff-tag", "NAME", "Compare each version with the one of this name."),
             JSON,
             TEMPLATE,
         ],
@@ -416,6 +495,17 @@ pub static COMMANDS: &[Command] = &[
         ..PLAIN
     },
     Command {
+        path: "job periodic force",
+        usage: "[options] <job>",
+        summary: "Launches a periodic job now",
+        about: "Whatever its schedule says and whatever of it still runs. Exit code 2 says that not everything could be placed.",
+        reach: Reach::Namespace,
+        flags: &[DETACH, VERBOSE],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(job_launch::force(cx))),
+        ..PLAIN
+    },
+    Command {
         path: "job plan",
         aliases: &["plan"],
         usage: "[options] <path>",
@@ -439,6 +529,28 @@ pub static COMMANDS: &[Command] = &[
         args: (1, 1),
         code_error: 255,
         runner: Runner::Client(|cx| Box::pin(job_plan::run(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "job promote",
+        usage: "[options] <job>",
+        summary: "Promotes the canaries of a job's latest deployment",
+        about: "Exit code 2 says that not everything could be placed.",
+        reach: Reach::Namespace,
+        flags: &[DETACH, VERBOSE, list("group", "NAME", "Only this group; may be given several times.")],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(deployment_wish::promote_job(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "job revert",
+        usage: "[options] <job> <version|tag>",
+        summary: "Goes back to a version of a job",
+        about: "What that version asked for becomes a new version. Exit code 2 says that not everything could be placed.",
+        reach: Reach::Namespace,
+        flags: &[DETACH, VERBOSE],
+        args: (2, 2),
+        runner: Runner::Client(|cx| Box::pin(job_change::revert(cx))),
         ..PLAIN
     },
     Command {
@@ -469,6 +581,42 @@ pub static COMMANDS: &[Command] = &[
         ],
         args: (1, 1),
         runner: Runner::Client(|cx| Box::pin(job_run::run(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "job scale",
+        usage: "[options] <job> [<group>] <count>",
+        summary: "Sets the count of a job's group",
+        about: "The group may be left out where there is one. Exit code 2 says that not everything could be placed.",
+        reach: Reach::Namespace,
+        flags: &[
+            flag("check-index", Kind::Uint, "", "INDEX", "Only if the job was last modified at this index."),
+            DETACH,
+            VERBOSE,
+        ],
+        args: (2, 3),
+        runner: Runner::Client(|cx| Box::pin(job_change::scale(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "job scaling-events",
+        usage: "[options] <job>",
+        summary: "Lists how a job was scaled, newest first",
+        reach: Reach::Namespace,
+        flags: &[VERBOSE],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(job_change::scaling_events(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "job start",
+        usage: "[options] <job>",
+        summary: "Starts a stopped job again",
+        about: "Exit code 2 says that not everything could be placed.",
+        reach: Reach::Namespace,
+        flags: &[DETACH, VERBOSE],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(job_change::start(cx))),
         ..PLAIN
     },
     Command {
@@ -507,6 +655,31 @@ pub static COMMANDS: &[Command] = &[
         ],
         args: (1, 64),
         runner: Runner::Client(|cx| Box::pin(job_stop::run(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "job tag apply",
+        usage: "[options] <job>",
+        summary: "Names a version of a job",
+        about: "A version with a name is kept, whatever comes after it.",
+        reach: Reach::Namespace,
+        flags: &[
+            text("name", "NAME", "The name."),
+            text("description", "TEXT", "What it is for."),
+            text("version", "NUMBER", "The version; the latest unless given."),
+        ],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(job_change::tag(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "job tag unset",
+        usage: "-name <tag> <job>",
+        summary: "Takes the name of a version away",
+        reach: Reach::Namespace,
+        flags: &[text("name", "NAME", "The name.")],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(job_change::untag(cx))),
         ..PLAIN
     },
     Command {
@@ -982,21 +1155,8 @@ pub const NOT_BUILT: &[&str] = &[
     "check",
     "client-config",
     "debug",
-    "deployment fail",
-    "deployment pause",
-    "deployment promote",
-    "deployment resume",
-    "deployment unblock",
     "fmt",
-    "job dispatch",
-    "job periodic",
-    "job promote",
     "job restart",
-    "job revert",
-    "job scale",
-    "job scaling-events",
-    "job start",
-    "job tag",
     "license",
     "login",
     "monitor",

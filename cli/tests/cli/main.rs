@@ -7,5 +7,6 @@ mod changes;
 mod dev;
 mod fake;
 mod help;
+mod job_changes;
 mod lists;
 mod operate;

@@ -12,10 +12,12 @@ pub mod error;
 pub mod filter;
 pub mod go_json;
 pub mod headers;
+pub mod job_changes;
 pub mod node;
 pub mod operate;
 pub mod public;
 pub mod scheduler;
+pub mod search;
 pub mod state;
 pub mod usage;
 

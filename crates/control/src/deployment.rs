@@ -22,6 +22,8 @@
 //! deadline is there for that. Deliberately absent: counters (the state machine keeps them) and
 //! promotion by hand (the gateway's).
 
+pub mod hand;
+
 use std::collections::BTreeMap;
 
 use fsm::State;
@@ -36,6 +38,11 @@ use crate::trigger::Trigger;
 
 /// The texts that clients show and match on.
 pub mod text {
+    pub const RUNNING: &str = "Deployment is running";
+    pub const RUNNING_MANUAL: &str = "Deployment is running but requires manual promotion";
+    pub const RUNNING_AUTO: &str = "Deployment is running pending automatic promotion";
+    pub const PAUSED: &str = "Deployment is paused";
+    pub const BY_HAND: &str = "Deployment marked as failed";
     pub const SUCCESSFUL: &str = "Deployment completed successfully";
     pub const UNHEALTHY: &str = "Failed due to unhealthy allocations";
     pub const DEADLINE: &str = "Failed due to progress deadline";
@@ -220,15 +227,19 @@ impl View<'_> {
     }
 
     fn fail(&self, why: &str, groups: &[&str], new_id: NewId<'_>) -> Command {
+        update(self.failed(why, groups, new_id))
+    }
+
+    fn failed(&self, why: &str, groups: &[&str], new_id: NewId<'_>) -> DeploymentUpdate {
         let reverts = groups.iter().any(|name| self.deployment.task_groups.get(*name).is_some_and(|g| g.auto_revert));
         let (description, rollback) = if reverts { self.rollback(why) } else { (why.to_owned(), None) };
-        update(DeploymentUpdate {
+        DeploymentUpdate {
             status: Some(DeploymentStatus::Failed),
             description,
             rollback: rollback.map(Box::new),
             eval: Some(self.eval(new_id)),
             ..self.blank()
-        })
+        }
     }
 
     /// The newest stable version, unless it says the same as the one that failed.

@@ -10,6 +10,7 @@ pub mod deployment;
 pub mod drain;
 pub mod heartbeat;
 pub mod node;
+pub mod periodic;
 pub mod reap;
 pub mod reschedule;
 pub mod trigger;

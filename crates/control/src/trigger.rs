@@ -12,6 +12,7 @@ pub enum Trigger {
     JobDeregister,
     Reconnect,
     DeploymentWatcher,
+    PeriodicJob,
 }
 
 impl Trigger {
@@ -23,6 +24,7 @@ impl Trigger {
             Self::JobDeregister => "job-deregister",
             Self::Reconnect => "reconnect",
             Self::DeploymentWatcher => "deployment-watcher",
+            Self::PeriodicJob => "periodic-job",
         }
     }
 

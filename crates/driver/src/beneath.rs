@@ -84,6 +84,28 @@ impl Root {
         Ok(file)
     }
 
+    /// Writes a file, with the directories that lead to it. What stands in its place is written over when
+    /// it is a regular file, and refused otherwise.
+    pub fn write_file(&self, path: &str, content: &[u8]) -> Result<(), BeneathError> {
+        let at = |source: io::Error| BeneathError::Io { path: path.to_owned(), source };
+        let relative = relative(path)?;
+        let mut dir = PathBuf::new();
+        for part in relative.parent().into_iter().flat_map(Path::components) {
+            let parent = self.open_at(&dir, path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+            match rustix::fs::mkdirat(&parent, part.as_os_str(), Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(error) => return Err(explain(error, path)),
+            }
+            dir.push(part);
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+        let mut file = File::from(self.open_at(&relative, path, flags, Mode::from_raw_mode(0o644))?);
+        if !file.metadata().map_err(at)?.is_file() {
+            return Err(BeneathError::Special(path.to_owned()));
+        }
+        io::Write::write_all(&mut file, content).map_err(at)
+    }
+
     pub fn stat(&self, path: &str) -> Result<Entry, BeneathError> {
         let file = File::from(self.resolve(path, OFlags::PATH)?);
         let name = Path::new(path).file_name().map_or_else(|| "/".to_owned(), |n| n.to_string_lossy().into_owned());
@@ -120,17 +142,22 @@ impl Root {
     }
 
     fn resolve(&self, path: &str, flags: OFlags) -> Result<OwnedFd, BeneathError> {
-        let relative = relative(path)?;
+        self.open_at(&relative(path)?, path, flags, Mode::empty())
+    }
+
+    /// `said` is the path in the caller's words.
+    fn open_at(&self, relative: &Path, said: &str, flags: OFlags, mode: Mode) -> Result<OwnedFd, BeneathError> {
+        let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         // EAGAIN: the kernel saw a rename race with `..` and cannot tell; a few tries settle it.
         for _ in 0..8 {
-            match rustix::fs::openat2(&self.dir, &relative, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            match rustix::fs::openat2(&self.dir, relative, flags | OFlags::CLOEXEC, mode, resolve) {
                 Err(rustix::io::Errno::AGAIN) => {}
-                Err(error) => return Err(explain(error, path)),
+                Err(error) => return Err(explain(error, said)),
                 Ok(fd) => return Ok(fd),
             }
         }
-        Err(explain(rustix::io::Errno::AGAIN, path))
+        Err(explain(rustix::io::Errno::AGAIN, said))
     }
 
     fn refuse_secret(&self, path: &str) -> Result<(), BeneathError> {
@@ -316,5 +343,22 @@ mod tests {
         assert!(matches!(root.open_file("alloc/\0"), Err(BeneathError::Malformed)));
         assert_eq!(root.stat("web/local/file").unwrap().file_mode, "-rw-r--r--");
         assert_eq!(root.stat("web").unwrap().file_mode, "drwxr-xr-x");
+    }
+
+    #[test]
+    fn a_file_is_written_beneath_with_its_directories_and_nowhere_else() {
+        let (dir, root) = alloc();
+        let at = dir.path().join("a/web/local");
+        root.write_file("web/local/in/put/file", b"hello").unwrap();
+        assert_eq!(fs::read_to_string(at.join("in/put/file")).unwrap(), "hello");
+        root.write_file("web/local/in/put/file", b"hi").unwrap();
+        assert_eq!(fs::read_to_string(at.join("in/put/file")).unwrap(), "hi", "written over");
+        symlink(dir.path(), at.join("out")).unwrap();
+        symlink(dir.path().join("outside"), at.join("link")).unwrap();
+        for path in ["../b", "web/local/out/b", "web/local/link", "web/local/in"] {
+            assert!(root.write_file(path, b"no").is_err(), "{path}");
+        }
+        assert_eq!(fs::read_to_string(dir.path().join("outside")).unwrap(), "host");
+        assert!(!dir.path().join("b").exists());
     }
 }

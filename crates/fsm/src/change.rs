@@ -6,7 +6,9 @@ use std::sync::Arc;
 use model::autopilot::AutopilotConfiguration;
 use model::job::JobSubmission;
 use model::keyring::RootKey;
+use model::launch::PeriodicLaunch;
 use model::namespace::{Namespace, NodePool};
+use model::scaling::JobScaling;
 use model::scheduler_config::SchedulerConfiguration;
 use model::summary::JobSummary;
 use model::{
@@ -106,6 +108,18 @@ pub enum Change {
     Autopilot(Arc<AutopilotConfiguration>),
     /// What is public of a root key.
     RootKey(Arc<RootKey>),
+    /// What was done to a job's counts.
+    JobScaling(Arc<JobScaling>),
+    JobScalingGone {
+        namespace: NamespaceName,
+        id: JobId,
+    },
+    /// When a periodic job was launched last.
+    PeriodicLaunch(Arc<PeriodicLaunch>),
+    PeriodicLaunchGone {
+        namespace: NamespaceName,
+        id: JobId,
+    },
     /// Index of the last plan applied for a job; 0 forgets it.
     JobFence {
         namespace: NamespaceName,
@@ -144,10 +158,12 @@ pub enum Table {
     Capacity,
     Autopilot,
     RootKeys,
+    JobScaling,
+    PeriodicLaunches,
 }
 
 impl Table {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Cluster,
         Self::Leases,
         Self::Jobs,
@@ -165,6 +181,8 @@ impl Table {
         Self::Capacity,
         Self::Autopilot,
         Self::RootKeys,
+        Self::JobScaling,
+        Self::PeriodicLaunches,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -186,6 +204,8 @@ impl Table {
             Self::Capacity => "capacity",
             Self::Autopilot => "autopilot",
             Self::RootKeys => "root_keys",
+            Self::JobScaling => "job_scaling",
+            Self::PeriodicLaunches => "periodic_launches",
         }
     }
 
@@ -215,6 +235,8 @@ impl Change {
             Self::NodePool(_) | Self::NodePoolGone { .. } => Table::NodePools,
             Self::SchedulerConfig(_) => Table::SchedulerConfig,
             Self::JobFence { .. } => Table::JobFences,
+            Self::JobScaling(_) | Self::JobScalingGone { .. } => Table::JobScaling,
+            Self::PeriodicLaunch(_) | Self::PeriodicLaunchGone { .. } => Table::PeriodicLaunches,
             Self::Capacity { .. } => Table::Capacity,
             Self::Autopilot(_) => Table::Autopilot,
             Self::RootKey(_) => Table::RootKeys,

@@ -105,6 +105,9 @@ impl State {
         for key in self.job_summaries.keys() {
             rule(self.jobs.contains_key(key), "a summary belongs to a job", || format!("job {}", key.1))?;
         }
+        for key in self.job_scaling.keys().chain(self.periodic_launches.keys()) {
+            rule(self.jobs.contains_key(key), "events and launches belong to a job", || format!("job {}", key.1))?;
+        }
         for (namespace, id, incarnation) in self.job_fences.keys() {
             let job = self.job(namespace, id);
             let holds = job.is_some_and(|job| job.incarnation() == *incarnation);

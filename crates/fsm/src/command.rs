@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 
 use model::alloc::{AllocDeploymentStatus, AllocNetworkStatus, DesiredTransition, TaskState};
 use model::autopilot::AutopilotConfiguration;
-use model::job::JobSubmission;
+use model::job::{JobSubmission, JobVersionTag};
 use model::keyring::RootKey;
 use model::namespace::{Namespace, NodePool};
 use model::node::{DrainStrategy, NodeEvent};
+use model::scaling::ScalingEvent;
 use model::scheduler_config::SchedulerConfiguration;
 use model::{
     AllocId, ClientStatus, DeploymentId, DeploymentStatus, Eligibility, EvalId, EvalStatus, Evaluation, Index, Job,
@@ -88,7 +89,15 @@ pub enum Command {
     JobRegister(Box<JobRegister>),
     /// Stop a job, or purge it. Proposed by: gateway.
     JobDeregister(Box<JobDeregister>),
-    /// Proposed by: controller.
+    /// The count of a group, and why; with the evaluation that follows. Proposed by: gateway.
+    JobScale(Box<JobScale>),
+    /// Names a version of a job, or takes the name away. Proposed by: gateway.
+    JobTag(Box<JobTag>),
+    /// A child of a parameterized job. Proposed by: gateway.
+    JobDispatch(Box<JobDispatch>),
+    /// A periodic job's turn has come, or is forced. Proposed by: controller, gateway (forced).
+    JobLaunch(Box<JobLaunch>),
+    /// Proposed by: gateway.
     JobStability { namespace: NamespaceName, job_id: JobId, version: u64, stable: bool },
 
     /// New evaluations. Proposed by: gateway, controller.
@@ -140,7 +149,7 @@ pub enum Command {
     /// Ask the scheduler to move or stop allocations. Proposed by: gateway (stop), controller (drain).
     AllocDesiredTransition { transitions: BTreeMap<AllocId, DesiredTransition>, evals: Vec<Evaluation> },
 
-    /// A deployment moves on. Proposed by: controller.
+    /// A deployment moves on. Proposed by: controller, gateway (by hand).
     DeploymentUpdate(Box<DeploymentUpdate>),
 
     /// Proposed by: gateway.
@@ -238,6 +247,69 @@ pub struct JobDeregister {
     pub submit_time: i64,
 }
 
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct JobScale {
+    pub namespace: NamespaceName,
+    pub job_id: JobId,
+    pub group: String,
+    /// `None`: the event is only noted.
+    pub count: Option<i64>,
+    /// What is noted; count, evaluation and index are filled in.
+    pub event: ScalingEvent,
+    /// Created when the count is set.
+    pub eval: Option<Evaluation>,
+    /// The job's modify index must be this.
+    pub enforce_index: Option<Index>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct JobTag {
+    pub namespace: NamespaceName,
+    pub job_id: JobId,
+    pub name: String,
+    /// `None` takes the name away.
+    pub set: Option<TagSet>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct TagSet {
+    /// `None`: the version that is current when this is applied.
+    pub version: Option<u64>,
+    pub description: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct JobDispatch {
+    pub parent: JobId,
+    /// Canonical and valid, in the parent's namespace.
+    pub child: Job,
+    /// `None` when the child is periodic itself.
+    pub eval: Option<Evaluation>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct JobLaunch {
+    pub namespace: NamespaceName,
+    pub job_id: JobId,
+    /// Unix nanoseconds. A turn that is not later than the last one recorded is not taken again.
+    pub at: i64,
+    /// `None`: the turn is passed over, because the job prohibits overlap and a child runs.
+    pub child: Option<Box<Job>>,
+    pub eval: Option<Evaluation>,
+    /// Somebody wants it now, whatever else runs.
+    pub forced: bool,
+}
+
 /// What becomes of an evaluation that a scheduler or the broker is done with.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -321,6 +393,17 @@ pub enum Reply {
         version: u64,
         eval_id: Option<EvalId>,
         eval_index: Option<Index>,
+    },
+    /// A child of a job, new or already there.
+    Child {
+        job_id: JobId,
+        job_index: Index,
+        eval_id: Option<EvalId>,
+        eval_index: Option<Index>,
+    },
+    /// The tag as it stands; `None` when it was taken away.
+    Tag {
+        tag: Option<JobVersionTag>,
     },
     Node {
         heartbeat: bool,

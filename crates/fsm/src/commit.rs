@@ -104,6 +104,18 @@ impl State {
             Change::SchedulerConfig(config) => self.scheduler_config = Some(Arc::clone(config)),
             Change::Autopilot(config) => self.autopilot = Some(Arc::clone(config)),
             Change::RootKey(key) => drop(self.root_keys.insert(key.meta.key_id.clone(), Arc::clone(key))),
+            Change::JobScaling(row) => {
+                self.job_scaling.insert((row.namespace.clone(), row.job_id.clone()), Arc::clone(row));
+            }
+            Change::JobScalingGone { namespace, id } => {
+                self.job_scaling.remove(&(namespace.clone(), id.clone()));
+            }
+            Change::PeriodicLaunch(row) => {
+                self.periodic_launches.insert((row.namespace.clone(), row.id.clone()), Arc::clone(row));
+            }
+            Change::PeriodicLaunchGone { namespace, id } => {
+                self.periodic_launches.remove(&(namespace.clone(), id.clone()));
+            }
             Change::JobFence { namespace, id, incarnation, index: at } => {
                 let key = (namespace.clone(), id.clone(), *incarnation);
                 if at.get() == 0 {

@@ -74,6 +74,8 @@ enum Section {
     Namespaces,
     NodePools,
     SchedulerConfig,
+    JobScaling,
+    PeriodicLaunches,
     JobFences,
     NodeFences,
     NodeSuspects,
@@ -86,7 +88,7 @@ enum Section {
 }
 
 impl Section {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 23] = [
         Self::Leases,
         Self::Jobs,
         Self::JobVersions,
@@ -99,6 +101,8 @@ impl Section {
         Self::Namespaces,
         Self::NodePools,
         Self::SchedulerConfig,
+        Self::JobScaling,
+        Self::PeriodicLaunches,
         Self::JobFences,
         Self::NodeFences,
         Self::NodeSuspects,
@@ -124,6 +128,8 @@ impl Section {
             Self::Namespaces => Table::Namespaces.as_str(),
             Self::NodePools => Table::NodePools.as_str(),
             Self::SchedulerConfig => Table::SchedulerConfig.as_str(),
+            Self::JobScaling => Table::JobScaling.as_str(),
+            Self::PeriodicLaunches => Table::PeriodicLaunches.as_str(),
             Self::JobFences => Table::JobFences.as_str(),
             Self::NodeFences => "node_fences",
             Self::NodeSuspects => "node_suspects",
@@ -241,6 +247,8 @@ fn count(state: &State, section: Section, skip_current: bool) -> usize {
         Section::Namespaces => state.namespaces.len(),
         Section::NodePools => state.node_pools.len(),
         Section::SchedulerConfig => usize::from(state.scheduler_config.is_some()),
+        Section::JobScaling => state.job_scaling.len(),
+        Section::PeriodicLaunches => state.periodic_launches.len(),
         Section::JobFences => state.job_fences.len(),
         Section::NodeFences => state.node_fences.len(),
         Section::NodeSuspects => state.suspects.len(),
@@ -272,6 +280,8 @@ fn write_section<W: Write + ?Sized>(
         Section::Namespaces => out.rows(state.namespaces.values()),
         Section::NodePools => out.rows(state.node_pools.values()),
         Section::SchedulerConfig => out.rows(state.scheduler_config.iter()),
+        Section::JobScaling => out.rows(state.job_scaling.values()),
+        Section::PeriodicLaunches => out.rows(state.periodic_launches.values()),
         Section::JobFences => out.rows(state.job_fences.iter()),
         Section::NodeFences => out.rows(state.node_fences.iter()),
         Section::NodeSuspects => out.rows(state.suspects.iter()),
@@ -415,6 +425,14 @@ fn read_row(state: &mut State, section: Section, input: &mut In<impl BufRead>) -
             state.node_pools.insert(row.name.clone(), row);
         }
         Section::SchedulerConfig => state.scheduler_config = Some(input.parse()?),
+        Section::JobScaling => {
+            let row: Arc<model::scaling::JobScaling> = input.parse()?;
+            state.job_scaling.insert((row.namespace.clone(), row.job_id.clone()), row);
+        }
+        Section::PeriodicLaunches => {
+            let row: Arc<model::launch::PeriodicLaunch> = input.parse()?;
+            state.periodic_launches.insert((row.namespace.clone(), row.id.clone()), row);
+        }
         Section::JobFences => {
             let (key, row): ((NamespaceName, JobId, Index), Index) = input.parse()?;
             state.job_fences.insert(key, row);

@@ -8,7 +8,9 @@ use imbl::{OrdMap, OrdSet};
 use model::autopilot::AutopilotConfiguration;
 use model::job::JobSubmission;
 use model::keyring::{RootKey, RootKeyState};
+use model::launch::{PERIODIC, PeriodicLaunch};
 use model::namespace::{Namespace, NodePool};
+use model::scaling::JobScaling;
 use model::scheduler_config::SchedulerConfiguration;
 use model::summary::JobSummary;
 use model::{
@@ -51,6 +53,8 @@ pub struct State {
     pub(crate) scheduler_config: Option<Arc<SchedulerConfiguration>>,
     pub(crate) autopilot: Option<Arc<AutopilotConfiguration>>,
     pub(crate) root_keys: OrdMap<String, Arc<RootKey>>,
+    pub(crate) job_scaling: OrdMap<JobKey, Arc<JobScaling>>,
+    pub(crate) periodic_launches: OrdMap<JobKey, Arc<PeriodicLaunch>>,
     pub(crate) job_fences: OrdMap<(NamespaceName, JobId, Index), Index>,
     // derived, never on the wire
     pub(crate) node_fences: OrdMap<NodeId, NodeFence>,
@@ -157,6 +161,41 @@ impl State {
 
     pub fn job_summary(&self, namespace: &NamespaceName, id: &JobId) -> Option<&Arc<JobSummary>> {
         self.job_summaries.get(&(namespace.clone(), id.clone()))
+    }
+
+    /// What was done to the counts of a job's groups.
+    pub fn job_scaling(&self, namespace: &NamespaceName, id: &JobId) -> Option<&Arc<JobScaling>> {
+        self.job_scaling.get(&(namespace.clone(), id.clone()))
+    }
+
+    /// When a periodic job was launched last.
+    pub fn periodic_launch(&self, namespace: &NamespaceName, id: &JobId) -> Option<&Arc<PeriodicLaunch>> {
+        self.periodic_launches.get(&(namespace.clone(), id.clone()))
+    }
+
+    /// The children of a job, of either kind.
+    pub fn children_of_job<'a>(
+        &'a self,
+        namespace: &NamespaceName,
+        id: &JobId,
+    ) -> impl Iterator<Item = &'a Arc<Job>> + use<'a> {
+        let (namespace, parent) = (namespace.clone(), id.clone());
+        let prefix = format!("{parent}/");
+        self.jobs
+            .range((namespace.clone(), JobId::from(prefix.as_str()))..)
+            .take_while(move |((of, id), _)| *of == namespace && id.as_str().starts_with(&prefix))
+            .map(|(_, job)| job)
+            .filter(move |job| job.parent_id.as_deref() == Some(parent.as_str()))
+    }
+
+    /// Whether a launched child of a periodic job is not over: an evaluation of it is open, or an
+    /// allocation of it lives.
+    pub fn is_child_live(&self, namespace: &NamespaceName, id: &JobId) -> bool {
+        self.children_of_job(namespace, id).filter(|job| job.id().as_str().contains(PERIODIC)).any(|job| {
+            let child = job.id();
+            self.open_evals_of_job(namespace, &child).next().is_some()
+                || self.live_allocs(namespace, &child, job.incarnation()) > 0
+        })
     }
 
     pub fn node(&self, id: &NodeId) -> Option<&Arc<Node>> {

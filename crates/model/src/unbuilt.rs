@@ -17,11 +17,7 @@ const NETWORK_MODES: [&str; 3] = ["", "host", "none"];
 /// A block by its name in a job file, and whether a job, group or task has it.
 type Line<T> = (&'static str, fn(&T) -> bool);
 
-const OF_JOB: &[Line<Job>] = &[
-    ("periodic", |job| job.periodic.is_some()),
-    ("parameterized", |job| job.parameterized_job.is_some()),
-    ("multiregion", |job| job.multiregion.is_some()),
-];
+const OF_JOB: &[Line<Job>] = &[("multiregion", |job| job.multiregion.is_some())];
 
 const OF_GROUP: &[Line<TaskGroup>] = &[
     ("volume", |group| !group.volumes.is_empty()),
@@ -41,7 +37,6 @@ const OF_TASK: &[Line<Task>] = &[
     ("template", |task| !task.templates.is_empty()),
     ("artifact", |task| !task.artifacts.is_empty()),
     ("volume_mount", |task| !task.volume_mounts.is_empty()),
-    ("dispatch_payload", |task| task.dispatch_payload.is_some()),
     ("vault", |task| task.vault.is_some()),
     ("consul", |task| task.consul.is_some()),
     ("service", |task| !task.services.is_empty()),
@@ -112,14 +107,14 @@ mod tests {
     #[test]
     fn a_block_that_is_not_built_is_named_with_its_place() {
         let mut job = job();
-        job.periodic = Some(crate::job::PeriodicConfig::default());
+        job.multiregion = Some(crate::job::Multiregion::default());
         job.task_groups[0].networks = vec![NetworkResource { mode: "bridge".into(), ..NetworkResource::default() }];
         job.task_groups[0].tasks[0].driver = "qemu".into();
         job.task_groups[0].tasks[0].templates = vec![Template::default()];
         assert_eq!(
             unbuilt(&job),
             [
-                "periodic",
+                "multiregion",
                 "network.mode in group \"g\"",
                 "driver \"qemu\" in task \"t\" of group \"g\"",
                 "template in task \"t\" of group \"g\"",

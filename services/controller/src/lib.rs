@@ -1,10 +1,12 @@
-//! The controller: nodes' health, news of allocations, deployments, drains, clean-up. See README.md.
+//! The controller: nodes' health, news of allocations, deployments, drains, periodic jobs, clean-up. See
+//! README.md.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod deployments;
 pub mod drain;
 pub mod news;
 pub mod nodes;
+pub mod periodic;
 pub mod reap;
 pub mod routes;
 pub mod shared;
@@ -47,6 +49,7 @@ const TABLES: &[Table] = &[
     Table::Evals,
     Table::Deployments,
     Table::NodePools,
+    Table::PeriodicLaunches,
 ];
 /// Batches of news that may wait.
 const NEWS_MAX: usize = 1_024;
@@ -95,6 +98,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     let loops = [
         shell.vital("watch over nodes", nodes::run(controller.clone(), shell.shutdown.clone())),
         shell.vital("news of allocations", news::run(controller.clone(), waiting, shell.shutdown.clone())),
+        shell.vital("periodic jobs", periodic::run(controller.clone(), shell.shutdown.clone())),
         shell.vital("deployments", deployments::run(controller.clone(), shell.shutdown.clone())),
         shell.vital("drains", drain::run(controller.clone(), shell.shutdown.clone())),
     ];

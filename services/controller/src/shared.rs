@@ -17,6 +17,8 @@ pub struct Shared {
     pub nodes: Notify,
     /// Rows that deployments depend on changed.
     pub deployments: Notify,
+    /// A periodic job, or the record of its last launch, changed.
+    pub periodic: Notify,
     touched: Mutex<Touched>,
     /// A drain began or changed, or what its moves depend on did.
     pub drains: Notify,
@@ -127,9 +129,10 @@ impl Shared {
     pub fn new() -> Arc<Self> {
         let beats = Beats::new(Settings::default(), now_ms());
         let watch = Watch { beats, returning: BTreeSet::new(), term: None };
-        let (nodes, deployments, drains) = (Notify::new(), Notify::new(), Notify::new());
+        let (nodes, deployments) = (Notify::new(), Notify::new());
+        let (drains, periodic) = (Notify::new(), Notify::new());
         let (touched, drained) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { watch: Mutex::new(watch), nodes, deployments, touched, drains, drained })
+        Arc::new(Self { watch: Mutex::new(watch), nodes, deployments, touched, drains, drained, periodic })
     }
 
     /// Never keep it across a wait.
@@ -180,6 +183,7 @@ impl Observer for Feed {
         let nodes = state.nodes().filter(|node| node.is_draining()).map(|node| node.id.clone()).collect();
         *self.0.drained() = Drained { nodes, index: state.index() };
         self.0.drains.notify_one();
+        self.0.periodic.notify_one();
     }
 
     fn line(&mut self, state: &State, line: &FeedLine) {
@@ -203,6 +207,9 @@ impl Observer for Feed {
                 }
                 // A job that runs on, or a decision about it, may be what its deployment waited for.
                 Change::Job(job) => {
+                    if job.is_periodic() {
+                        self.0.periodic.notify_one();
+                    }
                     let (namespace, id) = job.key();
                     state.latest_deployment(&namespace, &id).into_iter().for_each(|row| touched.add(&row.id));
                 }
@@ -210,6 +217,7 @@ impl Observer for Feed {
                     let newest = state.latest_deployment(&eval.namespace, &eval.job_id);
                     newest.filter(|row| row.status.is_active()).into_iter().for_each(|row| touched.add(&row.id));
                 }
+                Change::PeriodicLaunch(_) => self.0.periodic.notify_one(),
                 _ => {}
             }
         }

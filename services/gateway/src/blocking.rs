@@ -44,6 +44,8 @@ pub enum Key {
     Table(Table),
     /// The list of jobs, which shows their summaries too.
     JobList,
+    /// The list of jobs with what runs of them.
+    JobStatuses,
     /// The job, its versions, submissions and summary.
     Job(NamespaceName, JobId),
     JobAllocs(NamespaceName, JobId),
@@ -188,7 +190,9 @@ impl Watches {
             last = Some(Instant::now());
             let tables = std::mem::take(&mut *lock(&self.dirty));
             let jobs = tables.iter().any(|t| matches!(t, Table::Jobs | Table::JobSummaries));
-            self.wake(tables.into_iter().map(Key::Table).chain(jobs.then_some(Key::JobList)));
+            let shown = [Table::Jobs, Table::JobSummaries, Table::Allocs, Table::Deployments];
+            let statuses = tables.iter().any(|table| shown.contains(table)).then_some(Key::JobStatuses);
+            self.wake(tables.into_iter().map(Key::Table).chain(jobs.then_some(Key::JobList)).chain(statuses));
         }
     }
 
@@ -268,7 +272,9 @@ impl Follow {
             | Change::JobGone { namespace, id }
             | Change::JobVersionGone { namespace, id, .. }
             | Change::JobSubmission { namespace, id, .. }
+            | Change::JobScalingGone { namespace, id }
             | Change::JobSummaryGone { namespace, id } => keys.push(Key::Job(namespace.clone(), id.clone())),
+            Change::JobScaling(row) => keys.push(Key::Job(row.namespace.clone(), row.job_id.clone())),
             Change::JobSummary(row) => keys.push(Key::Job(row.namespace.clone(), row.job_id.clone())),
             Change::Node(node) => keys.push(Key::Node(node.id.clone())),
             Change::NodeGone { id } => keys.push(Key::Node(id.clone())),
@@ -298,6 +304,8 @@ impl Follow {
             | Change::SchedulerConfig(_)
             | Change::Autopilot(_)
             | Change::RootKey(_)
+            | Change::PeriodicLaunch(_)
+            | Change::PeriodicLaunchGone { .. }
             | Change::JobFence { .. }
             | Change::NodeSuspect { .. }
             | Change::NodeFence { .. }
@@ -357,6 +365,8 @@ fn is_removal(change: &Change) -> bool {
         Change::JobGone { .. }
         | Change::JobVersionGone { .. }
         | Change::JobSummaryGone { .. }
+        | Change::JobScalingGone { .. }
+        | Change::PeriodicLaunchGone { .. }
         | Change::NodeGone { .. }
         | Change::AllocGone { .. }
         | Change::EvalGone { .. }

@@ -60,7 +60,7 @@ pub const TAG_HTTP: &str = "http";
     tags((name = "jobs", description = "What is to run"), (name = "allocations", description = "What runs, one instance each"),
          (name = "evaluations", description = "Requests to a scheduler to look at a job"), (name = "deployments", description = "Rollouts of a job's versions"),
          (name = "nodes", description = "Where things run"), (name = "node-pools", description = "Nodes apart"), (name = "namespaces", description = "Names apart"),
-         (name = "status", description = "Who leads"), (name = "events", description = "What happens, as it happens"), (name = "agent", description = "Processes and their health"),
+         (name = "search", description = "Finding things"), (name = "status", description = "Who leads"), (name = "events", description = "What happens, as it happens"), (name = "agent", description = "Processes and their health"),
          (name = "operator", description = "How the cluster works, and on which servers"), (name = "system", description = "The cluster put in order by hand"), (name = "client", description = "What only a node knows"),
          (name = "metrics", description = "Numbers"), (name = "agents", description = "Nodes' agents, over mutual TLS")))]
 struct Document;

@@ -20,6 +20,8 @@ pub enum TokenForm {
     IndexId,
     /// `<namespace>.<id>`
     NamespaceId,
+    /// `<modify index>.<namespace>.<id>`
+    IndexNamespaceId,
 }
 
 /// A row's place in a list; the fields that the form does not use are empty.
@@ -54,6 +56,11 @@ impl Place {
                 let (namespace, id) = token.split_once('.')?;
                 Some(Self::namespace_id(namespace, id))
             }
+            TokenForm::IndexNamespaceId => {
+                let (index, rest) = token.split_once('.')?;
+                let (namespace, id) = rest.split_once('.')?;
+                Some(Self { index: index.parse().ok()?, ..Self::namespace_id(namespace, id) })
+            }
         }
     }
 
@@ -62,6 +69,7 @@ impl Place {
             TokenForm::Id => self.id.clone(),
             TokenForm::IndexId => format!("{}.{}", self.index, self.id),
             TokenForm::NamespaceId => format!("{}.{}", self.namespace, self.id),
+            TokenForm::IndexNamespaceId => format!("{}.{}.{}", self.index, self.namespace, self.id),
         }
     }
 }

@@ -19,6 +19,8 @@ pub enum Trigger {
     JobRegister,
     JobDeregister,
     AllocStop,
+    JobScaling,
+    PeriodicJob,
 }
 
 impl Trigger {
@@ -27,6 +29,8 @@ impl Trigger {
             Self::JobRegister => "job-register",
             Self::JobDeregister => "job-deregister",
             Self::AllocStop => "alloc-stop",
+            Self::JobScaling => "job-scaling",
+            Self::PeriodicJob => "periodic-job",
         }
     }
 }

@@ -308,3 +308,142 @@ fn a_deployment_with_an_empty_plan_for_groups_does_not_succeed_by_accident() {
     rollout.world.deployment(row);
     assert_eq!(rollout.decide(9_999), Decision::default());
 }
+
+mod hand {
+    use control::deployment::hand::{HandError, Wish, by_hand};
+    use fsm::command::DeploymentUpdate;
+    use fsm::{Command, Reply};
+    use model::{Job, Role};
+
+    use super::*;
+
+    impl Rollout {
+        fn wish(&mut self, wish: Wish) -> Result<(DeploymentUpdate, Option<u64>), HandError> {
+            let mut ids = self.world.ids();
+            by_hand(&self.world.state, &self.row(), wish, NOW, &mut ids)
+        }
+
+        fn attempt(&mut self, wish: Wish) -> Reply {
+            let (update, _) = self.wish(wish).unwrap();
+            self.world.try_send(Role::Gateway, Command::DeploymentUpdate(Box::new(update)))
+        }
+
+        fn carry_out(&mut self, wish: Wish) {
+            let reply = self.attempt(wish);
+            assert!(!matches!(reply, Reply::Refused(_)), "{reply:?}");
+        }
+
+        fn refused(&mut self, wish: Wish) -> String {
+            match self.attempt(wish) {
+                Reply::Refused(refusal) => refusal.to_string(),
+                reply => panic!("{reply:?}"),
+            }
+        }
+    }
+
+    fn canaries(count: i64, promote: bool) -> DeploymentState {
+        DeploymentState { desired_canaries: count, auto_promote: promote, ..group(3, 0, 60) }
+    }
+
+    #[test]
+    fn deploy_011_012_013_a_paused_deployment_waits_and_a_resumed_one_has_its_full_time_again() {
+        let mut rollout = Rollout::new(group(2, 0, 60));
+        let (pause, _) = rollout.wish(Wish::Pause).unwrap();
+        assert_eq!((pause.status, &pause.eval), (Some(DeploymentStatus::Paused), &None));
+        rollout.carry_out(Wish::Pause);
+        let row = rollout.row();
+        assert_eq!((row.status, row.status_description.as_str()), (DeploymentStatus::Paused, "Deployment is paused"));
+        assert_eq!(rollout.decide(3600), Decision::default(), "deploy-012");
+        let (resume, _) = rollout.wish(Wish::Resume).unwrap();
+        assert!(resume.eval.is_some());
+        rollout.carry_out(Wish::Resume);
+        let row = rollout.row();
+        assert_eq!(row.task_groups["g"].require_progress_by, NOW.plus(Nanos::from_secs(60)));
+        assert_eq!((row.status, row.status_description.as_str()), (DeploymentStatus::Running, "Deployment is running"));
+        let mut rollout = Rollout::new(canaries(1, false));
+        rollout.carry_out(Wish::Resume);
+        assert_eq!(rollout.row().status_description, "Deployment is running but requires manual promotion");
+    }
+
+    #[test]
+    fn deploy_002_a_deployment_that_is_over_takes_nothing() {
+        let mut rollout = Rollout::new(group(2, 0, 60));
+        rollout.carry_out(Wish::Fail);
+        let names = Some(vec!["g".to_owned()]);
+        let health = Wish::Health { healthy: vec!["a".into()], unhealthy: vec![] };
+        for (wish, verb) in [
+            (Wish::Fail, "fail"),
+            (Wish::Pause, "pause"),
+            (Wish::Resume, "resume"),
+            (Wish::Promote(None), "promote"),
+            (Wish::Promote(names), "promote"),
+            (Wish::Unblock, "unblock"),
+            (health, "set health of allocations for a"),
+        ] {
+            assert_eq!(rollout.refused(wish), format!("can't {verb} terminal deployment"));
+        }
+    }
+
+    #[test]
+    fn deploy_006_007_promotion_needs_every_canary_healthy() {
+        let mut rollout = Rollout::new(canaries(1, false));
+        assert_eq!(rollout.refused(Wish::Promote(None)), "Task group \"g\" has 0/1 healthy allocations");
+        let job = Arc::clone(&rollout.job);
+        rollout.world.alloc("a", &job, "n", |row| {
+            row.deployment_id = "d".into();
+            row.deployment_status = health(true, NOW, 5);
+        });
+        let mut row = Deployment::clone(&rollout.row());
+        row.task_groups.get_mut("g").unwrap().placed_canaries = vec!["a".into()];
+        rollout.world.deployment(row);
+        rollout.carry_out(Wish::Promote(None));
+        assert!(rollout.row().task_groups["g"].promoted, "deploy-006");
+        assert_eq!(
+            rollout.wish(Wish::Promote(Some(vec!["nope".into()]))).unwrap_err(),
+            HandError::NoGroup("nope".into())
+        );
+    }
+
+    #[test]
+    fn deploy_008_groups_without_canaries_have_nothing_to_promote() {
+        let mut rollout = Rollout::new(group(2, 0, 60));
+        rollout.carry_out(Wish::Promote(None));
+        assert!(!rollout.row().task_groups["g"].promoted);
+    }
+
+    #[test]
+    fn deploy_003_005_a_bad_verdict_by_hand_fails_the_deployment() {
+        let mut rollout = Rollout::new(group(2, 0, 60));
+        rollout.alloc("a", None);
+        let verdict =
+            |ids: &[&str]| Wish::Health { healthy: vec![], unhealthy: ids.iter().map(|id| (*id).into()).collect() };
+        assert_eq!(rollout.wish(verdict(&[])).unwrap_err(), HandError::NoAllocs);
+        assert!(rollout.refused(verdict(&["other"])).contains("is not part of deployment"), "deploy-005");
+        rollout.carry_out(verdict(&["a"]));
+        let row = rollout.row();
+        assert_eq!(row.status, DeploymentStatus::Failed);
+        assert_eq!(row.status_description, "Failed due to unhealthy allocations");
+    }
+
+    #[test]
+    fn deploy_021_022_a_deployment_failed_by_hand_goes_back_where_that_is_asked_for() {
+        let mut rollout = Rollout::new(group(2, 0, 60));
+        let (update, reverted) = rollout.wish(Wish::Fail).unwrap();
+        assert_eq!((update.description.as_str(), reverted), ("Deployment marked as failed", None));
+        let mut rollout = Rollout::new(DeploymentState { auto_revert: true, ..group(2, 0, 60) });
+        let (update, reverted) = rollout.wish(Wish::Fail).unwrap();
+        let text = "Deployment marked as failed - no stable job version to auto revert to";
+        assert_eq!((update.description.as_str(), reverted), (text, None), "deploy-022");
+        let old = Job { stable: Some(true), version: Some(0), priority: Some(70), ..Job::clone(&rollout.job) };
+        rollout.world.put(fsm::Change::JobVersion(Arc::new(old)));
+        let mut newer = Job::clone(&rollout.job);
+        newer.version = Some(1);
+        let newer = rollout.world.put(fsm::Change::Job(Arc::new(newer)));
+        assert!(newer.get() > 0);
+        let row = Deployment { job_version: 1, ..Deployment::clone(&rollout.row()) };
+        rollout.world.deployment(row);
+        let (update, reverted) = rollout.wish(Wish::Fail).unwrap();
+        assert_eq!(reverted, Some(0), "deploy-021");
+        assert_eq!(update.description, "Deployment marked as failed - rolling back to job version 0");
+    }
+}

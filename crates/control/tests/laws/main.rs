@@ -5,5 +5,6 @@ mod allocs;
 mod deployments;
 mod drain;
 mod nodes;
+mod periodic;
 mod reap;
 mod world;

@@ -12,19 +12,21 @@
 use std::sync::Arc;
 
 use model::access::NODE_POOL_DEFAULT;
-use model::job::JobSubmission;
-use model::{EvalId, EvalStatus, Evaluation, Index, Job, JobId, NamespaceName};
+use model::job::{JobSubmission, JobVersionTag};
+use model::{EvalId, EvalStatus, Evaluation, Index, Job, JobId, JobStatus, NamespaceName};
 
 use super::alloc::forget;
-use super::eval;
 use super::tx::Tx;
+use super::{eval, launch};
 use crate::change::Change;
-use crate::command::{JobDeregister, JobRegister, Refusal, Reply};
+use crate::command::{JobDeregister, JobRegister, JobTag, Refusal, Reply};
 use crate::state::JobKey;
 
 /// Versions of a job that are kept whether used or not, tagged ones not counted.
 pub const VERSIONS_TRACKED: usize = 6;
 const JOB_ID_BYTES_MAX: usize = 1024;
+/// Longest name and description of a version.
+const TAG_BYTES_MAX: usize = 1024;
 
 pub(super) fn register(tx: &mut Tx, register: &JobRegister) -> Result<Reply, Refusal> {
     let mut job = register.job.clone();
@@ -55,7 +57,7 @@ pub(super) fn register(tx: &mut Tx, register: &JobRegister) -> Result<Reply, Ref
     Ok(reply(tx, &key, eval_id))
 }
 
-fn reply(tx: &Tx, key: &JobKey, eval_id: Option<EvalId>) -> Reply {
+pub(super) fn reply(tx: &Tx, key: &JobKey, eval_id: Option<EvalId>) -> Reply {
     let job = tx.state.job(&key.0, &key.1);
     Reply::Job {
         job_modify_index: job.map_or(tx.index, |job| job.job_modify_index()),
@@ -65,7 +67,7 @@ fn reply(tx: &Tx, key: &JobKey, eval_id: Option<EvalId>) -> Reply {
     }
 }
 
-fn check_place(tx: &Tx, job: &Job, namespace: &NamespaceName, id: &JobId) -> Result<(), Refusal> {
+pub(super) fn check_place(tx: &Tx, job: &Job, namespace: &NamespaceName, id: &JobId) -> Result<(), Refusal> {
     if tx.state.namespace(namespace).is_none() {
         return Err(Refusal::Invalid(format!("job \"{id}\" is in nonexistent namespace \"{namespace}\"")));
     }
@@ -77,7 +79,7 @@ fn check_place(tx: &Tx, job: &Job, namespace: &NamespaceName, id: &JobId) -> Res
 }
 
 /// Compare and set on the specification's index. Clients match on these texts.
-fn enforce_index(given: Option<Index>, old: Option<&Job>) -> Result<(), Refusal> {
+pub(super) fn enforce_index(given: Option<Index>, old: Option<&Job>) -> Result<(), Refusal> {
     let Some(given) = given else { return Ok(()) };
     let problem = match old {
         None if given.get() == 0 => return Ok(()),
@@ -131,14 +133,20 @@ pub(super) fn insert_version(tx: &mut Tx, mut job: Job, old: Option<&Job>, sourc
     job.create_index = Some(old.map_or(index, Job::incarnation));
     job.job_modify_index = Some(index);
     job.modify_index = Some(index);
-    job.status = Some(tx.state.derive_status(&job, false).to_string());
+    let status = tx.state.derive_status(&job, false);
+    job.status = Some(status.to_string());
+    tx.count_child(&job, old.map(status_of), Some(status));
     job.status_description.get_or_insert_default();
     let summary = tx.summary_or_new(&key);
     for group in &job.task_groups {
         summary.summary.entry(group.name().to_owned()).or_default();
     }
     let version = job.version();
+    let is_periodic = job.is_periodic();
     tx.put(Change::Job(Arc::new(job)));
+    if is_periodic {
+        launch::begin(tx, &key);
+    }
     if let Some(source) = source {
         put_submission(tx, &key, version, source);
     }
@@ -158,7 +166,7 @@ fn put_submission(tx: &mut Tx, key: &JobKey, version: u64, source: &JobSubmissio
     tx.put(Change::JobSubmission { namespace, id, version, submission: Some(Arc::new(submission)) });
 }
 
-fn new_eval(
+pub(super) fn new_eval(
     tx: &mut Tx,
     eval: Option<&Evaluation>,
     key: &JobKey,
@@ -232,6 +240,15 @@ pub(super) fn purge(tx: &mut Tx, job: &Job) {
         let (namespace, id) = key.clone();
         tx.put(Change::JobFence { namespace, id, incarnation, index: Index(0) });
     }
+    if tx.state.job_scaling(&namespace, &id).is_some() {
+        let (namespace, id) = key.clone();
+        tx.put(Change::JobScalingGone { namespace, id });
+    }
+    if tx.state.periodic_launch(&namespace, &id).is_some() {
+        let (namespace, id) = key.clone();
+        tx.put(Change::PeriodicLaunchGone { namespace, id });
+    }
+    tx.count_child(job, Some(status_of(job)), Some(JobStatus::Dead));
     tx.forget_summary(&key);
     tx.put(Change::JobGone { namespace, id });
     tx.loosen_job(&key, incarnation);
@@ -251,6 +268,53 @@ pub(super) fn stability(
     }
     let what = format!("job \"{id}\" in namespace \"{namespace}\" at version {version}");
     Err(Refusal::NotFound { what })
+}
+
+/// Names a version, or takes the name away. A name is one version's at most; a version has one name.
+pub(super) fn tag(tx: &mut Tx, command: &JobTag) -> Result<Reply, Refusal> {
+    let JobTag { namespace, job_id, name, set } = command;
+    let fits = (1..=TAG_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
+    if !fits {
+        return Err(Refusal::Invalid(format!("a tag's name has 1 to {TAG_BYTES_MAX} bytes")));
+    }
+    let job = tx.state.job(namespace, job_id).cloned();
+    let job = job.ok_or_else(|| Refusal::NotFound { what: format!("job \"{job_id}\"") })?;
+    let versions: Vec<Arc<Job>> = tx.state.job_versions(namespace, job_id).into_iter().cloned().collect();
+    let named = versions.iter().find(|row| row.version_tag.as_ref().is_some_and(|tag| tag.name == *name));
+    let Some(set) = set else {
+        let text = format!("tag \"{name}\" not found on job \"{job_id}\"");
+        let row = named.ok_or(Refusal::Invalid(text))?;
+        write_tag(tx, row, &job, None);
+        tx.loosen_job(&job.key(), job.incarnation());
+        return Ok(Reply::Tag { tag: None });
+    };
+    if set.description.len() > TAG_BYTES_MAX {
+        return Err(Refusal::Invalid(format!("a tag's description has at most {TAG_BYTES_MAX} bytes")));
+    }
+    let version = set.version.unwrap_or_else(|| job.version());
+    let what = || format!("job \"{job_id}\" in namespace \"{namespace}\" at version {version}");
+    let row = versions.iter().find(|row| row.version() == version);
+    let row = row.ok_or_else(|| Refusal::NotFound { what: what() })?;
+    if named.is_some_and(|other| other.version() != version) {
+        let text = format!("tag \"{name}\" already exists on a different version of job \"{job_id}\"");
+        return Err(Refusal::Conflict(text));
+    }
+    let tag = JobVersionTag { name: name.clone(), description: set.description.clone(), tagged_time: tx.now };
+    write_tag(tx, row, &job, Some(tag.clone()));
+    Ok(Reply::Tag { tag: Some(tag) })
+}
+
+fn write_tag(tx: &mut Tx, row: &Job, current: &Job, tag: Option<JobVersionTag>) {
+    let mut row = row.clone();
+    row.version_tag = tag;
+    row.modify_index = Some(tx.index);
+    let is_current = row.version() == current.version();
+    let row = Arc::new(row);
+    tx.put(if is_current { Change::Job(row) } else { Change::JobVersion(row) });
+}
+
+fn status_of(job: &Job) -> JobStatus {
+    job.status.as_deref().and_then(JobStatus::parse).unwrap_or(JobStatus::Pending)
 }
 
 /// Sets a version's stable flag, which is no part of its specification. False when there is no such

@@ -24,6 +24,7 @@ mod delete;
 mod deployment;
 mod eval;
 mod job;
+mod launch;
 mod lease;
 mod node;
 mod plan;
@@ -32,6 +33,7 @@ mod plan_write;
 mod reap;
 mod request;
 mod restore;
+mod scaling;
 mod summaries;
 mod tx;
 
@@ -110,6 +112,10 @@ fn dispatch(tx: &mut Tx, command: &Command) -> Result<Reply, Refusal> {
         Command::LeaseExpire { lease, term } => lease::expire(tx, *lease, *term),
         Command::JobRegister(register) => job::register(tx, register),
         Command::JobDeregister(deregister) => job::deregister(tx, deregister),
+        Command::JobScale(scale) => scaling::scale(tx, scale),
+        Command::JobTag(tag) => job::tag(tx, tag),
+        Command::JobDispatch(dispatch) => launch::dispatch(tx, dispatch),
+        Command::JobLaunch(launch) => launch::launch(tx, launch),
         Command::JobStability { namespace, job_id, version, stable } => {
             job::stability(tx, namespace, job_id, *version, *stable)
         }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use model::summary::{JobChildrenSummary, JobSummary, TaskGroupSummary};
 use model::{
-    Allocation, ClientStatus, Deployment, DeploymentId, Index, JobId, JobStatus, NamespaceName, NodeId, Role, Timestamp,
+    Allocation, ClientStatus, Deployment, DeploymentId, Index, Job, JobId, JobStatus, NamespaceName, NodeId, Role,
+    Timestamp,
 };
 
 use super::job;
@@ -141,6 +142,27 @@ impl Tx {
         self.summaries.entry(key.clone()).or_default()
     }
 
+    /// A child's status counts in its parent's summary. What ended stays counted.
+    pub fn count_child(&mut self, child: &Job, before: Option<JobStatus>, after: Option<JobStatus>) {
+        let Some(parent) = child.parent_id.as_deref().filter(|id| !id.is_empty()) else { return };
+        if before == after {
+            return;
+        }
+        let key = (child.namespace(), JobId::from(parent));
+        let Some(summary) = self.summary(&key) else { return };
+        let children = summary.children.get_or_insert_default();
+        let count = |children: &mut JobChildrenSummary, status: JobStatus, by: i64| {
+            let count = match status {
+                JobStatus::Pending => &mut children.pending,
+                JobStatus::Running => &mut children.running,
+                JobStatus::Dead => &mut children.dead,
+            };
+            *count = (*count + by).max(0);
+        };
+        before.into_iter().for_each(|status| count(children, status, -1));
+        after.into_iter().for_each(|status| count(children, status, 1));
+    }
+
     pub fn forget_summary(&mut self, key: &JobKey) {
         self.summaries.remove(key);
         self.touched.remove(key);
@@ -248,6 +270,8 @@ impl Tx {
         let forgotten = was == Some(JobStatus::Dead);
         let status = self.state.derive_status(job, evals_gone || forgotten);
         if was != Some(status) {
+            let job = std::sync::Arc::clone(job);
+            self.count_child(&job, was, Some(status));
             let (namespace, id) = key.clone();
             self.put(Change::JobStatus { namespace, id, status, index: self.index });
         }

@@ -156,16 +156,16 @@ fn store_005_006_seven_versions_keep_six_and_one_stable_one() {
     let mut world = World::new();
     world.register(job_with_count("web", 0));
     let stable = Command::JobStability { namespace: ns(), job_id: "web".into(), version: 0, stable: true };
-    world.accept(Role::Controller, stable.clone());
+    world.accept(Role::Gateway, stable.clone());
     assert_eq!((world.job("web").is_stable(), world.job("web").version()), (true, 0), "store-013");
-    world.accept(Role::Controller, stable);
+    world.accept(Role::Gateway, stable);
     assert!(world.last.is_empty(), "store-012: the same again is no write");
     for count in 1..=7 {
         world.register(job_with_count("web", count));
     }
     assert_eq!(versions(&world, "web"), [0, 3, 4, 5, 6, 7], "the stable one stays, the next oldest goes");
     let unknown = Command::JobStability { namespace: ns(), job_id: "web".into(), version: 1, stable: true };
-    let refusal = world.refuse(Role::Controller, unknown);
+    let refusal = world.refuse(Role::Gateway, unknown);
     assert_eq!(refusal.to_string(), "job \"web\" in namespace \"default\" at version 1 not found");
     world.register(job_with_count("plain", 0));
     for count in 1..=9 {
@@ -229,7 +229,7 @@ fn store_014_015_a_submission_belongs_to_its_version() {
     let second = source(&world, 1).unwrap();
     assert_eq!((second.version, second.job_modify_index, second.job_id.as_str()), (1, world.index(), "web"));
     let stable = Command::JobStability { namespace: ns(), job_id: "web".into(), version: 1, stable: true };
-    world.accept(Role::Controller, stable);
+    world.accept(Role::Gateway, stable);
     assert_eq!(source(&world, 1).unwrap().source, "two");
     for count in 3..=9 {
         world.accept(Role::Gateway, with(count, "more"));

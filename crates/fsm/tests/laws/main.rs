@@ -6,6 +6,7 @@ mod cluster;
 mod deployments;
 mod evals;
 mod jobs;
+mod launches;
 mod nodes;
 mod pipeline;
 mod plans;

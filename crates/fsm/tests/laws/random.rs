@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use fsm::command::{DeploymentUpdate, EvalUpdate, JobRegister};
+use fsm::command::{DeploymentUpdate, EvalUpdate, JobDispatch, JobLaunch, JobRegister, JobScale, JobTag, TagSet};
 use fsm::{Command, Plan, PlanPart, PlanStop, Reply, State, apply, read_snapshot};
 use model::alloc::{AllocDeploymentStatus, DesiredTransition};
+use model::job::{ParameterizedJobConfig, PeriodicConfig};
 use model::node::DrainStrategy;
 use model::{
-    AllocId, Allocation, ClientStatus, DeploymentStatus, DesiredStatus, Eligibility, EvalStatus, Evaluation, Node,
+    AllocId, Allocation, ClientStatus, DeploymentStatus, DesiredStatus, Eligibility, EvalStatus, Evaluation, Job, Node,
     NodeId, NodeStatus, Role,
 };
 use proptest::prelude::*;
@@ -19,6 +20,8 @@ use crate::world::{self, World, alloc, eval, job_with_count, ns, snapshot};
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 const JOBS: [&str; 3] = ["j1", "j2", "j3"];
+const PARENT: &str = "cron";
+const TEMPLATE: &str = "param";
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -92,6 +95,21 @@ enum Step {
         status: DeploymentStatus,
         promote: bool,
     },
+    Scale {
+        job: usize,
+        count: Option<i64>,
+    },
+    Tag {
+        job: usize,
+        version: u64,
+        on: bool,
+    },
+    /// A turn of the periodic job, or a dispatch of the parameterized one; some come twice.
+    Launch {
+        at: i64,
+        forced: bool,
+        dispatched: bool,
+    },
     Reap,
     /// The last command comes again under the same request.
     Again,
@@ -145,6 +163,11 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(pick, status, health)| Step::Client { pick, status, health }),
         2 => (0..20_usize).prop_map(|pick| Step::Transition { pick }),
         4 => (0..4_usize, deployed, any::<bool>()).prop_map(|(pick, status, promote)| Step::Deployment { pick, status, promote }),
+        3 => (0..JOBS.len(), proptest::option::of(0..4_i64)).prop_map(|(job, count)| Step::Scale { job, count }),
+        2 => (0..JOBS.len(), 0..4_u64, prop::bool::weighted(0.7))
+            .prop_map(|(job, version, on)| Step::Tag { job, version, on }),
+        4 => (0..6_i64, any::<bool>(), any::<bool>())
+            .prop_map(|(at, forced, dispatched)| Step::Launch { at, forced, dispatched }),
         1 => Just(Step::Reap),
         2 => Just(Step::Again),
         2 => Just(Step::Restart),
@@ -188,6 +211,13 @@ impl History {
         for job in JOBS {
             world.register(job_with_count(job, 1));
         }
+        let mut parent = job_with_count(PARENT, 1);
+        parent.kind = Some("batch".into());
+        let mut template = Job { id: Some(TEMPLATE.into()), ..parent.clone() };
+        parent.periodic = Some(PeriodicConfig { prohibit_overlap: Some(true), ..PeriodicConfig::default() });
+        template.parameterized_job = Some(ParameterizedJobConfig::default());
+        world.register_with(parent, None);
+        world.register_with(template, None);
         let seen = world.state.clone();
         Self { world, seen, waiting: Vec::new(), ids: 0, requests: 0, placed: 0, dropped: 0, refused: 0 }
     }
@@ -289,6 +319,23 @@ impl History {
                 let update = DeploymentUpdate { id, status: Some(*status), promote, ..DeploymentUpdate::default() };
                 self.run(Role::Controller, Command::DeploymentUpdate(Box::new(update)));
             }
+            Step::Scale { job, count } => {
+                let command = JobScale {
+                    namespace: ns(),
+                    job_id: JOBS[*job].into(),
+                    group: "g".into(),
+                    count: *count,
+                    eval: Some(eval(&self.id("e"), &JOBS[*job].into())),
+                    ..JobScale::default()
+                };
+                self.run(Role::Gateway, Command::JobScale(Box::new(command)));
+            }
+            Step::Tag { job, version, on } => {
+                let set = on.then(|| TagSet { version: Some(*version), ..TagSet::default() });
+                let tag = JobTag { namespace: ns(), job_id: JOBS[*job].into(), name: "t".into(), set };
+                self.run(Role::Gateway, Command::JobTag(Box::new(tag)));
+            }
+            Step::Launch { at, forced, dispatched } => self.launch(*at, *forced, *dispatched),
             Step::Reap => {
                 let state = &self.world.state;
                 let command = Command::Reap {
@@ -381,6 +428,25 @@ impl History {
             part.fence = seen.node_fence(node);
         }
         Some(plan)
+    }
+
+    fn launch(&mut self, at: i64, forced: bool, dispatched: bool) {
+        let id = self.id("e");
+        if dispatched {
+            let mut child = self.world.job(TEMPLATE).dispatched_child(&at.to_string());
+            child.dispatch_idempotency_token = forced.then(|| "token".to_owned());
+            let eval = Some(eval(&id, &child.id()));
+            let command = JobDispatch { parent: TEMPLATE.into(), child, eval };
+            self.run(Role::Gateway, Command::JobDispatch(Box::new(command)));
+            return;
+        }
+        let at_s = self.world.now / 1_000_000_000 + at;
+        let child = self.world.job(PARENT).periodic_child(at_s);
+        let eval = Some(eval(&id, &child.id()));
+        let (at, child) = (at_s * 1_000_000_000, Some(Box::new(child)));
+        let command = JobLaunch { namespace: ns(), job_id: PARENT.into(), at, child, eval, forced };
+        let role = if forced { Role::Gateway } else { Role::Controller };
+        self.run(role, Command::JobLaunch(Box::new(command)));
     }
 
     fn apply(&mut self, take: usize) {
@@ -488,7 +554,7 @@ fn random_histories_reach_what_they_are_for() {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
     let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), rng);
     let (mut placed, mut dropped, mut refused) = (0, 0, 0);
-    for _ in 0..60 {
+    for _ in 0..90 {
         let steps = proptest::collection::vec(step(), 80..90).new_tree(&mut runner).unwrap().current();
         let mut history = History::new();
         steps.iter().for_each(|step| history.step(step));

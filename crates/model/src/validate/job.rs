@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::problem::Findings;
-use super::{Limits, constraint, cron, group, list};
+use super::{Limits, constraint, group, list};
 use crate::access::PRIORITY_MIN;
+use crate::cron::Schedule;
 use crate::job::{Job, ParameterizedJobConfig, PeriodicConfig};
 use crate::status::JobKind;
 
@@ -100,17 +101,14 @@ fn periodic(config: &PeriodicConfig) -> Findings {
     let spec = config.spec.as_deref().unwrap_or("");
     found.when(!spec.is_empty() && !config.specs.is_empty(), || "Only cron or crons may be used".into());
     found.when(spec.is_empty() && config.specs.is_empty(), || "Must specify a spec".into());
-    let zone = config.time_zone.as_deref().unwrap_or("");
-    let is_zone = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '-' | '+');
-    found
-        .when(!zone.is_empty() && (!zone.chars().all(is_zone) || zone.starts_with('/') || zone.contains("//")), || {
-            format!("Invalid time zone {zone:?}: unknown time zone {zone}")
-        });
+    if let Err(error) = config.zone() {
+        found.say(format!("Invalid time zone {:?}: {error}", config.time_zone.as_deref().unwrap_or("")));
+    }
     let kind = config.spec_type.as_deref().unwrap_or("cron");
     found.when(kind != "cron", || format!("Unknown periodic specification type {kind:?}"));
     if kind == "cron" {
-        for spec in config.specs.iter().map(String::as_str).chain((!spec.is_empty()).then_some(spec)) {
-            if let Err(reason) = cron::check(spec) {
+        for spec in config.schedules() {
+            if let Err(reason) = Schedule::parse(spec) {
                 found.say(format!("Invalid cron spec {spec:?}: {reason}"));
             }
         }

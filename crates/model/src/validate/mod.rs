@@ -20,7 +20,6 @@
 
 mod attachments;
 mod constraint;
-mod cron;
 mod group;
 mod job;
 mod network;

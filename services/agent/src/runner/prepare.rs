@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use driver::beneath::Root;
 use driver::cgroup::Limits;
 use driver::contract::{Around, FsIsolation, LogSettings, Notes};
 use driver::env::{Inputs, TaskEnv};
@@ -49,6 +50,12 @@ impl Task {
         let dirs = dirs.task(&name).map_err(|e| hook_failure(&chain(&e)))?;
         let secrets_mib = task.resources.as_ref().and_then(|r| u32::try_from(r.secrets_mb?).ok()).unwrap_or(0);
         dirs.build(secrets_mib).map_err(|e| hook_failure(&chain(&e)))?;
+        if let Some(file) = task.dispatch_payload.as_ref().map(|payload| &payload.file).filter(|file| !file.is_empty())
+            && !job.payload.is_empty()
+        {
+            let local = Root::open(&dirs.local()).map_err(|e| hook_failure(&chain(&e)))?;
+            local.write_file(file, &job.payload.0).map_err(|e| hook_failure(&chain(&e)))?;
+        }
         let node = host.node.borrow().clone();
         let env = TaskEnv::build(&Inputs {
             alloc: &alloc,

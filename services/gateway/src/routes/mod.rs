@@ -13,6 +13,7 @@ pub mod client_allocs;
 pub mod client_files;
 pub mod client_meta;
 pub mod client_nodes;
+pub mod deployment_wishes;
 pub mod deployments;
 pub mod eval_delete;
 pub mod evals;
@@ -20,6 +21,7 @@ pub mod events;
 pub mod exec;
 pub mod jobs;
 pub mod keyring;
+pub mod launch;
 pub mod logs;
 pub mod metrics;
 pub mod namespace_writes;
@@ -33,15 +35,24 @@ pub mod operator_raft;
 pub mod operator_snapshot;
 pub mod parse;
 pub mod register;
+pub mod scale;
+pub mod search;
 pub mod status;
+pub mod statuses;
 pub mod stop;
 pub mod system;
+pub mod versions;
 
 /// All of them.
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(jobs::router())
         .merge(register::router())
+        .merge(scale::router())
+        .merge(search::router())
+        .merge(launch::router())
+        .merge(versions::router())
+        .merge(statuses::router())
         .merge(parse::router())
         .merge(stop::router())
         .merge(nodes::router())
@@ -51,6 +62,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(evals::router())
         .merge(eval_delete::router())
         .merge(deployments::router())
+        .merge(deployment_wishes::router())
         .merge(namespaces::router())
         .merge(namespace_writes::router())
         .merge(status::router())

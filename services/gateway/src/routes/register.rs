@@ -6,9 +6,9 @@ use api::public::{
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use fsm::{Command, Reply};
-use model::Job;
 use model::diff::{JobDiff, annotate, diff_jobs};
 use model::job::JobSubmission;
+use model::{Job, Timestamp};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -107,7 +107,7 @@ async fn accept(
 }
 
 /// What the state machine says of a job that was registered or looked at again.
-fn registered(reply: Reply) -> JobRegisterResponse {
+pub(super) fn registered(reply: Reply) -> JobRegisterResponse {
     let Reply::Job { job_modify_index, eval_id, eval_index, .. } = reply else {
         return JobRegisterResponse::default();
     };
@@ -119,7 +119,7 @@ fn registered(reply: Reply) -> JobRegisterResponse {
     }
 }
 
-fn check_registration_is_on(app: &App) -> Result<(), ApiError> {
+pub(super) fn check_registration_is_on(app: &App) -> Result<(), ApiError> {
     if app.watches.view().state.scheduler_config().reject_job_registration {
         let text = "Job registration, dispatch, and scale are disabled by the scheduler configuration";
         return Err(ApiError::new(StatusCode::FORBIDDEN, text));
@@ -184,12 +184,14 @@ async fn plan(State(app): State<App>, Path(id): Path<String>, options: Options, 
     let index = present.map(|old| old.job_modify_index()).unwrap_or_default();
     let warnings = intake::warnings(&job, &unknown);
     let mut diff = request.diff.then(|| difference(present.map(AsRef::as_ref), &job)).transpose()?;
+    let next_periodic_launch = next_launch(&job);
     let result = crate::dry_run::ask(&app, job).await?;
     if let Some(diff) = &mut diff {
         annotate(diff, Some(&result.annotations));
     }
     let response = JobPlanResponse {
         diff,
+        next_periodic_launch,
         annotations: Some(result.annotations),
         failed_tg_allocs: result.failed_tg_allocs,
         created_evals: result.created_evals,
@@ -199,6 +201,12 @@ async fn plan(State(app): State<App>, Path(id): Path<String>, options: Options, 
         ..JobPlanResponse::default()
     };
     options.style.write(&response, index)
+}
+
+/// When it would be launched first.
+fn next_launch(job: &Job) -> Option<Timestamp> {
+    let config = job.periodic.as_ref().filter(|_| job.is_periodic_active())?;
+    config.next(Timestamp(client::clock::unix_nanos())).ok().flatten()
 }
 
 /// What registering the job would change. What the cluster fills in when it does is no change.

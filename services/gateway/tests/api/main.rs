@@ -3,6 +3,8 @@
 
 mod agents;
 mod events;
+mod job_changes;
+mod launches;
 mod node_fate;
 mod operate;
 mod reads;

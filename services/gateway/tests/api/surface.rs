@@ -34,7 +34,7 @@ async fn every_endpoint_of_the_compatible_interface_is_served_or_says_that_it_is
             }
         }
     }
-    assert!(served >= 35 && missing >= 150, "{served} served, {missing} missing");
+    assert!(served >= 60 && served + missing >= 185, "{served} served, {missing} missing");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,13 +34,19 @@ impl World {
     }
 
     pub fn send(&mut self, proposer: Role, command: Command) -> Reply {
+        let reply = self.try_send(proposer, command);
+        assert!(!matches!(reply, Reply::Refused(_)), "{reply:?}");
+        reply
+    }
+
+    /// As [`World::send`], for what may be refused.
+    pub fn try_send(&mut self, proposer: Role, command: Command) -> Reply {
         self.index += 1;
         let lease = self.state.lease(LeaseName::Controller).filter(|_| proposer == Role::Controller);
         let lease = lease.map(|lease| LeaseFence { lease: LeaseName::Controller, term: lease.term });
         let lease = lease.filter(|fence| fence.term > Term(0));
         let envelope = Envelope { request: None, proposer, lease, now: self.now.0, command };
         let outcome = fsm::apply(&mut self.state, Index(self.index), &envelope);
-        assert!(!matches!(outcome.reply, Reply::Refused(_)), "{:?}", outcome.reply);
         outcome.reply
     }
 

@@ -386,6 +386,43 @@ impl Cluster {
         (ids, eval_id)
     }
 
+    /// A deployment of a job that is there, with one group `g`.
+    pub fn deploy(&self, job_id: &str, id: &str, group: model::deployment::DeploymentState) {
+        let state = self.truth.state();
+        let job = state.job(&"default".into(), &job_id.into()).unwrap();
+        let eval = Evaluation {
+            id: client::state::new_uuid().into(),
+            namespace: "default".into(),
+            job_id: job_id.into(),
+            priority: 50,
+            kind: job.kind_text().into(),
+            ..Evaluation::default()
+        };
+        self.truth.apply(Role::Gateway, Command::EvalCreate { evals: vec![eval.clone()] });
+        let plan = Plan {
+            eval_id: eval.id,
+            namespace: "default".into(),
+            job_id: job_id.into(),
+            job_incarnation: job.incarnation(),
+            job_version: job.version(),
+            snapshot_index: self.truth.state().index(),
+            priority: 50,
+            deployment: Some(model::Deployment {
+                id: id.into(),
+                namespace: "default".into(),
+                job_id: job_id.into(),
+                job_create_index: job.incarnation(),
+                job_version: job.version(),
+                task_groups: [("g".to_owned(), group)].into(),
+                ..model::Deployment::default()
+            }),
+            now: client::clock::unix_nanos(),
+            ..Plan::default()
+        };
+        self.truth.apply(Role::Applier, Command::PlanApply { plans: vec![plan] });
+        assert!(self.truth.state().deployment(&id.into()).is_some());
+    }
+
     pub fn run_alloc(&self, id: &AllocId) -> Index {
         let update = AllocClientUpdate {
             id: id.clone(),
