@@ -4,5 +4,6 @@
 
 pub mod cluster;
 pub mod dev;
+pub mod machine;
 pub mod nouns;
 pub mod plane;

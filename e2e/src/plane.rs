@@ -96,7 +96,14 @@ impl Plane {
                     if first {
                         settings.gossip_bind = seed;
                     }
-                    let config = state::Config { settings, bootstrap_expect, ca_dir: None, snapshot_after: 8192 };
+                    let config = state::Config {
+                        settings,
+                        bootstrap_expect,
+                        ca_dir: None,
+                        introduction_ttl: model::Nanos::from_secs(300),
+                        introduction_ttl_max: model::Nanos::from_secs(1_800),
+                        snapshot_after: 8192,
+                    };
                     state::run(config, wish).await.unwrap();
                 }
                 Role::Broker => broker::run(broker::Config { settings }, wish).await.unwrap(),

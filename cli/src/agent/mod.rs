@@ -208,13 +208,13 @@ fn serve(machine: &Machine, kept: bool, typed: &Parsed, ui: &mut Ui) -> anyhow::
     let log = Arc::new(Log::open(&machine.config)?);
     check_ports(machine)?;
     let specs = machine.processes();
-    trust::prepare(machine, &specs)?;
     let hear = (!machine.dev).then(|| {
         let log = Arc::clone(&log);
         Arc::new(move |name: &str, line: &str| log.line(name, line)) as crate::local::children::Hear
     });
     // On this thread, which lives as long as the process: children die with the thread that started them.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    trust::prepare(machine, &specs, &runtime, &log)?;
     let mut wishes = {
         let _inside = runtime.enter();
         Wishes::listen()?

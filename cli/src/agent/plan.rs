@@ -94,6 +94,8 @@ impl Machine {
             Role::State => {
                 words.say("bootstrap-expect", c.server.bootstrap_expect);
                 words.say("ca-dir", self.ca_dir().display());
+                words.say("introduction-ttl", span(c.server.client_introduction.default_identity_ttl));
+                words.say("introduction-ttl-max", span(c.server.client_introduction.max_identity_ttl));
                 words.say("snapshot-after", c.server.raft_snapshot_threshold);
             }
             Role::Gateway => {
@@ -145,6 +147,10 @@ impl Machine {
         words.say("reserved-disk-mb", client.reserved.disk);
         words.say("reserved-ports", &client.reserved.reserved_ports);
         words.say("max-kill-timeout", span(client.max_kill_timeout));
+        if !c.server.enabled {
+            words.say("http-bind", self.places.http);
+            words.switch("http-unauthenticated", self.places.http_chosen && !self.places.http.ip().is_loopback());
+        }
         words.say("gc-max-allocs", client.gc_max_allocs);
         words.say("gc-disk-usage-threshold", client.gc_disk_usage_threshold);
         words.say("gc-inode-usage-threshold", client.gc_inode_usage_threshold);

@@ -4,30 +4,52 @@
 //!   server:  <server>/ca there? ──yes──► load ─┐
 //!                │ no                          ├─► a certificate for each of its processes, at each start
 //!                └─ made (from `encrypt`, if that is said: every server makes the same) ┘
+//!   client:  <client>/identity good? ──yes──► the servers' authority is ours? ─► start; the agent renews it
+//!                │ no
+//!                └─ introduced by a token, once
 //! ```
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use api::state::Introduce;
 use base64::Engine as _;
-use kit::pki::{Authority, CA_KEY_FILE, GOSSIP_KEY_FILE};
+use client::error::CallError;
+use client::http::{Call, Http, Target};
+use client::introduce::{IntroduceError, introduce};
+use client::tls::{CERT_FILE, Identity};
+use kit::introduction::Token;
+use kit::pki::{Authority, CA_KEY_FILE, GOSSIP_KEY_FILE, Pem};
 use model::Role;
 
+use super::address::with_port;
+use super::log::Log;
 use super::plan::Machine;
-use crate::local::cluster::identify;
+use crate::local::cluster::{identify, node_id};
 use crate::local::plan::Spec;
+
+/// Between rounds of asking servers that do not answer.
+const PAUSE: Duration = Duration::from_secs(1);
+const KNOCK: Duration = Duration::from_secs(3);
 
 /// Gives every process its certificate.
 ///
 /// # Errors
 /// One sentence about what stands in the way.
-pub fn prepare(machine: &Machine, specs: &[Spec]) -> anyhow::Result<()> {
-    let authority = authority(machine)?;
-    for spec in specs {
-        let name = if spec.role == Role::Agent { "" } else { &machine.name };
-        identify(&authority, spec, name, &machine.config.region)
-            .with_context(|| format!("identity of {}", spec.name))?;
+pub fn prepare(machine: &Machine, specs: &[Spec], runtime: &tokio::runtime::Runtime, log: &Log) -> anyhow::Result<()> {
+    if machine.config.server.enabled {
+        let authority = authority(machine)?;
+        for spec in specs {
+            identify(&authority, spec, &machine.name, &machine.config.region)
+                .with_context(|| format!("identity of {}", spec.name))?;
+        }
+        return Ok(());
+    }
+    for spec in specs.iter().filter(|spec| spec.role == Role::Agent) {
+        runtime.block_on(client_only(machine, spec, log))?;
     }
     Ok(())
 }
@@ -54,4 +76,106 @@ fn write_gossip_key(dir: &Path, secret: &[u8]) -> anyhow::Result<()> {
     let text = base64::engine::general_purpose::STANDARD.encode(kit::gossip::widened(secret));
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
     file.write_all(text.as_bytes()).with_context(|| format!("writing {}", path.display()))
+}
+
+/// A machine that is no server: its certificate comes from the servers.
+async fn client_only(machine: &Machine, spec: &Spec, log: &Log) -> anyhow::Result<()> {
+    let dir = spec.home.join("identity");
+    let why = match identity(&dir, &machine.config.region)? {
+        Ok(identity) => return check_cluster(machine, &identity).await,
+        Err(why) => why,
+    };
+    let token = token(&machine.config.client.intro_token)?
+        .with_context(|| format!("{why}: give it a token of `steppe node intro create` by -client-intro-token"))?;
+    fs::create_dir_all(&spec.home).with_context(|| format!("creating {}", spec.home.display()))?;
+    let id = node_id(&spec.home)?;
+    let request = kit::pki::request()?;
+    let mut ask = Introduce {
+        claims: token.claims_text().to_owned(),
+        csr: request.csr.clone(),
+        node_id: id,
+        node_name: machine.name.clone(),
+        node_pool: machine.config.client.node_pool.clone(),
+        proof: String::new(),
+    };
+    ask.proof = token.prove("ask", &ask.parts());
+    let answer = ask_around(machine, &ask, log).await?;
+    token
+        .check("answer", &[&ask.csr, &answer.ca, &answer.certificate], &answer.proof)
+        .context("the server that answers cannot have made the token")?;
+    kit::pki::write_identity(&dir, &answer.ca, &Pem { cert: answer.certificate, key: request.key })?;
+    log.info("this node was introduced to the cluster, and has a certificate of its own now");
+    Ok(())
+}
+
+/// The identity in `dir`, or why there is none to be used.
+fn identity(dir: &Path, region: &str) -> anyhow::Result<Result<Identity, String>> {
+    if !dir.join(CERT_FILE).exists() {
+        return Ok(Err("this node has no certificate yet".to_owned()));
+    }
+    let identity = Identity::load(dir).with_context(|| format!("the certificate in {}", dir.display()))?;
+    let me = identity.me();
+    if me.role != Role::Agent || me.region != region {
+        bail!("the certificate in {} is of a {} in region {}", dir.display(), me.role, me.region);
+    }
+    if identity.not_after() <= SystemTime::now() {
+        return Ok(Err(format!("the certificate in {} has expired", dir.display())));
+    }
+    Ok(Ok(identity))
+}
+
+/// The token itself, or what is in the file of that name.
+fn token(said: &str) -> anyhow::Result<Option<Token>> {
+    let said = said.trim();
+    if said.is_empty() {
+        return Ok(None);
+    }
+    let text = match fs::read_to_string(said) {
+        Ok(text) => text,
+        Err(_) => said.to_owned(),
+    };
+    Token::parse(&text).map(Some).context("client.intro_token")
+}
+
+async fn servers(machine: &Machine) -> Vec<SocketAddr> {
+    let mut all = Vec::new();
+    for name in machine.config.client.join() {
+        // A name that is not known now may be known later.
+        all.extend(tokio::net::lookup_host(with_port(&name, 4647)).await.into_iter().flatten());
+    }
+    all
+}
+
+/// Asks one server after the other until one answers.
+async fn ask_around(machine: &Machine, ask: &Introduce, log: &Log) -> anyhow::Result<api::state::Introduced> {
+    let mut said = String::new();
+    loop {
+        let mut last = "no server's name is known".to_owned();
+        for addr in servers(machine).await {
+            match introduce(addr, ask).await {
+                Ok(answer) => return Ok(answer),
+                Err(IntroduceError::Refused(reason)) => bail!("{addr} refuses this node: {reason}"),
+                Err(error) => last = format!("{:#}", anyhow::Error::from(error)),
+            }
+        }
+        if said != last {
+            log.warn(&format!("not introduced yet, asking again: {last}"));
+            said = last;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// A certificate of one cluster is of no use with another's servers; better said now than in every call.
+async fn check_cluster(machine: &Machine, identity: &Identity) -> anyhow::Result<()> {
+    let http = Http::new(identity.clone());
+    for addr in servers(machine).await {
+        let knock = http.call(&Target::new(addr, Role::Gateway), Call::get("/health/live", KNOCK)).await;
+        let Err(CallError::Connect { source, .. }) = knock else { continue };
+        let tls = source.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+        if let Some(error @ (rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_))) = tls {
+            bail!("{addr} is of another cluster than the certificate in {}: {error}", identity.dir().display());
+        }
+    }
+    Ok(())
 }

@@ -41,6 +41,7 @@ pub mod namespace;
 pub mod node_choice;
 pub mod node_drain;
 pub mod node_eligibility;
+pub mod node_intro;
 pub mod node_meta;
 pub mod node_pool;
 pub mod node_status;

@@ -3,7 +3,7 @@
 use super::{
     Command, Reach, Runner, alloc_act, alloc_exec, alloc_fs, alloc_logs, alloc_status, alloc_stop, complete,
     deployment, deployment_wish, eval, eval_delete, job_change, job_history, job_inspect, job_launch, job_misc,
-    job_plan, job_run, job_status, job_stop, namespace, node_drain, node_eligibility, node_meta, node_pool,
+    job_plan, job_run, job_status, job_stop, namespace, node_drain, node_eligibility, node_intro, node_meta, node_pool,
     node_status, operator, operator_care, operator_snapshot, scheduler, server, status, system,
 };
 use crate::flags::{Flag, Kind, flag, list, switch, text};
@@ -927,6 +927,20 @@ pub static COMMANDS: &[Command] = &[
         ..PLAIN
     },
     Command {
+        path: "node intro create",
+        summary: "Makes a token that lets a new node into the cluster",
+        about: "The machine is given it by -client-intro-token. It may be used until it is over.",
+        flags: &[
+            flag("ttl", Kind::Duration, "", "TIME", "How long it may be used; 5m unless given, at most 30m."),
+            text("node-name", "NAME", "Only for a node of this name."),
+            text("node-pool", "POOL", "Only for a node of this pool."),
+            JSON,
+            TEMPLATE,
+        ],
+        runner: Runner::Client(|cx| Box::pin(node_intro::create(cx))),
+        ..PLAIN
+    },
+    Command {
         path: "operator api",
         usage: "[options] <path>",
         summary: "Sends a request to the API and prints the answer",
@@ -976,6 +990,15 @@ pub static COMMANDS: &[Command] = &[
             text("enable-custom-upgrades", "BOOL", "Kept for compatibility."),
         ],
         runner: Runner::Client(|cx| Box::pin(operator_care::autopilot_set(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "operator gossip keyring generate",
+        usage: "",
+        summary: "Makes a key for gossip: `server { encrypt = … }`",
+        reach: Reach::Nobody,
+        flags: &[],
+        runner: Runner::Client(|cx| Box::pin(async { gossip_key(cx) })),
         ..PLAIN
     },
     Command {
@@ -1162,10 +1185,12 @@ pub const NOT_BUILT: &[&str] = &[
     "monitor",
     "node config",
     "node identity",
-    "node intro",
     "operator client-state",
     "operator debug",
-    "operator gossip",
+    "operator gossip keyring install",
+    "operator gossip keyring list",
+    "operator gossip keyring remove",
+    "operator gossip keyring use",
     "operator raft info",
     "operator raft logs",
     "operator raft migrate-backend",
@@ -1190,3 +1215,12 @@ pub const NOT_BUILT: &[&str] = &[
     "var",
     "volume",
 ];
+
+fn gossip_key(cx: &mut super::Cx) -> Result<u8, super::Failure> {
+    use base64::Engine as _;
+    // A version 4 UUID is 122 random bits each; four of them are more than a key of 256 bits needs.
+    let random: String = (0..4).map(|_| client::state::new_uuid()).collect();
+    let key = kit::gossip::widened(random.as_bytes());
+    cx.ui.line(base64::engine::general_purpose::STANDARD.encode(key));
+    Ok(0)
+}

@@ -14,3 +14,5 @@ pub const TOKEN: &str = "x-nomad-token";
 pub const REQUEST_ID: &str = "x-steppe-request-id";
 /// Address of the raft leader as the answering state server knows it.
 pub const LEADER: &str = "x-steppe-leader";
+/// Marks a request of somebody else's that an agent passes on to the public API.
+pub const PASSED_ON: http::HeaderName = http::HeaderName::from_static("x-steppe-passed-on");

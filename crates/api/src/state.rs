@@ -89,6 +89,59 @@ pub enum ChangePeers {
     TransferLeadership { to: u64 },
 }
 
+/// `POST` [`MintToken`], answered by [`Minted`].
+pub const INTRODUCTION_TOKEN: &str = "/v1/internal/introduction-token";
+/// `POST` [`Introduce`], answered by [`Introduced`]. The one call that needs no certificate.
+pub const INTRODUCE: &str = "/v1/internal/introduce";
+
+/// Ask for an introduction token.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MintToken {
+    /// How long it may be used, in nanoseconds; 0 = as usual.
+    pub ttl_ns: i64,
+    /// Only for a node of this name; empty: any.
+    pub node_name: String,
+    /// Only for a node of this pool; empty: any.
+    pub node_pool: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Minted {
+    pub token: String,
+}
+
+/// A node that has a token asks for its certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Introduce {
+    /// The token's claims, as they stand in it.
+    pub claims: String,
+    /// Certificate signing request, PEM.
+    pub csr: String,
+    /// A UUID.
+    pub node_id: String,
+    pub node_name: String,
+    pub node_pool: String,
+    /// That the asker has the token.
+    pub proof: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Introduced {
+    /// The cluster's authority, PEM.
+    pub ca: String,
+    /// The node's certificate, PEM.
+    pub certificate: String,
+    /// That the answerer may make tokens.
+    pub proof: String,
+}
+
+impl Introduce {
+    /// What its proof is about.
+    pub fn parts(&self) -> [&str; 4] {
+        [&self.csr, &self.node_id, &self.node_name, &self.node_pool]
+    }
+}
+
 /// Ask for a certificate. The name and role must be the caller's own, or the caller an operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SignRequest {

@@ -307,6 +307,23 @@ impl Http {
         }
     }
 
+    /// Passes a request on as it is, on a connection of its own, and its answer back, upgrades included.
+    ///
+    /// # Errors
+    /// The peer cannot be reached, or ends the connection without an answer.
+    pub async fn pass_on<B>(
+        &self,
+        to: &Target,
+        request: http::Request<B>,
+    ) -> Result<http::Response<Incoming>, CallError>
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        connection::pass_on(&self.0.identity, &self.0.limits, to, request).await
+    }
+
     /// Opens a stream on a connection of its own. `call.within` covers the time until the answer's
     /// head; after that, `silence` is the longest time between two pieces.
     pub async fn open(&self, to: impl Into<Target>, call: Call, silence: Duration) -> Result<Streaming, CallError> {

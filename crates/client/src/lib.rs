@@ -10,6 +10,7 @@ pub mod archive;
 pub mod clock;
 pub mod error;
 pub mod http;
+pub mod introduce;
 pub mod lease;
 pub mod peers;
 pub mod public;

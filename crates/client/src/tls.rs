@@ -257,6 +257,8 @@ struct Material {
     h1: Arc<ClientConfig>,
     h2: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
+    /// The same for callers who have no certificate yet.
+    doorstep: Arc<ServerConfig>,
     stamp: Stamp,
 }
 
@@ -338,6 +340,11 @@ impl Identity {
         Ok((config, name))
     }
 
+    /// Configuration for accepting, too, those who show no certificate; a shown one must be the cluster CA's.
+    pub fn doorstep_config(&self) -> Arc<ServerConfig> {
+        self.0.material.load().doorstep.clone()
+    }
+
     /// Configuration for accepting: a certificate of the cluster CA is required.
     pub fn server_config(&self) -> Arc<ServerConfig> {
         self.0.material.load().server.clone()
@@ -374,17 +381,21 @@ impl Material {
             config.alpn_protocols = vec![alpn.to_vec()];
             Ok(Arc::new(config))
         };
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(roots.clone(), provider()).build().map_err(TlsError::Ca)?;
-        let mut server = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(TlsError::Material)?
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(chain.clone(), key.clone_key())
-            .map_err(TlsError::Material)?;
-        server.send_tls13_tickets = 0;
-        server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { me, not_after, h1: client(b"http/1.1")?, h2: client(b"h2")?, server: Arc::new(server), stamp })
+        let server = |strangers: bool| -> Result<Arc<ServerConfig>, TlsError> {
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider());
+            let verifier = if strangers { verifier.allow_unauthenticated() } else { verifier };
+            let mut server = ServerConfig::builder_with_provider(provider())
+                .with_protocol_versions(&[&rustls::version::TLS13])
+                .map_err(TlsError::Material)?
+                .with_client_cert_verifier(verifier.build().map_err(TlsError::Ca)?)
+                .with_single_cert(chain.clone(), key.clone_key())
+                .map_err(TlsError::Material)?;
+            server.send_tls13_tickets = 0;
+            server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+            Ok(Arc::new(server))
+        };
+        let (h1, h2) = (client(b"http/1.1")?, client(b"h2")?);
+        Ok(Self { me, not_after, h1, h2, server: server(false)?, doorstep: server(true)?, stamp })
     }
 }
 

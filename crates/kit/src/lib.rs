@@ -6,6 +6,7 @@
 pub mod background;
 pub mod gossip;
 pub mod guard;
+pub mod introduction;
 pub mod memory;
 pub mod metrics;
 pub mod pki;

@@ -137,6 +137,11 @@ impl Authority {
         }
     }
 
+    /// What introduction tokens are made with.
+    pub fn introduction_key(&self) -> Vec<u8> {
+        self.issuer.key().serialize_der()
+    }
+
     /// The CA's certificate, PEM.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem

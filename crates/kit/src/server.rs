@@ -73,6 +73,9 @@ pub enum Tls {
     Server(Arc<rustls::ServerConfig>),
     /// A certificate of the cluster, for everything internal.
     Mutual(Identity),
+    /// The same, but a caller without a certificate gets as far as the routes, without a [`Peer`]: for nodes
+    /// that are to be introduced. See [`only_known_but`].
+    Doorstep(Identity),
 }
 
 /// Limits of one listener.
@@ -245,12 +248,15 @@ impl Shared {
             }
             Tls::Server(config) => config.clone(),
             Tls::Mutual(identity) => identity.server_config(),
+            Tls::Doorstep(identity) => identity.doorstep_config(),
         };
         let stream = self.before_deadline(TlsAcceptor::from(config).accept(tcp)).await?;
         let (_, session) = stream.get_ref();
         let h2 = session.alpn_protocol() == Some(b"h2");
         let identity = match (&self.tls, session.peer_certificates().and_then(<[_]>::first)) {
-            (Tls::Mutual(_), Some(cert)) => Some(PeerIdentity::from_der(cert).map_err(io::Error::other)?),
+            (Tls::Mutual(_) | Tls::Doorstep(_), Some(cert)) => {
+                Some(PeerIdentity::from_der(cert).map_err(io::Error::other)?)
+            }
             (Tls::Mutual(_), None) => return Err(io::Error::other("no client certificate")),
             _ => None,
         };
@@ -291,6 +297,18 @@ impl Shared {
         };
         ended.map_err(io::Error::other)
     }
+}
+
+/// For a [`Tls::Doorstep`] listener: strangers reach this one path and nothing else.
+pub fn only_known_but(router: Router, path: &'static str) -> Router {
+    router.layer(axum::middleware::from_fn(
+        move |request: axum::extract::Request, next: axum::middleware::Next| async move {
+            if request.extensions().get::<Peer>().is_none() && request.uri().path() != path {
+                return refusal(Code::Unauthenticated, "a certificate of this cluster is required");
+            }
+            next.run(request).await
+        },
+    ))
 }
 
 /// Whether a plain connection begins as HTTP/2 does (`PRI * HTTP/2.0`); looks without taking.

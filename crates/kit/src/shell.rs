@@ -208,13 +208,31 @@ impl Shell {
     /// # Errors
     /// It serves already.
     pub async fn serve(&self, router: Router, openapi_json: &'static str) -> Result<(), ShellError> {
+        self.serve_with(router, openapi_json, None, Limits::internal()).await
+    }
+
+    /// The same; callers without a certificate reach the path `stranger`, if there is one.
+    ///
+    /// # Errors
+    /// It serves already.
+    pub async fn serve_with(
+        &self,
+        router: Router,
+        openapi_json: &'static str,
+        stranger: Option<&'static str>,
+        limits: Limits,
+    ) -> Result<(), ShellError> {
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
         let listener = listener.ok_or_else(|| ShellError::Other("the listener is in use already".to_owned()))?;
         let router = router
             .merge(ops::router(self.readiness.clone(), self.metrics.clone(), openapi_json))
             .merge(self.gossip.router());
-        let tls = Tls::Mutual(self.http.identity().clone());
-        server::serve(listener, tls, router, Limits::internal(), self.shutdown.clone()).await;
+        let identity = self.http.identity().clone();
+        let (tls, router) = match stranger {
+            Some(path) => (Tls::Doorstep(identity), server::only_known_but(router, path)),
+            None => (Tls::Mutual(identity), router),
+        };
+        server::serve(listener, tls, router, limits, self.shutdown.clone()).await;
         self.gossip.left().await;
         self.background.finished().await;
         Ok(())

@@ -1,6 +1,7 @@
 //! What an agent is told by whoever starts it, and what that means.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use driver::docker::OptionsText;
@@ -70,6 +71,12 @@ pub struct Config {
     /// Ports no task gets, such as `22,8500-8600`.
     #[arg(long, default_value = "")]
     pub reserved_ports: String,
+    /// Address at which the public API is answered, by passing requests on to a gateway; nowhere unless given.
+    #[arg(long)]
+    pub http_bind: Option<SocketAddr>,
+    /// Let it listen where others than this machine reach it, though it asks nobody who they are.
+    #[arg(long)]
+    pub http_unauthenticated: bool,
     /// Offer the `raw_exec` driver: tasks run as programs of the host, not isolated from it.
     #[arg(long)]
     pub raw_exec: bool,
@@ -135,6 +142,8 @@ impl Default for Config {
             reserved_memory_mb: 0,
             reserved_disk_mb: 0,
             reserved_ports: String::new(),
+            http_bind: None,
+            http_unauthenticated: false,
             raw_exec: false,
             raw_exec_denied_uids: String::new(),
             raw_exec_denied_gids: String::new(),
@@ -158,6 +167,11 @@ impl Config {
     pub(crate) fn check(&self) -> Result<(), String> {
         if self.gateways.is_empty() {
             return Err("at least one gateway is needed".to_owned());
+        }
+        if let Some(bind) = self.http_bind.filter(|bind| !bind.ip().is_loopback() && !self.http_unauthenticated) {
+            return Err(format!(
+                "the public API would listen on {bind} for anybody; say --http-unauthenticated if that is meant"
+            ));
         }
         if self.min_dynamic_port > self.max_dynamic_port {
             let (min, max) = (self.min_dynamic_port, self.max_dynamic_port);

@@ -11,6 +11,7 @@ mod link;
 pub mod meta;
 pub mod node;
 mod outbox;
+mod pass_on;
 mod roster;
 mod routes;
 mod runner;

@@ -83,9 +83,13 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), AgentError> {
     let bind = config.settings.bind;
     let fail = |source| AgentError::Listen { addr: bind, source };
     let listener = Listener::bind(bind).map_err(fail)?;
+    let public = match config.http_bind {
+        Some(addr) => Some(Listener::bind(addr).map_err(|source| AgentError::Listen { addr, source })?),
+        None => None,
+    };
     let addr = advertised(listener.local_addr().map_err(fail)?, config.settings.advertise, None);
     let agent = Agent::assemble(config, id, addr, identity, shutdown).await?;
-    agent.serve(listener).await;
+    agent.serve(listener, public).await;
     Ok(())
 }
 
@@ -148,7 +152,7 @@ impl Agent {
     }
 
     /// Everything runs from here on until shutdown.
-    async fn serve(self, listener: Listener) {
+    async fn serve(self, listener: Listener, public: Option<Listener>) {
         let Self { config, id, identity, http, shutdown, maker, node, roster, outbox, store, writer } = self;
         let (readiness, metrics) = (Readiness::new(), Metrics::new(&[]));
         let gateways = Gateways::new(config.gateways.clone());
@@ -173,6 +177,8 @@ impl Agent {
             &background,
             Work { config: &config, id: &id, maker: maker.clone(), node, roster: &roster, metrics: &metrics },
         );
+        let passing_on =
+            public.map(|listener| crate::pass_on::spawn(listener, http.clone(), gateways.clone(), shutdown.clone()));
         keep_identity(&background, identity.clone(), http, gateways);
         tracing::info!(node_id = %id, name = %link.node.borrow().name, "agent started");
         let app = routes::App::new(roster.clone(), maker, fingerprint, shutdown.clone());
@@ -180,6 +186,9 @@ impl Agent {
         let router = router.with_state(app).merge(ops::router(readiness, metrics, OPENAPI));
         server::serve(listener, Tls::Mutual(identity), router, limits_in(), shutdown).await;
 
+        if let Some(passing_on) = passing_on {
+            let _ = passing_on.await;
+        }
         let host = Arc::clone(roster.host());
         let live = roster.close().await;
         host.starts.close();

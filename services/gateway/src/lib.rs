@@ -22,11 +22,17 @@ pub mod write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use fsm::Table;
 use kit::process::{Settings, Shutdown};
 use kit::server::{self, Limits, Listener, Tls};
 use kit::shell::{Shell, ShellError};
 use model::Role;
+use tower::ServiceExt as _;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -102,9 +108,25 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     let serving = tokio::spawn(server::serve(public, Tls::Plain, router, limits, shell.shutdown.clone()));
     tracing::info!(addr = %public_addr, "public api listens");
     let internal = agents::router().into_router();
-    shell.serve(internal.with_state(app), OPENAPI).await?;
+    // A machine that runs only an agent answers the public API by passing it on.
+    let passed_on = public::router(app.clone()).layer(kit::guard::require(&[Role::Agent]));
+    let internal = internal.with_state(app).fallback(|| async { StatusCode::NOT_FOUND });
+    let internal = internal.layer(from_fn_with_state(passed_on, public_only));
+    shell.serve_with(internal, OPENAPI, Some(api::state::INTRODUCE), Limits::internal()).await?;
     let _ = serving.await;
     Ok(())
+}
+
+/// What an agent passes on for somebody else reaches the public routes, never those that the agent's own
+/// certificate opens.
+async fn public_only(State(public): State<Router>, request: Request, next: Next) -> Response {
+    if !request.headers().contains_key(api::headers::PASSED_ON) {
+        return next.run(request).await;
+    }
+    match public.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
 }
 
 /// The public API asks nobody who they are: it listens on this machine only, unless told otherwise.

@@ -24,6 +24,19 @@ impl Signer {
         Ok(Some(Self { authority: Authority::load(dir)?, region: region.to_owned() }))
     }
 
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    pub fn ca_pem(&self) -> &str {
+        self.authority.ca_pem()
+    }
+
+    /// What introduction tokens are made with.
+    pub fn introduction_key(&self) -> Vec<u8> {
+        self.authority.introduction_key()
+    }
+
     /// # Errors
     /// The request cannot be used.
     pub fn sign(&self, request: &SignRequest) -> Result<String, PkiError> {

@@ -6,6 +6,7 @@ pub mod certificates;
 pub mod contact;
 pub mod feed;
 pub mod format;
+pub mod introductions;
 pub mod keyring;
 pub mod leader;
 pub mod machine;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use kit::background::Spec;
 use kit::process::{Settings, Shutdown};
 use kit::shell::Shell;
-use model::Role;
+use model::{Nanos, Role};
 use tokio::sync::Mutex;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -47,9 +48,19 @@ pub struct Config {
     /// Directory with the certificate authority's key; only servers that have it sign certificates.
     #[arg(long)]
     pub ca_dir: Option<PathBuf>,
+    /// How long an introduction token may be used, unless its maker says.
+    #[arg(long, default_value = "5m", value_parser = span)]
+    pub introduction_ttl: Nanos,
+    /// Longest time an introduction token may be used.
+    #[arg(long, default_value = "30m", value_parser = span)]
+    pub introduction_ttl_max: Nanos,
     /// Build a snapshot after this many log entries.
     #[arg(long, default_value_t = 8192)]
     pub snapshot_after: u64,
+}
+
+fn span(text: &str) -> Result<Nanos, String> {
+    model::time::parse_go_duration(text).ok_or_else(|| format!("`{text}` is no duration such as 30s or 1h30m"))
 }
 
 const OPENAPI: &str = include_str!("../../../openapi/state.json");
@@ -85,6 +96,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), kit::shell::S
         http: shell.http.clone(),
         peers: shell.peers(),
         signer: signer.map(Arc::new),
+        introduction_ttl: config.introduction_ttl,
+        introduction_ttl_max: config.introduction_ttl_max,
         shutdown: shell.shutdown.clone(),
     };
     let starter = Starter { shell: shell.clone(), dir, snapshot_after: config.snapshot_after };

@@ -68,6 +68,9 @@ pub struct App {
     pub http: Http,
     pub peers: Arc<dyn Peers>,
     pub signer: Option<Arc<Signer>>,
+    /// How long introduction tokens may be used: usually, and at most.
+    pub introduction_ttl: model::Nanos,
+    pub introduction_ttl_max: model::Nanos,
     pub shutdown: kit::process::Shutdown,
 }
 
@@ -93,6 +96,7 @@ pub fn router() -> OpenApiRouter<App> {
         )
         .merge(OpenApiRouter::new().routes(routes!(dismissed)).layer(require(SERVERS)))
         .merge(OpenApiRouter::new().routes(routes!(sign)).layer(require(SIGNEES)))
+        .merge(crate::introductions::router())
 }
 
 fn limit(bytes: usize) -> axum::extract::DefaultBodyLimit {

@@ -173,7 +173,14 @@ async fn a_data_directory_has_one_server() {
     let (shell, state) = group.user(Role::Gateway).await;
     propose(&state, namespace("first")).await;
     let settings = group.settings("state-0");
-    let config = state::Config { settings, bootstrap_expect: 1, ca_dir: None, snapshot_after: 100 };
+    let config = state::Config {
+        settings,
+        bootstrap_expect: 1,
+        ca_dir: None,
+        introduction_ttl: model::Nanos::from_secs(300),
+        introduction_ttl_max: model::Nanos::from_secs(1_800),
+        snapshot_after: 100,
+    };
     let error = tokio::time::timeout(WITHIN, state::run(config, Shutdown::new())).await.unwrap().unwrap_err();
     let data = group.home(0).join("data");
     assert_eq!(error.to_string(), format!("data directory {} is in use by another state server", data.display()));

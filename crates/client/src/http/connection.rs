@@ -63,6 +63,25 @@ pub(super) async fn h2(identity: &Identity, limits: &HttpLimits, to: &Target) ->
     Ok(H2 { sender, generation })
 }
 
+/// One request on a connection of its own, that may become another protocol's.
+pub(super) async fn pass_on<B>(
+    identity: &Identity,
+    limits: &HttpLimits,
+    to: &Target,
+    request: http::Request<B>,
+) -> Result<http::Response<hyper::body::Incoming>, CallError>
+where
+    B: hyper::body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let io = within(limits.connect, to.addr, dial(identity, to, Alpn::H1)).await?;
+    let fail = |e: hyper::Error| not_connected(to.addr, io::Error::other(e));
+    let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(fail)?;
+    drive(to.addr, connection.with_upgrades());
+    sender.send_request(request).await.map_err(fail)
+}
+
 /// The connection's own task; ends when the connection does or when all senders are gone.
 fn drive<C>(addr: SocketAddr, connection: C)
 where

@@ -33,6 +33,7 @@ pub mod batch;
 pub mod beats;
 pub mod certificates;
 pub mod controller;
+pub mod introduce;
 pub mod news;
 pub mod register;
 pub mod stream;
@@ -56,6 +57,7 @@ pub fn router() -> OpenApiRouter<App> {
                 .layer(limit(BODY_BYTES_MAX)),
         )
         .layer(require(AGENTS))
+        .merge(OpenApiRouter::new().routes(routes!(introduce::introduce)).layer(limit(BODY_BYTES_MAX)))
 }
 
 /// The state as the whole cluster has it now, or newer; not merely what this copy happens to have.

@@ -19,6 +19,7 @@ pub mod eval_delete;
 pub mod evals;
 pub mod events;
 pub mod exec;
+pub mod introduction;
 pub mod jobs;
 pub mod keyring;
 pub mod launch;
@@ -65,6 +66,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(deployment_wishes::router())
         .merge(namespaces::router())
         .merge(namespace_writes::router())
+        .merge(introduction::router())
         .merge(status::router())
         .merge(agent::router())
         .merge(operator::router())

@@ -75,7 +75,14 @@ impl Group {
 
     pub fn run_with(&mut self, n: usize, expect: usize, settings: Settings) {
         let ca_dir = Some(self.dir.path().join("ca"));
-        let config = state::Config { settings, bootstrap_expect: expect, ca_dir, snapshot_after: 100 };
+        let config = state::Config {
+            settings,
+            bootstrap_expect: expect,
+            ca_dir,
+            introduction_ttl: model::Nanos::from_secs(300),
+            introduction_ttl_max: model::Nanos::from_secs(1_800),
+            snapshot_after: 100,
+        };
         let shutdown = Shutdown::new();
         let wish = shutdown.clone();
         let task = tokio::spawn(async move { state::run(config, wish).await.unwrap() });

@@ -1,0 +1,126 @@
+//! A call to a gateway by somebody who has no certificate yet and trusts nobody: what is said must prove
+//! itself. TLS only keeps listeners out.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::ErrorBody;
+use api::state::{INTRODUCE, Introduce, Introduced};
+use bytes::Bytes;
+use http::{Method, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+const WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_BYTES_MAX: usize = 256 << 10;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum IntroduceError {
+    #[error("{addr} cannot be reached")]
+    Unreachable { addr: SocketAddr, source: io::Error },
+    #[error("{0}")]
+    Refused(String),
+    #[error("the answer of {0} cannot be read")]
+    Unreadable(SocketAddr),
+}
+
+/// Any certificate will do.
+#[derive(Debug)]
+struct Anybody(Arc<rustls::crypto::CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Asks a gateway to take this node in.
+///
+/// # Errors
+/// See [`IntroduceError`]; only a refusal is final.
+pub async fn introduce(addr: SocketAddr, ask: &Introduce) -> Result<Introduced, IntroduceError> {
+    let unreachable = |source| IntroduceError::Unreachable { addr, source };
+    match tokio::time::timeout(WITHIN, call(addr, ask)).await {
+        Ok(Ok((status, body))) => answer(addr, status, &body),
+        Ok(Err(source)) => Err(unreachable(source)),
+        Err(_) => Err(unreachable(io::ErrorKind::TimedOut.into())),
+    }
+}
+
+fn answer(addr: SocketAddr, status: StatusCode, body: &[u8]) -> Result<Introduced, IntroduceError> {
+    if status.is_success() {
+        return serde_json::from_slice(body).map_err(|_| IntroduceError::Unreadable(addr));
+    }
+    let error: ErrorBody = serde_json::from_slice(body).map_err(|_| IntroduceError::Unreadable(addr))?;
+    if status.is_client_error() {
+        return Err(IntroduceError::Refused(error.message));
+    }
+    Err(IntroduceError::Unreachable { addr, source: io::Error::other(error.message) })
+}
+
+async fn call(addr: SocketAddr, ask: &Introduce) -> io::Result<(StatusCode, Bytes)> {
+    let provider = crate::tls::provider();
+    let mut config = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(io::Error::other)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+        .with_no_client_auth();
+    config.enable_sni = false;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let tcp = TcpStream::connect(addr).await?;
+    let tls = TlsConnector::from(Arc::new(config)).connect(ServerName::from(addr.ip()), tcp).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(tls)).await.map_err(io::Error::other)?;
+    let driving = tokio::spawn(connection);
+    let body = serde_json::to_vec(ask).map_err(io::Error::other)?;
+    let request = http::Request::builder()
+        .method(Method::POST)
+        .uri(INTRODUCE)
+        .header(header::HOST, addr.to_string())
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(io::Error::other)?;
+    let response = sender.send_request(request).await.map_err(io::Error::other)?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(io::Error::other)?;
+    driving.abort();
+    Ok((status, body.to_bytes()))
+}

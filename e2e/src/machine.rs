@@ -1,0 +1,126 @@
+//! Machines as an operator has them: `steppe agent -config`, each with a file, an address and a data directory.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use client::public::{PublicClient, Query, Settings};
+use serde_json::Value;
+
+use crate::cluster::{WITHIN, program, text};
+
+/// One machine, and the process that runs it.
+pub struct Machine {
+    pub address: String,
+    pub data: PathBuf,
+    file: PathBuf,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Machine {
+    /// A machine named `name` at `ip`, whose three ports begin at `port`; `more` is the rest of its file.
+    pub fn new(dir: &Path, name: &str, ip: &str, port: u16, more: &str) -> Self {
+        let (file, data) = (dir.join(format!("{name}.hcl")), dir.join(name));
+        let (rpc, serf) = (port + 1, port + 2);
+        let text = format!(
+            "name = \"{name}\"\ndata_dir = \"{}\"\nbind_addr = \"{ip}\"\nports {{\n  http = {port}\n  rpc = {rpc}\n  serf = \
+             {serf}\n}}\n{more}",
+            data.display()
+        );
+        std::fs::write(&file, text).unwrap();
+        let log = dir.join(format!("{name}.log"));
+        Self { address: format!("http://{ip}:{port}"), data, file, log, child: None }
+    }
+
+    pub fn start(&mut self, flags: &[&str]) {
+        let log = std::fs::File::options().create(true).append(true).open(&self.log).unwrap();
+        let mut command = Command::new(program());
+        command.args(["agent", "-config"]).arg(&self.file).args(flags);
+        self.child = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
+    }
+
+    /// Starts it although it cannot run; what it says.
+    pub fn refused(&self, flags: &[&str]) -> String {
+        let mut command = Command::new(program());
+        command.args(["agent", "-config"]).arg(&self.file).args(flags).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let deadline = Instant::now() + WITHIN;
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                panic!("it runs");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(!child.wait().unwrap().success());
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        said
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// Pid of one of its processes.
+    pub fn process(&self, dir: &str) -> u32 {
+        let noted = std::fs::read(self.data.join(dir).join("process.json")).unwrap();
+        let noted: Value = serde_json::from_slice(&noted).unwrap();
+        u32::try_from(noted["pid"].as_u64().unwrap()).unwrap()
+    }
+
+    /// Sends a signal, and waits for the end.
+    pub fn end(&mut self, signal: &str) -> Duration {
+        let began = Instant::now();
+        if let Some(mut child) = self.child.take() {
+            assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+            child.wait().unwrap();
+        }
+        began.elapsed()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Runs the command line against its API.
+    pub fn steppe(&self, words: &[&str]) -> Output {
+        Command::new(program()).args(words).env("NOMAD_ADDR", &self.address).output().unwrap()
+    }
+
+    /// The same, and it must succeed; its stdout.
+    pub fn ok(&self, words: &[&str]) -> String {
+        let done = self.steppe(words);
+        assert!(done.status.success(), "{words:?}: {}{}", text(&done.stdout), text(&done.stderr));
+        text(&done.stdout)
+    }
+
+    /// Asks its API until the answer is as wanted.
+    pub async fn until(&self, path: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let api = PublicClient::new(Settings { address: self.address.clone(), ..Settings::default() }).unwrap();
+        let deadline = Instant::now() + WITHIN;
+        let mut last = Value::Null;
+        loop {
+            if let Ok((value, _)) = api.get::<Value>(path, &Query::default()).await {
+                if wanted(&value) {
+                    return value;
+                }
+                last = value;
+            }
+            assert!(Instant::now() < deadline, "not in time: {what}\n{path}: {last:#}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // Its children end with it.
+            let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+            let _ = child.wait();
+        }
+    }
+}

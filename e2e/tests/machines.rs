@@ -1,0 +1,137 @@
+//! Machines from configuration files, on loopback addresses of their own.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use e2e::cluster::free_port;
+use e2e::machine::Machine;
+use serde_json::Value;
+
+const KEY: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=";
+const RAW_EXEC: &str = "plugin \"raw_exec\" { config { enabled = true } }\n";
+
+fn server(dir: &std::path::Path, n: u16, port: u16) -> Machine {
+    let serf = port + 2;
+    let more = format!(
+        "server {{\n  enabled = true\n  bootstrap_expect = 3\n  encrypt = \"{KEY}\"\n  server_join {{\n    retry_join = \
+         [\"127.0.0.1:{serf}\", \"127.0.0.2:{serf}\", \"127.0.0.3:{serf}\"]\n  }}\n}}\n"
+    );
+    Machine::new(dir, &format!("server-{n}"), &format!("127.0.0.{n}"), port, &more)
+}
+
+fn client(dir: &std::path::Path, n: u16, port: u16) -> Machine {
+    let rpc = port + 1;
+    let more = format!(
+        "client {{\n  enabled = true\n  servers = [\"127.0.0.1:{rpc}\", \"127.0.0.2:{rpc}\"]\n  node_class = \"c{n}\"\n  meta \
+         {{ rack = \"r{n}\" }}\n  host_volume \"data\" {{\n    path = \"/srv\"\n    read_only = true\n  }}\n  reserved {{\n    cpu \
+         = 100\n    memory = 64\n  }}\n}}\n{RAW_EXEC}"
+    );
+    Machine::new(dir, &format!("client-{n}"), &format!("127.0.0.{}", 3 + n), port, &more)
+}
+
+fn ready(nodes: &Value) -> usize {
+    nodes.as_array().map_or(0, |all| all.iter().filter(|n| n["Status"] == "ready").count())
+}
+
+fn job(dir: &std::path::Path) -> String {
+    let path = dir.join("greet.hcl");
+    let text = "job \"greet\" {\n  group \"g\" {\n    count = 2\n    task \"t\" {\n      driver = \"raw_exec\"\n      config {\n        \
+        command = \"/bin/sh\"\n        args    = [\"-c\", \"echo hello; exec sleep 1000\"]\n      }\n      resources {\n        cpu \
+        = 20\n        memory = 20\n      }\n    }\n  }\n}\n";
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+#[tokio::test]
+async fn three_servers_and_two_clients_are_a_cluster_that_outlives_any_one_of_them() {
+    let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+    let mut servers: Vec<Machine> = (1..=3).map(|n| server(dir.path(), n, port)).collect();
+    servers.iter_mut().for_each(|s| s.start(&[]));
+    for server in &servers {
+        server.until("/v1/status/peers", "three servers", |v| v.as_array().is_some_and(|p| p.len() == 3)).await;
+        server.until("/v1/status/leader", "a leader", |v| v.as_str().is_some_and(|l| !l.is_empty())).await;
+    }
+    let mut clients: Vec<Machine> = (1..=2).map(|n| client(dir.path(), n, port)).collect();
+    assert!(clients[0].refused(&[]).contains("this node has no certificate yet"));
+    let token = servers[1].ok(&["node", "intro", "create", "-node-name", "client-1"]);
+    let said = clients[1].refused(&["-client-intro-token", token.trim()]);
+    assert!(said.contains("refuses this node: the introduction token is for a node of another name"), "{said}");
+    for (client, name) in clients.iter_mut().zip(["client-1", "client-2"]) {
+        let token = servers[1].ok(&["node", "intro", "create", "-node-name", name]);
+        client.start(&["-client-intro-token", token.trim()]);
+    }
+    // A machine that is no server answers the API by passing it on.
+    let nodes = clients[1].until("/v1/nodes", "two nodes are ready", |v| ready(v) == 2).await;
+    let of = |name: &str| nodes.as_array().unwrap().iter().find(|n| n["Name"] == name).unwrap().clone();
+    assert_eq!(of("client-2")["NodeClass"], "c2");
+    let id = of("client-1")["ID"].as_str().unwrap().to_owned();
+    let node = clients[0].until(&format!("/v1/node/{id}"), "the node", |v| v["ID"] == id.as_str()).await;
+    assert_eq!((&node["Meta"]["rack"], &node["HostVolumes"]["data"]["Path"]), (&"r1".into(), &"/srv".into()));
+    assert_eq!(node["ReservedResources"]["Memory"]["MemoryMB"], 64);
+
+    clients[0].ok(&["job", "run", "-detach", &job(dir.path())]);
+    let running =
+        |v: &Value| v.as_array().is_some_and(|a| a.iter().filter(|a| a["ClientStatus"] == "running").count() == 2);
+    clients[0].until("/v1/job/greet/allocations", "two run", running).await;
+
+    // A service that dies is started again, and the supervisor says so.
+    let before = servers[0].process("server/broker");
+    e2e::cluster::kill_9(before);
+    servers[2].until("/v1/job/greet/allocations", "the API answers", running).await;
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while servers[0].process("server/broker") == before {
+        assert!(std::time::Instant::now() < deadline, "{}", servers[0].log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(servers[0].log().contains("broker has ended"), "{}", servers[0].log());
+
+    // A server goes, and the others carry on; tasks outlive their machine's restart.
+    let took = servers[0].end("-INT");
+    assert!(took < Duration::from_secs(6), "{took:?}");
+    servers[1].until("/v1/status/leader", "a leader among two", |v| v.as_str().is_some_and(|l| !l.is_empty())).await;
+    clients[0].end("-TERM");
+    clients[0].start(&[]);
+    clients[0].until("/v1/nodes", "both nodes are ready", |v| ready(v) == 2).await;
+    clients[0].until("/v1/job/greet/allocations", "both still run", running).await;
+    servers[0].start(&[]);
+    servers[0].until("/v1/job/greet/allocations", "the first is back", running).await;
+    clients[1].ok(&["job", "stop", "-purge", "-detach", "greet"]);
+    let over = |v: &Value| v.as_array().is_none_or(|a| a.iter().all(|a| a["ClientStatus"] == "complete"));
+    clients[1].until("/v1/allocations", "no task is left", over).await;
+}
+
+#[tokio::test]
+async fn bad_luck_is_refused_with_one_clear_sentence() {
+    let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+    let more =
+        format!("server {{\n  enabled = true\n  bootstrap_expect = 1\n}}\nclient {{ enabled = true }}\n{RAW_EXEC}");
+    let mut one = Machine::new(dir.path(), "one", "127.0.0.1", port, &more);
+    one.start(&[]);
+    one.until("/v1/nodes", "the node is ready", |v| ready(v) == 1).await;
+    let pid = one.pid();
+    let said = one.refused(&[]);
+    assert!(said.contains(&format!("another agent (process {pid}) is running on")), "{said}");
+    let other = dir.path().join("other").display().to_string();
+    let said = one.refused(&["-data-dir", &other]);
+    assert!(said.contains(&format!("127.0.0.1:{port} cannot be listened on (ports.http)")), "{said}");
+
+    // A node of one cluster at the door of another.
+    let door = free_port();
+    let mut two = Machine::new(dir.path(), "two", "127.0.0.2", door, &more);
+    two.start(&[]);
+    two.until("/v1/nodes", "the node is ready", |v| ready(v) == 1).await;
+    let at = |servers: u16, ip: u8| {
+        let more =
+            format!("client {{\n  enabled = true\n  servers = [\"127.0.0.{ip}:{}\"]\n}}\n{RAW_EXEC}", servers + 1);
+        Machine::new(dir.path(), "lost", "127.0.0.5", port, &more)
+    };
+    let token = one.ok(&["node", "intro", "create"]);
+    let said = at(door, 2).refused(&["-client-intro-token", token.trim()]);
+    assert!(said.contains("the introduction token is of another cluster"), "{said}");
+    let mut lost = at(port, 1);
+    lost.start(&["-client-intro-token", token.trim()]);
+    lost.until("/v1/nodes", "two nodes are ready", |v| ready(v) == 2).await;
+    lost.end("-TERM");
+    let said = at(door, 2).refused(&[]);
+    assert!(said.contains("is of another cluster than the certificate in"), "{said}");
+}
