@@ -44,7 +44,8 @@ pub const SIDEWAYS: &[(&str, &str)] = &[("placement", "fsm"), ("control", "fsm")
 pub const PURE: &[&str] =
     &["base2histogram", "model", "fsm", "jobspec", "config", "queue", "placement", "control", "lifecycle"];
 
-/// What a pure crate must not reach: async runtimes, clocks, random sources, I/O.
+/// What a pure crate must not reach: async runtimes, clocks, random sources, I/O. jiff has a clock with `std`
+/// only: without it, it is calendars and the rules of time zones.
 pub const IMPURE: &[&str] = &[
     "tokio",
     "mio",
@@ -61,7 +62,6 @@ pub const IMPURE: &[&str] = &[
     "socket2",
     "chrono",
     "time",
-    "jiff",
     "uuid",
     "tempfile",
     "futures",
@@ -70,6 +70,15 @@ pub const IMPURE: &[&str] = &[
 
 /// Only these may depend on the crate.
 pub const RESERVED: &[(&str, &[&str])] = &[("raft", &["state"]), ("driver", &["agent", "steppe"])];
+
+/// True when the package, built by itself, has jiff's clock.
+///
+/// # Errors
+/// Cargo does not run.
+pub fn has_jiff_clock(package: &str) -> anyhow::Result<bool> {
+    let tree = cargo(&["tree", "-p", package, "-e", "normal,features", "--prefix", "none", "--no-dedupe"])?;
+    Ok(tree.lines().any(|line| line.starts_with("jiff feature \"std\"")))
+}
 
 /// Normal dependencies of every package, by name, as cargo resolves them for this workspace.
 pub struct Graph {

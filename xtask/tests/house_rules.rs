@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use xtask::layers::{Graph, IMPURE, LAYERS, PURE, RESERVED, SIDEWAYS, linked_into};
+use xtask::layers::{Graph, IMPURE, LAYERS, PURE, RESERVED, SIDEWAYS, has_jiff_clock, linked_into};
 
 #[test]
 fn the_checked_in_specifications_are_those_of_the_handlers() {
@@ -66,6 +66,10 @@ fn pure_crates_reach_no_runtime_clock_randomness_or_io() {
         assert!(impure.is_empty(), "{pure} is to be pure, but links {impure:?}; see `cargo tree -p {pure} -e normal`");
     }
     assert!(linked_into("client").unwrap().contains("tokio"), "what is not pure is seen");
+    for pure in PURE {
+        assert!(!has_jiff_clock(pure).unwrap(), "{pure} has jiff's clock: leave its feature `std` off");
+    }
+    assert!(has_jiff_clock("kit").unwrap(), "a clock is seen");
 }
 
 #[test]
