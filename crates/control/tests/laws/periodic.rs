@@ -34,11 +34,14 @@ fn decide(world: &mut World, now: Timestamp) -> Decision {
 }
 
 fn launches(decision: &Decision) -> Vec<&JobLaunch> {
-    let launch = |command| match command {
-        &Command::JobLaunch(ref launch) => &**launch,
-        other => panic!("{other:?}"),
-    };
     decision.commands.iter().map(launch).collect()
+}
+
+fn launch(command: &Command) -> &JobLaunch {
+    match command {
+        Command::JobLaunch(launch) => launch,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn child_ids(decision: &Decision) -> Vec<String> {

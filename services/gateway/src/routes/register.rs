@@ -198,7 +198,6 @@ async fn plan(State(app): State<App>, Path(id): Path<String>, options: Options, 
         job_modify_index: index,
         warnings,
         index,
-        ..JobPlanResponse::default()
     };
     options.style.write(&response, index)
 }

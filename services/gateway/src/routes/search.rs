@@ -222,7 +222,7 @@ impl Hits {
 
     /// A job, and what is named in it.
     fn job(&mut self, job: &Job) {
-        let of_job = vec![job.namespace().to_string(), job.id().to_string()];
+        let of_job = [job.namespace().to_string(), job.id().to_string()];
         let scope = |more: &[&str]| {
             let more = more.iter().map(|part| (*part).to_owned());
             of_job.iter().cloned().chain(more).collect::<Vec<_>>()
