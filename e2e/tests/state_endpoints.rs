@@ -13,7 +13,8 @@ use model::namespace::Namespace;
 use model::{Index, Role};
 
 fn namespace(name: &str, bytes: usize) -> Command {
-    let row = Namespace { name: name.to_owned(), description: "x".repeat(bytes), ..Namespace::default() };
+    let meta = [("filling".to_owned(), "x".repeat(bytes))].into();
+    let row = Namespace { name: name.to_owned(), meta, ..Namespace::default() };
     Command::NamespaceUpsert { namespaces: vec![row] }
 }
 

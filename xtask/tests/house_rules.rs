@@ -72,6 +72,25 @@ fn pure_crates_reach_no_runtime_clock_randomness_or_io() {
     assert!(has_jiff_clock("kit").unwrap(), "a clock is seen");
 }
 
+/// Calendars and spans of time are arithmetic; what the time is now is told to a pure crate by its caller.
+#[test]
+fn pure_crates_never_ask_what_time_it_is() {
+    for pure in PURE {
+        let mut folders = vec![xtask::root().join("crates").join(pure).join("src")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") {
+                    let text = std::fs::read_to_string(&path).unwrap();
+                    assert!(!text.contains("::now()"), "{} asks for the time", path.display());
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn the_settings_of_a_machine_are_described_as_they_are() {
     let checked_in = std::fs::read_to_string(xtask::config_docs()).unwrap_or_default();

@@ -98,6 +98,14 @@ impl Machine {
                 words.say("introduction-ttl-max", span(c.server.client_introduction.max_identity_ttl));
                 words.say("snapshot-after", c.server.raft_snapshot_threshold);
             }
+            Role::Controller => {
+                words.say("gc-interval", span(c.server.job_gc_interval));
+                words.say("eval-gc-threshold", span(c.server.eval_gc_threshold));
+                words.say("batch-eval-gc-threshold", span(c.server.batch_eval_gc_threshold));
+                words.say("job-gc-threshold", span(c.server.job_gc_threshold));
+                words.say("deployment-gc-threshold", span(c.server.deployment_gc_threshold));
+                words.say("node-gc-threshold", span(c.server.node_gc_threshold));
+            }
             Role::Gateway => {
                 words.say("http-bind", places.http);
                 words.switch("http-unauthenticated", places.http_chosen && !places.http.ip().is_loopback());

@@ -34,6 +34,7 @@ pub(crate) fn check(config: &Config, dev: bool, notes: &mut Notes) {
     check.client();
     check.drivers();
     check.trust();
+    check.not_obeyed();
 }
 
 impl Check<'_> {
@@ -233,6 +234,29 @@ impl Check<'_> {
             "tls.tls_min_version",
             "it is tls12 or tls13; older ones are not offered",
         );
+        self.no(tls.http, "tls.http", "it is not built yet, and the API would answer without encryption");
         self.no(tls.verify_https_client && !tls.http, "tls.verify_https_client", "it needs tls.http");
+    }
+
+    /// Settings that are read and that nothing does yet: nobody should believe that they work.
+    fn not_obeyed(&mut self) {
+        let (c, usual) = (self.config, Config::default());
+        let raw_exec = c.plugin.0.get("raw_exec").is_some_and(|p| p.config.0.contains_key("denied_envvars"));
+        let listed = |key: &str| c.client.options.contains_key(key);
+        let changed = [
+            ("tls.rpc", c.tls.rpc),
+            ("limits", c.limits != usual.limits),
+            ("leave_on_interrupt", c.leave_on_interrupt),
+            ("leave_on_terminate", c.leave_on_terminate),
+            ("server.heartbeat_grace", c.server.heartbeat_grace != usual.server.heartbeat_grace),
+            ("server.min_heartbeat_ttl", c.server.min_heartbeat_ttl != usual.server.min_heartbeat_ttl),
+            ("server.default_scheduler_config", c.server.default_scheduler_config.is_some()),
+            ("client.options.driver.allowlist", listed("driver.allowlist")),
+            ("client.options.driver.denylist", listed("driver.denylist")),
+            ("plugin.raw_exec.config.denied_envvars", raw_exec),
+        ];
+        for (key, _) in changed.into_iter().filter(|(_, changed)| *changed) {
+            self.notes.warning(NOWHERE, key, "is not built yet and has no effect");
+        }
     }
 }

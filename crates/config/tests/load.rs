@@ -121,6 +121,10 @@ fn what_cannot_be_is_refused_each_with_one_sentence() {
             &format!("{server} tls {{ rpc = true ca_file = \"a\" cert_file = \"b\" }}"),
             "tls.key_file: it is required with tls",
         ),
+        (
+            &format!("{server} tls {{ http = true ca_file = \"a\" cert_file = \"b\" key_file = \"c\" }}"),
+            "tls.http: it is not built yet",
+        ),
         ("data_dir = \"/d\" server { enabled = true }", "server.bootstrap_expect: it is required"),
         ("data_dir = \"/d\" server { enabled = true bootstrap_expect = 3 }", "server.encrypt: it is required"),
         (
@@ -138,6 +142,17 @@ fn what_cannot_be_is_refused_each_with_one_sentence() {
         let errors = refused(text);
         assert!(errors.len() == 1 && errors[0].contains(expected), "{text}: {errors:#?}");
     }
+}
+
+#[test]
+fn a_setting_that_nothing_obeys_yet_is_named_in_a_warning() {
+    let text = "data_dir = \"/d\" leave_on_terminate = true limits { http_max_conns_per_client = 7 } \
+                server { enabled = true bootstrap_expect = 1 heartbeat_grace = \"1m\" min_heartbeat_ttl = \"10s\" }";
+    let warnings = loaded(&[text]).warnings;
+    for key in ["leave_on_terminate", "limits", "server.heartbeat_grace"] {
+        assert!(warnings.iter().any(|w| w.contains(key) && w.contains("has no effect")), "{key}: {warnings:#?}");
+    }
+    assert_eq!(warnings.len(), 3, "what has its usual value changes nothing: {warnings:#?}");
 }
 
 #[test]

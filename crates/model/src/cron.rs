@@ -18,12 +18,16 @@
 //! Pure: the zones' rules are compiled in. Source of the grammar: the reference's validation table.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use jiff::civil::{Date, DateTime, Weekday, date, datetime};
-use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase};
 
 use crate::job::PeriodicConfig;
 use crate::time::Timestamp;
+
+/// The compiled-in rules: those of the machine may differ from server to server.
+static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
 
 /// A field: its name, its least and greatest number, its names, and the letters days take.
 struct Field {
@@ -353,7 +357,7 @@ impl PeriodicConfig {
     pub fn zone(&self) -> Result<TimeZone, CronError> {
         match self.time_zone.as_deref().unwrap_or("") {
             "" | "UTC" | "utc" | "Local" => Ok(TimeZone::UTC),
-            name => TimeZone::get(name).map_err(|_| CronError::Zone(name.to_owned())),
+            name => ZONES.get(name).map_err(|_| CronError::Zone(name.to_owned())),
         }
     }
 

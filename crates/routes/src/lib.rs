@@ -7,6 +7,7 @@
 //!
 //! It has the words of `utoipa-axum` that the services use ([`router::OpenApiRouter`], [`routes!`]), and is
 //! their dependency under that name.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 use std::convert::Infallible;
 

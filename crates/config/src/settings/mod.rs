@@ -60,9 +60,9 @@ settings! {
         enable_syslog: bool = false,
         /// Facility of lines in the system's log.
         syslog_facility: String = text("LOCAL0"),
-        /// On an interrupt (Ctrl-C) a node stops its tasks before it ends; otherwise they run on.
+        /// On an interrupt (Ctrl-C) a node stops its tasks before it ends; otherwise they run on. Not built yet: accepted with a warning.
         leave_on_interrupt: bool = false,
-        /// On SIGTERM a node stops its tasks before it ends; otherwise they run on.
+        /// On SIGTERM a node stops its tasks before it ends; otherwise they run on. Not built yet: accepted with a warning.
         leave_on_terminate: bool = false,
         /// Accepted; there is nothing to switch on.
         enable_debug: bool = false,

@@ -38,13 +38,13 @@ settings! {
         raft_snapshot_threshold: u64 = 8_192,
         /// 0: no scheduler on this machine. There is one process otherwise, which is as fast as several of the reference's.
         num_schedulers: Option<u32> = None,
-        /// Time a node has to beat, beyond its time to live.
+        /// Time a node has to beat, beyond its time to live. Not built yet: accepted with a warning.
         heartbeat_grace: Nanos = Nanos::from_secs(10),
-        /// Shortest time to live of a node.
+        /// Shortest time to live of a node. Not built yet: accepted with a warning.
         min_heartbeat_ttl: Nanos = Nanos::from_secs(10),
         /// How nodes' introduction tokens are made.
         client_introduction: ClientIntroduction = ClientIntroduction::default(),
-        /// What the scheduler's configuration begins with.
+        /// What the scheduler's configuration begins with. Not built yet: accepted with a warning.
         default_scheduler_config: Option<SchedulerConfig> = None,
         /// Age at which a node that is down is removed.
         node_gc_threshold: Nanos = minutes(24 * 60),

@@ -40,11 +40,11 @@ settings! {
         enabled: bool = false,
     }
 
-    /// Certificates of the operator's, as `steppe tls cert create` makes them. The files are read again when they change, and on SIGHUP.
+    /// Certificates of the operator's.
     TlsFiles "tls" {
-        /// The public API is HTTPS.
+        /// Not built yet: a machine with this refuses to start, rather than answer without encryption.
         http: bool = false,
-        /// A machine shows its certificate when it joins others: `server.<region>.nomad` as a server, `client.<region>.nomad` as a client. Between processes there is mutual TLS in any case.
+        /// Not built yet: accepted with a warning. Between processes there is mutual TLS in any case, with the cluster's own certificates.
         rpc: bool = false,
         /// Authority, PEM.
         ca_file: String = String::new(),
@@ -60,7 +60,7 @@ settings! {
         tls_min_version: String = text("tls12"),
     }
 
-    /// Limits of the listeners.
+    /// Limits of the listeners. Not built yet: accepted with a warning; the limits are fixed.
     Limits "limits" {
         /// Longest time for a TLS handshake with the public API.
         https_handshake_timeout: Nanos = Nanos::from_secs(5),

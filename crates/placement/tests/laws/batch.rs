@@ -89,6 +89,7 @@ fn reconcile_019_020_batch_work_moves_unless_its_place_is_not_to_be_filled() {
         world.register(&job);
         world.run_all(&job);
         let alloc = world.live(&job)[0].clone();
+        world.drain(&alloc.node_id);
         let flags = DesiredTransition { migrate_disable_placement: (!fill).then_some(true), ..migrate() };
         world.transition(&alloc.id, flags);
         world.evaluate(&job, "node-drain");

@@ -113,7 +113,7 @@ async fn a_reader_whose_events_are_no_longer_kept_hears_why_its_stream_ends() {
 async fn a_stream_in_which_nothing_happens_gives_signs_of_life() {
     use futures::StreamExt as _;
     let cluster = Cluster::start().await;
-    let wanted = gateway::events::topics::Wanted::parse(["NodePool"].into_iter(), None).unwrap();
+    let wanted = gateway::events::topics::Wanted::parse(["Deployment"].into_iter(), None).unwrap();
     let log = cluster.app.watches.events().clone();
     let after = log.floor();
     let beat = std::time::Duration::from_millis(50);
