@@ -30,6 +30,8 @@ use crate::read::fresh;
 
 /// Until the node answers.
 pub const ANSWER: Duration = Duration::from_secs(10);
+/// For an agent that restarts. An allocation outlives its agent if that is back in as long.
+const BACK: Duration = Duration::from_secs(2);
 /// Longest silence of a stream with frames: nodes send a beat each second.
 pub const FRAMES_SILENCE: Duration = Duration::from_secs(10);
 /// Longest time a caller takes nothing of what is there.
@@ -48,13 +50,20 @@ pub async fn find(app: &App, id: AllocId) -> Result<Allocation, ApiError> {
     alloc.ok_or_else(|| ApiError::not_found(format!("Unknown allocation {:?}", id.as_str())))
 }
 
-/// Where a node's agent is.
+/// Where a node's agent is. One that just went is waited for: a restarted agent is back within moments, at
+/// another address.
 ///
 /// # Errors
 /// There is no such node, or it has said no address.
-pub fn target(app: &App, node_id: &NodeId) -> Result<Target, ApiError> {
-    let view = app.watches.view();
-    let node = view.state.node(node_id);
+pub async fn target(app: &App, node_id: &NodeId) -> Result<Target, ApiError> {
+    let until = tokio::time::Instant::now() + BACK;
+    let mut state = app.replica.state();
+    while state.is_suspect(node_id) {
+        let left = until.saturating_duration_since(tokio::time::Instant::now());
+        let Some(newer) = app.replica.past(state.index(), left).await else { break };
+        state = newer;
+    }
+    let node = state.node(node_id);
     let node = node.ok_or_else(|| ApiError::not_found(format!("Unknown node {:?}", node_id.as_str())))?;
     let addr: SocketAddr = node.http_addr.parse().map_err(|_| ApiError::not_found("No path to node"))?;
     Ok(Target::new(addr, Role::Agent).named(node.id.as_str()))
@@ -84,7 +93,7 @@ pub fn refused(node_id: &NodeId, error: CallError) -> ApiError {
 /// # Errors
 /// The node's refusal, or that it cannot be reached.
 pub async fn get_json(app: &App, node_id: &NodeId, path: String, style: Style) -> Answered {
-    let reply = app.http.call(&target(app, node_id)?, Call::get(path, ANSWER)).await;
+    let reply = app.http.call(&target(app, node_id).await?, Call::get(path, ANSWER)).await;
     let reply = reply.map_err(|error| refused(node_id, error))?;
     if style.pretty
         && let Ok(value) = serde_json::from_slice::<serde_json::Value>(&reply.body)
@@ -99,7 +108,7 @@ pub async fn get_json(app: &App, node_id: &NodeId, path: String, style: Style) -
 /// # Errors
 /// As [`get_json`].
 pub async fn post<T: Serialize + ?Sized>(app: &App, node_id: &NodeId, path: String, body: &T) -> Result<(), ApiError> {
-    let target = target(app, node_id)?;
+    let target = target(app, node_id).await?;
     let call = Call::post(path, ANSWER).json(body).map_err(|e| ApiError::internal("call cannot be written", &e))?;
     app.http.call(&target, call).await.map(drop).map_err(|error| refused(node_id, error))
 }

@@ -161,7 +161,7 @@ async fn streamed(app: &App, id: String, action: &str, query: &str, kind: Option
     let permit = stream_permit(app)?;
     let silence = if kind.is_some() { FRAMES_SILENCE } else { BYTES_SILENCE };
     let call = Call::get(format!("/v1/client/fs/{action}/{}?{query}", alloc.id), ANSWER);
-    let opened = app.http.open(target(app, &alloc.node_id)?, call, silence).await;
+    let opened = app.http.open(target(app, &alloc.node_id).await?, call, silence).await;
     let streaming = opened.map_err(|error| refused(&alloc.node_id, error))?;
     Ok(passed_on(app, streaming, permit, kind))
 }

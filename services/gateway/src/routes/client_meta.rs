@@ -79,6 +79,6 @@ async fn apply(State(app): State<App>, AskedMethod(method): AskedMethod, options
     let id = node(&app, &options, &request.node_id).await?;
     let call = Call::post("/v1/client/metadata", ANSWER).json(&request);
     let call = call.map_err(|e| ApiError::internal("call cannot be written", &e))?;
-    let reply = app.http.call(&target(&app, &id)?, call).await.map_err(|error| refused(&id, error))?;
+    let reply = app.http.call(&target(&app, &id).await?, call).await.map_err(|error| refused(&id, error))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], reply.body).into_response())
 }

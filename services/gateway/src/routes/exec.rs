@@ -290,7 +290,7 @@ async fn begin(app: &App, wish: &Wish, stream: &mut SplitStream<WebSocket>) -> R
     let body = futures::stream::poll_fn(move |cx| taken.poll_recv(cx).map(|piece| piece.map(Ok)));
     let (task, command, tty) = (percent_encoded(&task), percent_encoded(&command), wish.tty);
     let path = format!("/v1/client/allocation/{}/exec?task={task}&tty={tty}&command={command}", alloc.id);
-    let node = target(app, &alloc.node_id)?;
+    let node = target(app, &alloc.node_id).await?;
     let opened = app.http.open_duplex(node, Call::post(path, ANSWER), body, NODE_SILENCE).await;
     let streaming = opened.map_err(|error| refused(&alloc.node_id, error))?;
     Ok((streaming.lines(FRAME_BYTES_MAX), input))

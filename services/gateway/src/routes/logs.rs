@@ -108,7 +108,7 @@ async fn logs(State(app): State<App>, Path(id): Path<String>, options: Options) 
         return Err(ApiError::bad(format!("unknown task name {:?}", ask.task)));
     }
     let permit = stream_permit(&app)?;
-    let target = target(&app, &alloc.node_id)?;
+    let target = target(&app, &alloc.node_id).await?;
     let silence = if ask.plain && ask.follow { PLAIN_SILENCE } else { FRAMES_SILENCE };
     let opened = app.http.open(target, Call::get(ask.path(&alloc.id), ANSWER), silence).await;
     let streaming = opened.map_err(|error| refused(&alloc.node_id, error))?;
