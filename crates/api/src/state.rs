@@ -54,6 +54,8 @@ pub struct RaftStatus {
     pub initialized: bool,
     /// Raft id of whom it expects to found the group while it has no log; 0 = nobody.
     pub founder: u64,
+    /// It has a log, hears no leader, and was not removed by hand: it wants to be taken in.
+    pub asks: bool,
     /// Why it is not part of a cluster, or what it waits for to be; empty when it is.
     pub waiting: String,
     pub name: String,

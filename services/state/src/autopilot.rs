@@ -7,8 +7,9 @@
 //!
 //! * A voter that gossip has called dead for [`DEAD`] leaves the group, if a majority of the voters lives and
 //!   at least `MinQuorum` stay. So the next failure finds a group that can afford it.
-//! * A server that left so and comes back asks to be taken in again (it has a log and hears no leader); it is
-//!   taken in as a learner, and votes once it has caught up. One that was removed by hand does not ask before
+//! * A server that left so and comes back asks to be taken in again (it has a log and hears no leader); if its
+//!   data are of this cluster and it still asks when asked, it is taken in as a learner, and votes once it has
+//!   caught up. One that was removed by hand does not ask before
 //!   it is started again.
 //!
 //! Level-triggered; driven by [`Autopilot::tend`], on the leader only. What it decides rests on gossip; that a
@@ -19,20 +20,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::public::{OperatorHealthReply, ServerHealth};
-use api::state::{RAFT_STATUS, RaftStatus};
+use api::state::RaftStatus;
 use client::clock::{boot_time, unix_nanos};
-use client::http::Target;
 use futures::future::join_all;
 use kit::shell::{Shell, TAG_VERSION};
 use model::autopilot::AutopilotConfiguration;
 use model::{Index, Nanos, Role, Term, Timestamp};
 
-use crate::members::Seen;
+use crate::members::{Seen, word_of};
 use crate::server::{Running, Server};
 
 /// Gossip has called it dead for this long.
 pub const DEAD: Duration = Duration::from_secs(10);
-const ASK: Duration = Duration::from_millis(500);
 /// A server that seems to hear its leader too seldom is asked once more: one late heartbeat is none.
 const ASK_AGAIN: Duration = Duration::from_millis(120);
 
@@ -54,8 +53,8 @@ pub fn decide(
     silent: &BTreeMap<u64, Duration>,
 ) -> Step {
     let members = || status.voters.iter().chain(&status.learners);
-    let back =
-        |s: &&Seen| s.alive && s.asks && s.initialized && s.cluster == cluster && !members().any(|p| p.id == s.peer.id);
+    let ours = |s: &Seen| s.cluster == cluster || s.cluster.is_empty();
+    let back = |s: &&Seen| s.alive && s.asks && s.initialized && ours(s) && !members().any(|p| p.id == s.peer.id);
     if let Some(back) = seen.iter().find(back) {
         return Step::TakeIn(back.peer.clone());
     }
@@ -71,6 +70,18 @@ pub fn decide(
     let alive = status.voters.iter().filter(|p| !silent.contains_key(&p.id)).count();
     let stays = u64::try_from(all - 1).unwrap_or(u64::MAX) >= config.min_quorum;
     if alive > all / 2 && stays { Step::Remove(voter.clone()) } else { Step::Nothing }
+}
+
+fn knows_cluster(seen: &[Seen], id: u64) -> bool {
+    seen.iter().any(|s| s.peer.id == id && !s.cluster.is_empty())
+}
+
+/// Whether a server whose state names no cluster, for nobody told it what of its log is committed, was of
+/// this group: its log names one of the present members. Raft ids are random and made once, so no two groups
+/// share one.
+fn shares_members(said: &RaftStatus, status: &raft::Status) -> bool {
+    let members = || status.voters.iter().chain(&status.learners);
+    said.peers.iter().any(|known| known.id != said.id && members().any(|p| p.id == known.id))
 }
 
 /// What one server says of itself, and gossip of it.
@@ -181,14 +192,25 @@ impl Autopilot {
         self.looked = Some(boot_time());
         let state = running.machine.state();
         let config = state.autopilot();
-        let seen = crate::members::seen(&self.shell);
+        let mut seen = crate::members::seen(&self.shell);
         let words = self.words(&status, &seen, config.last_contact_threshold).await;
         let now = Timestamp(unix_nanos());
         let health = judge(&status, &config, &self.shell.settings.region, &words, &mut self.since, now);
         let text = format!("{} servers, healthy: {}", health.servers.len(), health.healthy);
         self.server.set_health(Some(Arc::new(health)));
         self.give_up_restore(&running).await?;
-        let step = decide(&status, &state.cluster().epoch, &config, &seen, &self.silent(&words));
+        let silent = self.silent(&words);
+        let step = loop {
+            let step = decide(&status, &state.cluster().epoch, &config, &seen, &silent);
+            let Step::TakeIn(peer) = &step else { break step };
+            // Gossip may be of the time before it was removed by hand.
+            let said = word_of(&self.shell, peer).await;
+            if said.is_some_and(|said| said.asks && (knows_cluster(&seen, peer.id) || shares_members(&said, &status))) {
+                break step;
+            }
+            let passed_over = peer.id;
+            seen.retain(|s| s.peer.id != passed_over);
+        };
         match &step {
             Step::Nothing => return Ok(text),
             Step::TakeIn(peer) => running.raft.add_learner(peer.clone()).await,
@@ -225,22 +247,17 @@ impl Autopilot {
             let own = peer.id == status.id;
             async move {
                 if word.alive {
-                    word.said = self.ask(&word.peer).await;
+                    word.said = word_of(&self.shell, &word.peer).await;
                 }
                 let late = |said: &RaftStatus| i128::from(said.last_contact_ms) * 1_000_000 > i128::from(threshold.0);
                 if word.said.as_ref().is_some_and(late) && !own {
                     tokio::time::sleep(ASK_AGAIN).await;
-                    word.said = self.ask(&word.peer).await;
+                    word.said = word_of(&self.shell, &word.peer).await;
                 }
                 word
             }
         };
         join_all(members.map(one)).await
-    }
-
-    async fn ask(&self, peer: &raft::Peer) -> Option<RaftStatus> {
-        let target = Target::new(peer.addr.parse().ok()?, Role::State).named(peer.name.as_str());
-        self.shell.http.get_json(target, RAFT_STATUS, ASK).await.ok()
     }
 
     /// Pieces whose sender is gone take memory on every server.
@@ -292,6 +309,18 @@ mod tests {
         ids.iter().map(|(id, seconds)| (*id, Duration::from_secs(*seconds))).collect()
     }
 
+    #[test]
+    fn a_server_that_knows_of_no_cluster_is_ours_when_its_log_names_one_of_us() {
+        let said = |peers: &[u64]| RaftStatus {
+            id: 3,
+            peers: peers.iter().map(|id| api::state::RaftPeer { id: *id, ..Default::default() }).collect(),
+            ..RaftStatus::default()
+        };
+        assert!(shares_members(&said(&[1, 3, 9]), &leader(&[1, 2])));
+        assert!(!shares_members(&said(&[3, 8, 9]), &leader(&[1, 2])), "strangers all of them");
+        assert!(!shares_members(&said(&[3]), &leader(&[1, 2, 3])), "itself is no witness");
+    }
+
     /// leader-005
     #[test]
     fn a_dead_server_leaves_the_group_while_a_majority_lives_and_enough_stay() {
@@ -322,6 +351,7 @@ mod tests {
         assert_eq!(back(|s| s.asks = false), Step::Nothing);
         assert_eq!(back(|s| s.alive = false), Step::Nothing);
         assert_eq!(back(|s| s.cluster = "other".into()), Step::Nothing);
+        assert_eq!(back(|s| s.cluster.clear()), Step::TakeIn(peer(3)), "whether it is ours, its log says");
         assert_eq!(back(|s| s.peer.id = 2), Step::Nothing, "it is a member");
     }
 

@@ -2,8 +2,9 @@
 //! file of its own, looked at before anything else is: a program that does not know the format must leave
 //! the data as they are, and neither misread them nor take them for damaged.
 
-use std::io::{self, Write as _};
 use std::path::Path;
+
+use crate::small_file;
 
 /// Grows whenever an older program could no longer read what is written; 2 came with root keys.
 pub const FORMAT: u32 = 2;
@@ -15,34 +16,20 @@ const FILE: &str = "format";
 /// One sentence that says why not.
 pub fn claim(dir: &Path) -> Result<(), String> {
     let path = dir.join(FILE);
-    let say = |error: &io::Error| format!("{} cannot be used: {error}", path.display());
-    match std::fs::read_to_string(&path) {
-        Ok(text) => {
-            let found: u32 = text.trim().parse().map_err(|_| format!("{} holds no format number", path.display()))?;
-            if found > FORMAT {
-                return Err(format!(
-                    "{} was written by a newer steppe: its format is {found}, this program reads up to {FORMAT}",
-                    dir.display()
-                ));
-            }
-            if found == FORMAT {
-                return Ok(());
-            }
+    let say = |error: std::io::Error| format!("{} cannot be used: {error}", path.display());
+    if let Some(text) = small_file::read(&path).map_err(say)? {
+        let found: u32 = text.parse().map_err(|_| format!("{} holds no format number", path.display()))?;
+        if found > FORMAT {
+            return Err(format!(
+                "{} was written by a newer steppe: its format is {found}, this program reads up to {FORMAT}",
+                dir.display()
+            ));
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(say(&error)),
+        if found == FORMAT {
+            return Ok(());
+        }
     }
-    write(dir).map_err(|error| say(&error))
-}
-
-fn write(dir: &Path) -> io::Result<()> {
-    std::fs::create_dir_all(dir)?;
-    let temporary = dir.join("format.new");
-    let mut file = std::fs::File::create(&temporary)?;
-    file.write_all(format!("{FORMAT}\n").as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, dir.join(FILE))?;
-    std::fs::File::open(dir)?.sync_all()
+    small_file::write(&path, &FORMAT.to_string()).map_err(say)
 }
 
 #[cfg(test)]

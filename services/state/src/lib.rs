@@ -14,6 +14,7 @@ pub mod members;
 pub mod network;
 pub mod routes;
 pub mod server;
+mod small_file;
 pub mod stranger;
 pub mod stream;
 pub mod watch;

@@ -328,6 +328,7 @@ async fn raft_status(State(app): State<App>) -> Result<Json<RaftStatus>, Refused
         id: status.id,
         initialized: status.initialized,
         founder: app.server.founder(),
+        asks: app.server.asks(&status),
         waiting: app.server.waiting().as_ref().clone(),
         name: status
             .voters
@@ -430,12 +431,12 @@ async fn change_peers(
             .map(|_| ()),
         ChangePeers::Remove { id } => {
             let status = running.raft.status().borrow().clone();
-            let removed = running.raft.remove(*id).await.map(|_| ());
-            let gone = status.voters.iter().chain(&status.learners).find(|p| p.id == *id);
-            if let (Ok(()), Some(gone)) = (&removed, gone) {
-                dismiss(&app, gone).await;
+            let goes = status.voters.iter().chain(&status.learners).find(|p| p.id == *id);
+            // First, or it might ask, and be taken in, before it hears of it.
+            if let (true, Some(goes)) = (status.is_leader(), goes) {
+                dismiss(&app, goes).await;
             }
-            removed
+            running.raft.remove(*id).await.map(|_| ())
         }
         ChangePeers::TransferLeadership { to } => running.raft.transfer_leadership(*to).await,
     };

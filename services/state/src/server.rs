@@ -24,6 +24,7 @@ use crate::feed::{Feed, Limits};
 use crate::format;
 use crate::machine::Machine;
 use crate::network::Network;
+use crate::small_file;
 
 const HAND_OVER: Duration = Duration::from_secs(1);
 /// A predecessor that was just killed may still hold its lock.
@@ -90,8 +91,9 @@ impl Server {
         self.dismissed.store(true, Ordering::Release);
     }
 
-    pub fn is_dismissed(&self) -> bool {
-        self.dismissed.load(Ordering::Acquire)
+    /// It has a log, hears no leader, and was not removed by hand: it wants to be taken in.
+    pub fn asks(&self, status: &raft::Status) -> bool {
+        status.initialized && !self.contact.is_heard() && !self.dismissed.load(Ordering::Acquire)
     }
 
     pub fn wait_for(&self, what: &str) {
@@ -225,20 +227,13 @@ pub enum DirError {
 /// another member.
 fn raft_id(dir: &Path) -> std::io::Result<u64> {
     let path = dir.join("raft-id");
-    match std::fs::read_to_string(&path) {
-        Ok(text) => text.trim().parse().map_err(|_| std::io::Error::other("raft-id is not a number")),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            // 53 bits, so that every JSON reader keeps it.
-            let id = rand::random::<u64>() >> 11 | 1;
-            let temporary = dir.join("raft-id.new");
-            std::fs::write(&temporary, id.to_string())?;
-            std::fs::File::open(&temporary)?.sync_all()?;
-            std::fs::rename(&temporary, &path)?;
-            std::fs::File::open(dir)?.sync_all()?;
-            Ok(id)
-        }
-        Err(e) => Err(e),
+    if let Some(text) = small_file::read(&path)? {
+        return text.parse().map_err(|_| std::io::Error::other("raft-id is not a number"));
     }
+    // 53 bits, so that every JSON reader keeps it.
+    let id = rand::random::<u64>() >> 11 | 1;
+    small_file::write(&path, &id.to_string())?;
+    Ok(id)
 }
 
 fn set_aside(dir: &Path) {

@@ -58,7 +58,8 @@ async fn until_voters(shell: &Shell, wanted: &[&str]) -> RaftStatus {
         }
     });
     let reached = reached.await.ok();
-    reached.unwrap_or_else(|| panic!("voters are {last:?}, not {wanted:?}"))
+    let seen: Vec<String> = shell.directory.all().iter().map(|(m, status)| format!("{m:?} {status:?}")).collect();
+    reached.unwrap_or_else(|| panic!("voters are {last:?}, not {wanted:?}; gossip shows {seen:#?}"))
 }
 
 async fn health(shell: &Shell) -> Option<OperatorHealthReply> {
