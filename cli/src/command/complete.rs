@@ -152,7 +152,7 @@ fn wanted(words: &[String]) -> Wanted {
 fn next_words(leading: &[String], typed: &str) -> Vec<(String, String)> {
     let prefix = leading.iter().map(|word| format!("{word} ")).collect::<String>();
     let mut found = std::collections::BTreeMap::new();
-    let shown = table::COMMANDS.iter().filter(|command| !command.hidden);
+    let shown = table::commands().filter(|command| !command.hidden);
     let names = shown.flat_map(|command| {
         let aliases = command.aliases.iter().filter(|alias| !alias.contains('-'));
         aliases.chain([&command.path]).map(move |name| (*name, command.summary))

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::table::COMMANDS;
+use super::table::commands;
 use super::{Command, GENERAL, NAMESPACE, Reach};
 use crate::flags::{Flag, Kind};
 
@@ -39,7 +39,7 @@ pub fn is_group(name: &str) -> bool {
 /// `steppe -help`.
 pub fn root() -> String {
     let mut rest: Vec<(&str, &str)> = GROUPS.iter().copied().filter(|(name, _)| !name.contains(' ')).collect();
-    for command in COMMANDS.iter().filter(|c| !c.hidden) {
+    for command in commands().filter(|c| !c.hidden) {
         let single = command.aliases.iter().copied().chain([command.path]).filter(|name| !name.contains(' '));
         rest.extend(single.filter(|name| !name.contains('-')).map(|name| (name, command.summary)));
     }
@@ -60,7 +60,7 @@ pub fn group(name: &str) -> String {
     let prefix = format!("{name} ");
     let below = |full: &'static str| full.strip_prefix(prefix.as_str()).filter(|rest| !rest.contains(' '));
     let mut rows: Vec<(&str, &str)> =
-        COMMANDS.iter().filter(|c| !c.hidden).filter_map(|c| Some((below(c.path)?, c.summary))).collect();
+        commands().filter(|c| !c.hidden).filter_map(|c| Some((below(c.path)?, c.summary))).collect();
     rows.extend(GROUPS.iter().filter_map(|(group, about)| Some((below(group)?, *about))));
     rows.sort_unstable();
     format!(
@@ -157,7 +157,7 @@ pub fn everything() -> String {
     for (name, _) in GROUPS {
         let _ = write!(out, "\n\n======== steppe {name}\n{}", group(name));
     }
-    for one in COMMANDS {
+    for one in commands() {
         let _ = write!(out, "\n\n======== steppe {}\n{}", one.path, command(one));
     }
     out.push('\n');

@@ -1,7 +1,7 @@
 //! What is a command, and how is one found and run?
 //!
 //! ```text
-//!   words ─ find ─► Command (a row of table::COMMANDS) ─ flags::parse ─► Cx ─ run ─► exit code
+//!   words ─ find ─► Command (a row of table::commands) ─ flags::parse ─► Cx ─ run ─► exit code
 //! ```
 //!
 //! A command is a row in a table: path, flags, texts, and a function. Parsing, help and "did you mean"
@@ -311,7 +311,7 @@ pub(crate) fn settings(flags: &Parsed, env: &Env) -> Settings {
 pub fn find(words: &[String]) -> Option<(&'static Command, usize)> {
     (1..=words.len().min(4)).rev().find_map(|count| {
         let name = words[..count].join(" ");
-        let found = table::COMMANDS.iter().find(|c| c.path == name || c.aliases.contains(&name.as_str()));
+        let found = table::commands().find(|c| c.path == name || c.aliases.contains(&name.as_str()));
         found.map(|command| (command, count))
     })
 }
@@ -372,7 +372,7 @@ fn unknown(words: &[String], flagged: bool, ui: &mut Ui) -> u8 {
         return 1;
     }
     ui.error(&format!("There is no command \"steppe {name}\""));
-    let names = table::COMMANDS.iter().filter(|c| !c.hidden).flat_map(|c| c.aliases.iter().copied().chain([c.path]));
+    let names = table::commands().filter(|c| !c.hidden).flat_map(|c| c.aliases.iter().copied().chain([c.path]));
     let groups = help::GROUPS.iter().map(|(name, _)| *name);
     let asked = words.iter().take(2).cloned().collect::<Vec<_>>().join(" ");
     match nearest(&asked, names.chain(groups)) {

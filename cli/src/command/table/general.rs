@@ -1,0 +1,74 @@
+//! Commands that belong to no group.
+
+use super::{JSON, PLAIN, TEMPLATE, VERBOSE};
+use crate::command::{Command, Reach, Runner, complete, server, status, system};
+use crate::flags::switch;
+
+pub static COMMANDS: &[Command] = &[
+    Command {
+        path: "completion",
+        usage: "<shell>",
+        summary: "Prints the completion script of a shell: bash, zsh or fish",
+        about: "For this session: `source <(steppe completion bash)`. For all: `steppe -autocomplete-install`, or in \
+            fish `steppe completion fish > ~/.config/fish/completions/steppe.fish`. Commands, flags, and ids of the \
+            cluster at -address are completed.",
+        reach: Reach::Nobody,
+        args: (1, 1),
+        runner: Runner::Process(complete::script),
+        ..PLAIN
+    },
+    Command {
+        path: "__complete",
+        usage: "-- [words…]",
+        summary: "Prints what could stand in place of the last word; asked by the scripts of `completion`",
+        reach: Reach::Nobody,
+        args: (0, usize::MAX),
+        hidden: true,
+        runner: Runner::Process(complete::candidates),
+        ..PLAIN
+    },
+    Command {
+        path: "server members",
+        aliases: &["server-members"],
+        summary: "Lists the servers of the control plane",
+        flags: &[switch("detailed", "Show every tag."), VERBOSE, JSON, TEMPLATE],
+        runner: Runner::Client(|cx| Box::pin(server::members(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "status",
+        usage: "[options] [identifier]",
+        summary: "Shows whatever the identifier names",
+        about: "A job, allocation, node, evaluation or deployment; ids may be shortened. Without one, lists the jobs.",
+        reach: Reach::Namespace,
+        flags: &[VERBOSE],
+        args: (0, 1),
+        runner: Runner::Client(|cx| Box::pin(status::run(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "system gc",
+        summary: "Forgets all that is over: jobs, evaluations, allocations, deployments, nodes",
+        runner: Runner::Client(|cx| Box::pin(system::gc(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "system reconcile summaries",
+        summary: "Counts the summaries of all jobs anew",
+        runner: Runner::Client(|cx| Box::pin(system::reconcile_summaries(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "version",
+        usage: "",
+        summary: "Prints the version",
+        reach: Reach::Nobody,
+        runner: Runner::Client(|cx| {
+            Box::pin(async move {
+                cx.ui.line(crate::command::version());
+                Ok(0)
+            })
+        }),
+        ..PLAIN
+    },
+];
