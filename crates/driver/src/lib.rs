@@ -16,6 +16,7 @@ pub mod procfs;
 pub mod raw_exec;
 pub mod rotate;
 pub mod session;
+mod signals;
 pub mod supervisor;
 pub mod tail;
 pub mod taskdir;

@@ -85,6 +85,7 @@ pub(crate) fn enter(words: &[OsString]) -> ExitCode {
 /// The error of `exec`, or of what comes before.
 fn become_command(spec: &OsString, command: &OsString, args: &[OsString]) -> io::Result<io::Error> {
     let spec: Spec = serde_json::from_str(&spec.to_string_lossy())?;
+    crate::signals::ignore_none()?;
     rustix::process::setsid()?;
     if spec.tty {
         rustix::process::ioctl_tiocsctty(io::stdin())?;

@@ -195,7 +195,13 @@ async fn a_task_that_ignores_the_signal_is_killed_after_the_grace_task_run_13() 
 
 #[tokio::test]
 async fn a_task_starts_with_no_signal_blocked_or_ignored() {
-    let host = Host::new();
+    let mut host = Host::new();
+    // As an agent that was started in the background of a script starts it.
+    let Launch { program, args } = launch();
+    let shell = ["-c", "trap '' HUP INT QUIT TERM; exec \"$0\" \"$@\""].map(OsString::from);
+    let args = shell.into_iter().chain([program.into_os_string()]).chain(args).collect();
+    let launch = Launch { program: PathBuf::from("/bin/sh"), args };
+    host.driver = RawExec::new(Options { enabled: true, ..Options::default() }, launch, None);
     let handle =
         within(host.driver.start(host.task("web", "exec grep -E 'Sig(Blk|Ign)' /proc/self/status"))).await.unwrap();
     within(host.driver.wait(&handle.task_id)).await.unwrap();

@@ -58,6 +58,7 @@ pub(super) fn run(dir: &Path) -> io::Result<()> {
     // by then it may be a successor's.
     lock_within(&lock, Duration::from_secs(2))?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    crate::signals::ignore_none()?;
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
     // Blocked and read away: whoever wants a supervisor gone asks it, so that its tasks are looked after.
