@@ -330,7 +330,8 @@ fn mounts_hold() {
 
 fn oom_is_told() {
     let host = Host::new(json!({}));
-    let mut task = host.task("t", json!({"command": "/bin/dd", "args": ["if=/dev/zero", "of=/dev/null", "bs=100M"]}));
+    // Not at once: the engine listens for the kernel's word only after the start, and may miss what comes before.
+    let mut task = host.sh("t", "sleep 1; exec /bin/dd if=/dev/zero of=/dev/null bs=100M");
     task.limits.memory_mib = 16;
     let handle = host.start(task);
     let exit = host.run(host.driver().wait(&handle.task_id)).unwrap();

@@ -82,8 +82,6 @@ struct Entry {
     exit: watch::Sender<Option<ExitResult>>,
     /// The container's main process on this host; 0 while it is not known.
     pid: std::sync::atomic::AtomicI32,
-    /// It was told to be killed, by SIGKILL.
-    killed: std::sync::atomic::AtomicBool,
 }
 
 /// What all parts of the driver share.
@@ -159,7 +157,7 @@ impl Docker {
 
     /// From here on the task is known and watched.
     fn hold(&self, task_id: String, state: State, pid: i32) {
-        let entry = Arc::new(Entry { state, exit: watch::Sender::new(None), pid: pid.into(), killed: false.into() });
+        let entry = Arc::new(Entry { state, exit: watch::Sender::new(None), pid: pid.into() });
         let mut tasks = locked(&self.0.tasks);
         if let std::collections::hash_map::Entry::Vacant(vacant) = tasks.entry(task_id) {
             vacant.insert(Arc::clone(&entry));
@@ -168,9 +166,6 @@ impl Docker {
     }
 
     async fn send(&self, entry: &Entry, signal: &str) -> Result<(), bollard::errors::Error> {
-        if signal == "SIGKILL" {
-            entry.killed.store(true, std::sync::atomic::Ordering::Relaxed);
-        }
         let options = KillContainerOptions { signal: signal.to_owned() };
         match timely(self.0.docker.kill_container(&entry.state.container, Some(options))).await {
             // It has ended already, or is gone: whoever waits hears of it.

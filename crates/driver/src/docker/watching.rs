@@ -23,10 +23,6 @@ use crate::contract::ExitResult;
 
 /// What a container wrote before its end is waited for this long.
 const OUTPUT_MAX: Duration = Duration::from_secs(5);
-/// 128 and SIGKILL.
-const KILLED: i32 = 137;
-const OOM_LATE: Duration = Duration::from_millis(100);
-const OOM_LOOKS: u32 = 5;
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
@@ -54,7 +50,6 @@ pub(super) async fn watch(shared: Arc<Shared>, entry: Arc<Entry>) {
 async fn end_of(shared: &Shared, entry: &Entry) -> ExitResult {
     let container = &entry.state.container;
     let mut pause = PAUSE_FIRST;
-    let mut looks_left = OOM_LOOKS;
     loop {
         let options = WaitContainerOptions { condition: "not-running".to_owned() };
         let mut waiting = std::pin::pin!(shared.docker.wait_container(container, Some(options)));
@@ -72,10 +67,6 @@ async fn end_of(shared: &Shared, entry: &Entry) -> ExitResult {
         }
         match timely(shared.docker.inspect_container(container, None)).await {
             Ok(found) => match result_of(&found) {
-                Some(result) if looks_left > 0 && is_unexplained(&result, entry) => {
-                    looks_left -= 1;
-                    tokio::time::sleep(OOM_LATE).await;
-                }
                 Some(result) => return result,
                 None => entry.pid.store(pid_of(&found), Ordering::Relaxed),
             },
@@ -87,11 +78,6 @@ async fn end_of(shared: &Shared, entry: &Entry) -> ExitResult {
             }
         }
     }
-}
-
-/// Killed, and not by us: that it was for want of memory the engine may learn after the end.
-fn is_unexplained(result: &ExitResult, entry: &Entry) -> bool {
-    result.code == KILLED && !result.oom_killed && !entry.killed.load(Ordering::Relaxed)
 }
 
 fn lost(text: &str) -> ExitResult {
