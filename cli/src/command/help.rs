@@ -27,6 +27,9 @@ pub const GROUPS: &[(&str, &str)] = &[
     ("server", "Servers of the control plane"),
     ("system", "The cluster put in order by hand"),
     ("system reconcile", "Numbers counted anew"),
+    ("tls", "Certificates of an operator's own"),
+    ("tls ca", "Authorities"),
+    ("tls cert", "Certificates of an authority"),
 ];
 /// Shown first, in this order.
 const COMMON: &[&str] = &["run", "stop", "status", "logs", "alloc", "job", "node", "dev", "serve"];

@@ -10,3 +10,4 @@ mod help;
 mod job_changes;
 mod lists;
 mod operate;
+mod trust;

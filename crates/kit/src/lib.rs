@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod background;
+pub mod certs;
 pub mod gossip;
 pub mod guard;
 pub mod introduction;

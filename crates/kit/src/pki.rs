@@ -251,7 +251,7 @@ fn common_name(text: &str) -> DistinguishedName {
     name
 }
 
-fn validity(params: &mut CertificateParams, ttl: Duration) -> Result<(), PkiError> {
+pub(crate) fn validity(params: &mut CertificateParams, ttl: Duration) -> Result<(), PkiError> {
     let now = SystemTime::now();
     params.not_before = (now - BACKDATED).into();
     params.not_after = (now + ttl).into();

@@ -9,6 +9,7 @@ mod machine;
 mod namespace;
 mod node;
 mod operator;
+mod tls;
 
 use super::{Command, Reach, Runner};
 use crate::flags::{Flag, Kind, flag, switch, text};
@@ -61,6 +62,7 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
         namespace::COMMANDS,
         node::COMMANDS,
         operator::COMMANDS,
+        tls::COMMANDS,
     ];
     groups.into_iter().flatten()
 }
@@ -105,7 +107,6 @@ pub const NOT_BUILT: &[&str] = &[
     "service",
     "setup",
     "start",
-    "tls",
     "ui",
     "var",
     "volume",
