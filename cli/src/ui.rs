@@ -133,9 +133,17 @@ impl Ui {
 
     /// Asks on stderr; only an explicit yes is one.
     pub fn confirm(&mut self, question: &str) -> bool {
-        self.raw_err(format!("{question} [y/N] ").as_bytes());
+        matches!(self.answer(&format!("{question} [y/N] ")).as_str(), "y" | "Y" | "yes")
+    }
+
+    /// Asks on stderr; what was typed, empty if nothing could be read.
+    pub fn answer(&mut self, question: &str) -> String {
+        self.raw_err(question.as_bytes());
         let mut answer = String::new();
-        io::stdin().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+        match io::stdin().read_line(&mut answer) {
+            Ok(_) => answer.trim().to_owned(),
+            Err(_) => String::new(),
+        }
     }
 }
 

@@ -24,6 +24,8 @@ pub const GROUPS: &[(&str, &str)] = &[
     ("operator gossip keyring", "Keys that seal gossip"),
     ("operator raft", "The replicated log's servers"),
     ("operator scheduler", "How the cluster schedules"),
+    ("scaling", "What may be done to the counts of groups"),
+    ("scaling policy", "Bounds and rules for whoever scales groups"),
     ("server", "Servers of the control plane"),
     ("system", "The cluster put in order by hand"),
     ("system reconcile", "Numbers counted anew"),

@@ -228,8 +228,11 @@ impl Drawn {
     }
 }
 
-/// One question, repeated while the API cannot be reached.
-async fn ask<T: DeserializeOwned>(
+/// One question, repeated while the API cannot be reached; the index to wait for next.
+///
+/// # Errors
+/// The API's, or it stays unreachable.
+pub async fn ask<T: DeserializeOwned>(
     cx: &Cx,
     path: &str,
     namespace: &str,
@@ -259,13 +262,13 @@ pub fn passing(error: &PublicError) -> bool {
     }
 }
 
-fn headline(cx: &mut Cx, text: &str) {
+pub fn headline(cx: &mut Cx, text: &str) {
     let line = format!("==> {}: {text}", cx.stamp(cx.ui.now()));
     let line = cx.ui.bold(&line);
     cx.ui.line(line);
 }
 
-fn stamped(cx: &mut Cx, text: &str) {
+pub fn stamped(cx: &mut Cx, text: &str) {
     let line = format!("    {}: {text}", cx.stamp(cx.ui.now()));
     cx.ui.line(line);
 }

@@ -10,4 +10,5 @@ mod help;
 mod job_changes;
 mod lists;
 mod operate;
+mod restart;
 mod trust;

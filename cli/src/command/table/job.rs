@@ -3,7 +3,7 @@
 use super::{DETACH, ESCAPE, JSON, PLAIN, SESSION, STDIN, TASK, TEMPLATE, TTY, VERBOSE};
 use crate::command::{
     Command, Reach, Runner, alloc_exec, deployment_wish, job_change, job_history, job_inspect, job_launch, job_misc,
-    job_plan, job_run, job_status, job_stop,
+    job_plan, job_restart, job_run, job_status, job_stop,
 };
 use crate::flags::{Flag, Kind, flag, list, switch, text};
 
@@ -193,6 +193,48 @@ pub static COMMANDS: &[Command] = &[
         flags: &[DETACH, VERBOSE, list("group", "NAME", "Only this group; may be given several times.")],
         args: (1, 1),
         runner: Runner::Client(|cx| Box::pin(deployment_wish::promote_job(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "job restart",
+        usage: "[options] <job>",
+        summary: "Restarts a job's allocations, a batch after the other",
+        about: "Tasks restart in place, without a new version or a deployment; with -reschedule, allocations are \
+            stopped and the next batch waits until their replacements run. Without -task and -all-tasks, the tasks \
+            that run now restart. Exit code 1 says that not everything was restarted.",
+        reach: Reach::Namespace,
+        flags: &[
+            switch("all-tasks", "Restart tasks that have ended, too."),
+            flag(
+                "batch-size",
+                Kind::Text,
+                "1",
+                "NUMBER",
+                "Allocations of a batch: a number, or a percentage of them all.",
+            ),
+            flag(
+                "batch-wait",
+                Kind::Text,
+                "0s",
+                "TIME",
+                "How long to wait between batches, or `ask`. An answer that is a time counts for all that follow.",
+            ),
+            list("group", "NAME", "Only this group; may be given several times."),
+            switch("no-shutdown-delay", "Ignore the groups' and tasks' shutdown_delay, with -reschedule."),
+            flag(
+                "on-error",
+                Kind::Text,
+                "ask",
+                "ACTION",
+                "What to do when a batch had errors: `ask`, or `fail`, which ends the command. Without a terminal, ask is fail.",
+            ),
+            switch("reschedule", "Stop allocations, so that others take their place."),
+            list("task", "NAME", "Only this task; may be given several times."),
+            switch("yes", "Do not ask: go on in spite of errors, and without a stop between batches."),
+            VERBOSE,
+        ],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(job_restart::run(cx))),
         ..PLAIN
     },
     Command {

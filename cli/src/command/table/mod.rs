@@ -9,6 +9,7 @@ mod machine;
 mod namespace;
 mod node;
 mod operator;
+mod scaling;
 mod tls;
 
 use super::{Command, Reach, Runner};
@@ -63,6 +64,7 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
         node::COMMANDS,
         operator::COMMANDS,
         tls::COMMANDS,
+        scaling::COMMANDS,
     ];
     groups.into_iter().flatten()
 }
@@ -76,7 +78,6 @@ pub const NOT_BUILT: &[&str] = &[
     "client-config",
     "debug",
     "fmt",
-    "job restart",
     "license",
     "login",
     "monitor",
@@ -100,7 +101,6 @@ pub const NOT_BUILT: &[&str] = &[
     "plugin",
     "quota",
     "recommendation",
-    "scaling",
     "sentinel",
     "server force-leave",
     "server join",

@@ -133,6 +133,7 @@ pub(super) fn insert_version(tx: &mut Tx, mut job: Job, old: Option<&Job>, sourc
     job.create_index = Some(old.map_or(index, Job::incarnation));
     job.job_modify_index = Some(index);
     job.modify_index = Some(index);
+    job.name_scaling_policies(old, index);
     let status = tx.state.derive_status(&job, false);
     job.status = Some(status.to_string());
     tx.count_child(&job, old.map(status_of), Some(status));

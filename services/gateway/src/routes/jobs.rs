@@ -38,6 +38,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(deployments))
         .routes(routes!(deployment))
         .routes(routes!(summary))
+        .routes(routes!(services))
 }
 
 #[derive(IntoParams)]
@@ -331,4 +332,20 @@ async fn summary(State(app): State<App>, Path(id): Path<String>, options: Option
     let (view, meta) = read(&app, &options, Key::Job(namespace.clone(), id.clone()), look).await?;
     let row = view.state.job_summary(&namespace, &id).ok_or_else(|| not_found(&meta))?;
     options.style.read(row, &meta)
+}
+
+/// Services that a job registered
+///
+/// None yet: jobs with services are refused until registration is built.
+#[utoipa::path(get, path = "/v1/job/{job_id}/services", operation_id = "listJobServices", tag = "jobs",
+    params(("job_id" = String, Path, description = "Id of the job"), ReadParams),
+    responses(
+        (status = 200, description = "The services", body = Vec<Object>),
+        (status = 404, description = "job not found", body = String, content_type = "text/plain")))]
+async fn services(State(app): State<App>, Path(id): Path<String>, options: Options) -> Answered {
+    let (namespace, id) = key(&options, &id);
+    let look = |v: &View| v.row(v.state.job(&namespace, &id).and_then(|job| job.modify_index), Table::Jobs);
+    let (view, meta) = read(&app, &options, Key::Job(namespace.clone(), id.clone()), look).await?;
+    view.state.job(&namespace, &id).ok_or_else(|| not_found(&meta))?;
+    options.style.read::<[serde_json::Value]>(&[], &meta)
 }

@@ -37,6 +37,7 @@ pub mod operator_snapshot;
 pub mod parse;
 pub mod register;
 pub mod scale;
+pub mod scaling_policies;
 pub mod search;
 pub mod status;
 pub mod statuses;
@@ -50,6 +51,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(jobs::router())
         .merge(register::router())
         .merge(scale::router())
+        .merge(scaling_policies::router())
         .merge(search::router())
         .merge(launch::router())
         .merge(versions::router())

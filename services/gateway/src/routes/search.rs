@@ -1,7 +1,7 @@
 //! Finding things by the beginning of their id, or by a part of their name.
 //!
-//! A context is a kind of thing. Kinds that this cluster does not have yet (volumes, plugins, variables,
-//! scaling policies) are known and empty.
+//! A context is a kind of thing. Kinds that this cluster does not have yet (volumes, plugins, variables)
+//! are known and empty.
 //!
 //! Limits: [`MATCHES_MAX`] matches of a context, then its truncation is said.
 
@@ -164,6 +164,11 @@ fn ids<'a>(state: &'a Rows, options: &'a Options, context: &str, prefix: &'a str
         "namespaces" => Box::new(state.namespaces().map(|row| row.name.clone())),
         "node_pools" => Box::new(state.node_pools().map(|row| row.name.clone())),
         "nodes" => Box::new(state.nodes().map(|row| row.id.to_string())),
+        "scaling_policy" => {
+            let policies =
+                super::scaling_policies::policies(state).filter(|(namespace, _, _)| options.shows(namespace));
+            Box::new(policies.map(|(_, _, policy)| policy.id.clone()))
+        }
         _ => Box::new(std::iter::empty()),
     };
     Box::new(all.filter(move |id| id.starts_with(prefix)))

@@ -8,6 +8,7 @@ mod launches;
 mod node_fate;
 mod operate;
 mod reads;
+mod scaling_policies;
 mod support;
 mod surface;
 mod writes;
