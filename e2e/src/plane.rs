@@ -103,21 +103,28 @@ impl Plane {
                         introduction_ttl: model::Nanos::from_secs(300),
                         introduction_ttl_max: model::Nanos::from_secs(1_800),
                         snapshot_after: 8192,
+                        tuning: Default::default(),
                     };
                     state::run(config, wish).await.unwrap();
                 }
                 Role::Broker => broker::run(broker::Config { settings }, wish).await.unwrap(),
                 Role::Applier => applier::run(applier::Config { settings }, wish).await.unwrap(),
-                Role::Controller => {
-                    controller::run(controller::Config { settings, collection: Default::default() }, wish)
-                        .await
-                        .unwrap()
-                }
+                Role::Controller => controller::run(
+                    controller::Config { settings, collection: Default::default(), beats: Default::default() },
+                    wish,
+                )
+                .await
+                .unwrap(),
                 Role::Scheduler => scheduler::run(scheduler::Config { settings }, wish).await.unwrap(),
                 Role::Gateway => {
                     let http_bind = SocketAddr::from(([127, 0, 0, 1], 0));
-                    let config =
-                        gateway::Config { settings, http_bind, http_unauthenticated: false, purge_revokes: false };
+                    let config = gateway::Config {
+                        settings,
+                        http_bind,
+                        http_unauthenticated: false,
+                        purge_revokes: false,
+                        bounds: Default::default(),
+                    };
                     gateway::run(config, wish).await.unwrap();
                 }
                 other => panic!("{other} is not run here"),

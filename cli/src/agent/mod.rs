@@ -14,6 +14,7 @@
 
 pub mod address;
 pub mod flags;
+pub mod leave;
 pub mod load;
 pub mod log;
 pub mod plan;
@@ -180,7 +181,8 @@ struct Wishes {
 /// What somebody wants of a running machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wish {
-    End,
+    Interrupt,
+    Terminate,
     Reload,
 }
 
@@ -196,8 +198,8 @@ impl Wishes {
     /// The next wish, if there is one before long.
     async fn next(&mut self, within: Duration) -> Option<Wish> {
         tokio::select! {
-            _ = self.interrupt.recv() => Some(Wish::End),
-            _ = self.terminate.recv() => Some(Wish::End),
+            _ = self.interrupt.recv() => Some(Wish::Interrupt),
+            _ = self.terminate.recv() => Some(Wish::Terminate),
             _ = self.hangup.recv() => Some(Wish::Reload),
             () = tokio::time::sleep(within) => None,
         }
@@ -224,7 +226,7 @@ fn serve(machine: &Machine, kept: bool, typed: &Parsed, ui: &mut Ui) -> anyhow::
         if machine.dev {
             let ended = wait(machine, &children.specs, &runtime, &mut wishes, ui)?;
             if ended {
-                return Ok(());
+                return Ok(Wish::Interrupt);
             }
             welcome(machine, kept, ui);
         } else {
@@ -237,11 +239,48 @@ fn serve(machine: &Machine, kept: bool, typed: &Parsed, ui: &mut Ui) -> anyhow::
     } else {
         log.info("stopping");
     }
+    if worked.as_ref().is_ok_and(|wish| leaves(machine, *wish)) {
+        leave_first(machine, &mut children, &runtime, &mut wishes, &log);
+    }
     children.stop_all(GRACE);
     if machine.dev {
         sweep::sweep(&children.specs);
     }
-    worked
+    worked.map(drop)
+}
+
+/// Whether a signal means that the machine leaves, rather than ends for a while.
+fn leaves(machine: &Machine, wish: Wish) -> bool {
+    let config = &machine.config;
+    let said = match wish {
+        Wish::Interrupt => config.leave_on_interrupt,
+        Wish::Terminate => config.leave_on_terminate,
+        Wish::Reload => false,
+    };
+    said && leave::has_work(machine)
+}
+
+/// Leaves while the processes are kept running; another signal puts an end to it.
+fn leave_first(
+    machine: &Machine,
+    children: &mut Children,
+    runtime: &tokio::runtime::Runtime,
+    wishes: &mut Wishes,
+    log: &Log,
+) {
+    let mut leaving = std::pin::pin!(leave::leave(machine, log));
+    loop {
+        let over = runtime.block_on(async {
+            tokio::select! {
+                () = &mut leaving => true,
+                wish = wishes.next(LOOK) => matches!(wish, Some(Wish::Interrupt | Wish::Terminate)),
+            }
+        });
+        if over {
+            return;
+        }
+        children.tend(&mut |text| log.warn(&text));
+    }
 }
 
 /// Waits until the cluster can work; `true` when somebody wanted the end before.
@@ -264,7 +303,8 @@ fn wait(
     let wishes = std::cell::RefCell::new((wishes, false));
     let gave_up = || {
         let (wishes, ended) = &mut *wishes.borrow_mut();
-        *ended |= runtime.block_on(wishes.next(Duration::from_millis(1))) == Some(Wish::End);
+        let wish = runtime.block_on(wishes.next(Duration::from_millis(1)));
+        *ended |= matches!(wish, Some(Wish::Interrupt | Wish::Terminate));
         *ended
     };
     let worked = ready::wait(&waiting, Duration::from_secs(30), ui, gave_up);
@@ -279,12 +319,12 @@ fn keep(
     log: &Log,
     mut next: impl FnMut(Duration) -> Option<Wish>,
     ui: &mut Ui,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Wish> {
     let began = Instant::now();
     let mut answered = machine.dev;
     loop {
         match next(LOOK) {
-            Some(Wish::End) => return Ok(()),
+            Some(wish @ (Wish::Interrupt | Wish::Terminate)) => return Ok(wish),
             Some(Wish::Reload) => reload(machine, children, typed, log),
             None => {}
         }

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use config::Config;
+use model::autopilot::AutopilotConfiguration;
+use model::scheduler_config::{PreemptionConfig, SchedulerConfiguration};
 use model::{Nanos, Role};
 
 use super::address::{Places, with_port};
@@ -97,6 +99,7 @@ impl Machine {
                 words.say("introduction-ttl", span(c.server.client_introduction.default_identity_ttl));
                 words.say("introduction-ttl-max", span(c.server.client_introduction.max_identity_ttl));
                 words.say("snapshot-after", c.server.raft_snapshot_threshold);
+                self.tuning(&mut words);
             }
             Role::Controller => {
                 words.say("gc-interval", span(c.server.job_gc_interval));
@@ -105,10 +108,22 @@ impl Machine {
                 words.say("job-gc-threshold", span(c.server.job_gc_threshold));
                 words.say("deployment-gc-threshold", span(c.server.deployment_gc_threshold));
                 words.say("node-gc-threshold", span(c.server.node_gc_threshold));
+                let s = &c.server;
+                words.some("heartbeat-grace", s.heartbeat_grace.map(span));
+                words.some("min-heartbeat-ttl", s.min_heartbeat_ttl.map(span));
+                words.some("max-heartbeats-per-second", s.max_heartbeats_per_second);
+                words.some("failover-heartbeat-ttl", s.failover_heartbeat_ttl.map(span));
             }
             Role::Gateway => {
                 words.say("http-bind", places.http);
                 words.switch("http-unauthenticated", places.http_chosen && !places.http.ip().is_loopback());
+                self.public(&mut words);
+                words.say("rpc-handshake-timeout", span(c.limits.rpc_handshake_timeout));
+                words.say("rpc-connections-per-client", c.limits.rpc_max_conns_per_client);
+                for rule in &c.telemetry.prefix_filter {
+                    words.say("metrics-prefix", rule);
+                }
+                words.switch("metrics-hidden", !c.telemetry.filter_default);
             }
             _ => {}
         }
@@ -158,14 +173,80 @@ impl Machine {
         if !c.server.enabled {
             words.say("http-bind", self.places.http);
             words.switch("http-unauthenticated", self.places.http_chosen && !self.places.http.ip().is_loopback());
+            self.public(&mut words);
         }
+        words.say("gc-interval", span(client.gc_interval));
+        words.say("gc-parallel-destroys", client.gc_parallel_destroys);
         words.say("gc-max-allocs", client.gc_max_allocs);
         words.say("gc-disk-usage-threshold", client.gc_disk_usage_threshold);
         words.say("gc-inode-usage-threshold", client.gc_inode_usage_threshold);
         words.say("cgroup-parent", &client.cgroup_parent);
         words.switch("stop-tasks-on-exit", self.dev);
         self.drivers(&mut words);
+        self.denied(&mut words);
         self.spec(Role::Agent, home, words.0)
+    }
+
+    /// What the public listener is told, whoever has it.
+    fn public(&self, words: &mut Words) {
+        let c = &self.config;
+        words.say("http-handshake-timeout", span(c.limits.https_handshake_timeout));
+        words.say("http-connections-per-client", c.limits.http_max_conns_per_client);
+        for (name, value) in &c.http_api_response_headers {
+            words.say("http-response-header", format!("{name}={value}"));
+        }
+    }
+
+    /// What a state server is told about the log, and about a cluster that it founds.
+    fn tuning(&self, words: &mut Words) {
+        let server = &self.config.server;
+        words.some("trailing-logs", server.raft_trailing_logs);
+        words.say("raft-multiplier", server.raft_multiplier);
+        let scheduler = server.default_scheduler_config.as_ref().map(|said| SchedulerConfiguration {
+            scheduler_algorithm: said.scheduler_algorithm.clone(),
+            preemption_config: PreemptionConfig {
+                system_scheduler_enabled: said.preemption_config.system_scheduler_enabled,
+                sys_batch_scheduler_enabled: said.preemption_config.sysbatch_scheduler_enabled,
+                batch_scheduler_enabled: said.preemption_config.batch_scheduler_enabled,
+                service_scheduler_enabled: said.preemption_config.service_scheduler_enabled,
+            },
+            memory_oversubscription_enabled: said.memory_oversubscription_enabled,
+            reject_job_registration: said.reject_job_registration,
+            pause_eval_broker: said.pause_eval_broker,
+            ..SchedulerConfiguration::default()
+        });
+        let autopilot = self.config.autopilot.as_ref().map(|said| AutopilotConfiguration {
+            cleanup_dead_servers: said.cleanup_dead_servers,
+            last_contact_threshold: said.last_contact_threshold,
+            max_trailing_logs: said.max_trailing_logs,
+            min_quorum: said.min_quorum,
+            server_stabilization_time: said.server_stabilization_time,
+            ..AutopilotConfiguration::default()
+        });
+        if scheduler.is_some() || autopilot.is_some() {
+            words.say("founding", serde_json::json!({ "scheduler": scheduler, "autopilot": autopilot }));
+        }
+    }
+
+    /// What tasks are kept from.
+    fn denied(&self, words: &mut Words) {
+        let c = &self.config;
+        for (option, word) in [
+            ("driver.allowlist", "driver-allow"),
+            ("driver.denylist", "driver-deny"),
+            ("env.denylist", "env-deny"),
+            ("user.denylist", "user-deny"),
+            ("user.checked_drivers", "user-check"),
+        ] {
+            let said = c.client.options.get(option).map(String::as_str).unwrap_or_default();
+            for name in said.split(',').map(str::trim) {
+                words.say(word, name);
+            }
+        }
+        let raw_exec = c.plugin.0.get("raw_exec").and_then(|plugin| plugin.config.0.get("denied_envvars"));
+        for glob in raw_exec.and_then(|list| list.as_array()).into_iter().flatten().filter_map(|glob| glob.as_str()) {
+            words.say("raw-exec-denied-envvars", glob);
+        }
     }
 
     fn drivers(&self, words: &mut Words) {
@@ -220,6 +301,12 @@ impl Words {
         let value = value.to_string();
         if !value.is_empty() {
             self.0.push(format!("--{name}={value}"));
+        }
+    }
+
+    fn some(&mut self, name: &str, value: Option<impl ToString>) {
+        if let Some(value) = value {
+            self.say(name, value);
         }
     }
 

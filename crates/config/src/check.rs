@@ -5,6 +5,7 @@ use base64::Engine as _;
 use crate::decode::Notes;
 use crate::settings::Config;
 use crate::syntax::Place;
+use model::Nanos;
 
 /// For what stands in no file.
 pub(crate) const NOWHERE: Place = Place { source: usize::MAX, line: 0, column: 0 };
@@ -13,6 +14,20 @@ pub const GOSSIP_KEY_BYTES: [usize; 3] = [16, 24, 32];
 /// Drivers that have settings.
 const DRIVERS: [&str; 3] = ["raw_exec", "docker", "mock_driver"];
 const RAW_EXEC_KEYS: [&str; 4] = ["enabled", "denied_host_uids", "denied_host_gids", "denied_envvars"];
+
+/// Older settings of a node that are obeyed.
+const OPTIONS: [&str; 6] = [
+    "driver.raw_exec.enable",
+    "driver.allowlist",
+    "driver.denylist",
+    "env.denylist",
+    "user.denylist",
+    "user.checked_drivers",
+];
+/// So few connections of an address would not do for a node.
+const RPC_CONNECTIONS_MIN: u32 = 20;
+/// Headers that belong to the listener.
+const OWN_HEADERS: [&str; 4] = ["content-length", "transfer-encoding", "connection", "content-type"];
 
 /// The bytes of a gossip key.
 pub fn gossip_key(text: &str) -> Option<Vec<u8>> {
@@ -31,9 +46,12 @@ pub(crate) fn check(config: &Config, dev: bool, notes: &mut Notes) {
     check.addresses();
     check.logging();
     check.server();
+    check.timing();
     check.client();
     check.drivers();
     check.trust();
+    check.limits();
+    check.telemetry();
     check.not_obeyed();
 }
 
@@ -165,6 +183,43 @@ impl Check<'_> {
         }
     }
 
+    fn timing(&mut self) {
+        let s = &self.config.server;
+        self.no(!(1..=10).contains(&s.raft_multiplier), "server.raft_multiplier", "it is from 1 to 10");
+        let ttl = s.min_heartbeat_ttl.is_some_and(|ttl| ttl < Nanos::from_secs(1));
+        self.no(ttl, "server.min_heartbeat_ttl", "it is at least 1s");
+        let rate = s.max_heartbeats_per_second.is_some_and(|rate| !(0.01..=1e6).contains(&rate));
+        self.no(rate, "server.max_heartbeats_per_second", "it is from 0.01 to 1000000");
+    }
+
+    fn limits(&mut self) {
+        let limits = &self.config.limits;
+        self.no(
+            (1..=RPC_CONNECTIONS_MIN).contains(&limits.rpc_max_conns_per_client),
+            "limits.rpc_max_conns_per_client",
+            format!("it is 0, or more than {RPC_CONNECTIONS_MIN}"),
+        );
+        for (name, value) in &self.config.http_api_response_headers {
+            let key = format!("http_api_response_headers.{name}");
+            let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+            self.no(name.is_empty() || !name.bytes().all(token), &key, "it is no name of a header");
+            let own = OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str());
+            self.no(own, &key, "every answer has its own");
+            self.no(!value.bytes().all(|b| (32..127).contains(&b)), &key, "it is printable ASCII");
+        }
+    }
+
+    fn telemetry(&mut self) {
+        for rule in &self.config.telemetry.prefix_filter {
+            let wrong = !rule.starts_with(['+', '-']) || rule.len() < 2;
+            self.no(
+                wrong,
+                "telemetry.prefix_filter",
+                format!("`{rule}` begins with neither + nor -, or is nothing else"),
+            );
+        }
+    }
+
     fn client(&mut self) {
         let (c, server) = (&self.config.client, self.config.server.enabled);
         if !c.enabled {
@@ -203,6 +258,8 @@ impl Check<'_> {
         ] {
             self.no(number < 0, key, "it is not negative");
         }
+        self.no(c.gc_interval < Nanos::from_secs(1), "client.gc_interval", "it is at least 1s");
+        self.no(c.gc_parallel_destroys == 0, "client.gc_parallel_destroys", "it is at least 1");
     }
 
     fn drivers(&mut self) {
@@ -240,23 +297,14 @@ impl Check<'_> {
 
     /// Settings that are read and that nothing does yet: nobody should believe that they work.
     fn not_obeyed(&mut self) {
-        let (c, usual) = (self.config, Config::default());
-        let raw_exec = c.plugin.0.get("raw_exec").is_some_and(|p| p.config.0.contains_key("denied_envvars"));
-        let listed = |key: &str| c.client.options.contains_key(key);
-        let changed = [
-            ("tls.rpc", c.tls.rpc),
-            ("limits", c.limits != usual.limits),
-            ("leave_on_interrupt", c.leave_on_interrupt),
-            ("leave_on_terminate", c.leave_on_terminate),
-            ("server.heartbeat_grace", c.server.heartbeat_grace != usual.server.heartbeat_grace),
-            ("server.min_heartbeat_ttl", c.server.min_heartbeat_ttl != usual.server.min_heartbeat_ttl),
-            ("server.default_scheduler_config", c.server.default_scheduler_config.is_some()),
-            ("client.options.driver.allowlist", listed("driver.allowlist")),
-            ("client.options.driver.denylist", listed("driver.denylist")),
-            ("plugin.raw_exec.config.denied_envvars", raw_exec),
-        ];
+        let c = self.config;
+        let changed = [("tls.rpc", c.tls.rpc)];
         for (key, _) in changed.into_iter().filter(|(_, changed)| *changed) {
             self.notes.warning(NOWHERE, key, "is not built yet and has no effect");
+        }
+        let unknown = c.client.options.keys().filter(|key| !OPTIONS.contains(&key.as_str()));
+        for key in unknown {
+            self.notes.warning(NOWHERE, &format!("client.options.{key}"), "is not built yet and has no effect");
         }
     }
 }

@@ -84,7 +84,7 @@ fn unknown_keys_are_errors_with_place_and_suggestion() {
 fn keys_that_are_not_built_yet_are_named_in_a_warning() {
     let text = format!(
         "{ONE}consul {{ address = \"x\" }}\nvault {{ enabled = false address = \"x\" }}\nclient {{ template {{ wait {{ min = \
-         \"5s\" }} }} host_network \"a\" {{ cidr = \"10.0.0.0/8\" }} }}\nautopilot {{ cleanup_dead_servers = true }}\nplugin \"qemu\" {{ }}"
+         \"5s\" }} }} host_network \"a\" {{ cidr = \"10.0.0.0/8\" }} }}\nautopilot {{ enable_custom_upgrades = true }}\nplugin \"qemu\" {{ }}"
     );
     let warnings = loaded(&[&text]).warnings;
     let not_built = "is not built yet and has no effect";
@@ -94,7 +94,7 @@ fn keys_that_are_not_built_yet_are_named_in_a_warning() {
             format!("a.hcl:3:10: consul.address: {not_built}"),
             format!("a.hcl:5:28: client.template.wait.min: {not_built}"),
             format!("a.hcl:5:62: client.host_network \"a\".cidr: {not_built}"),
-            format!("a.hcl:6:13: autopilot.cleanup_dead_servers: {not_built}"),
+            format!("a.hcl:6:13: autopilot.enable_custom_upgrades: {not_built}"),
             "plugin \"qemu\": this driver is not built yet, and its settings have no effect".to_owned(),
         ]
     );
@@ -146,13 +146,49 @@ fn what_cannot_be_is_refused_each_with_one_sentence() {
 
 #[test]
 fn a_setting_that_nothing_obeys_yet_is_named_in_a_warning() {
-    let text = "data_dir = \"/d\" leave_on_terminate = true limits { http_max_conns_per_client = 7 } \
-                server { enabled = true bootstrap_expect = 1 heartbeat_grace = \"1m\" min_heartbeat_ttl = \"10s\" }";
+    let text = "data_dir = \"/d\" client { enabled = true servers = [\"a\"] chroot_env { a = \"b\" } \
+                options { driver.denylist = \"x\" fingerprint.denylist = \"y\" } }";
     let warnings = loaded(&[text]).warnings;
-    for key in ["leave_on_terminate", "limits", "server.heartbeat_grace"] {
+    for key in ["client.chroot_env", "client.options.fingerprint.denylist"] {
         assert!(warnings.iter().any(|w| w.contains(key) && w.contains("has no effect")), "{key}: {warnings:#?}");
     }
-    assert_eq!(warnings.len(), 3, "what has its usual value changes nothing: {warnings:#?}");
+    assert_eq!(warnings.len(), 2, "{warnings:#?}");
+}
+
+/// Issue 4 lists them: each works, and so none of them is warned of.
+#[test]
+fn what_an_operator_says_about_limits_beats_the_log_and_leaving_is_obeyed_without_a_warning() {
+    let text = format!(
+        "{ONE}leave_on_interrupt = true leave_on_terminate = true enable_debug = true disable_update_check = true\n\
+         limits {{ http_max_conns_per_client = 7 https_handshake_timeout = \"2s\" rpc_max_conns_per_client = 30 }}\n\
+         server {{ heartbeat_grace = \"1m\" min_heartbeat_ttl = \"10s\" max_heartbeats_per_second = 50 failover_heartbeat_ttl \
+         = \"5m\" raft_protocol = 3 raft_multiplier = 5 raft_trailing_logs = 100 raft_snapshot_threshold = 9 \
+         raft_snapshot_interval = \"1m\"\n default_scheduler_config {{ scheduler_algorithm = \"spread\" preemption_config {{ \
+         batch_scheduler_enabled = true }} }} }}\n\
+         autopilot {{ cleanup_dead_servers = false min_quorum = 3 }}\n\
+         telemetry {{ prometheus_metrics = true publish_node_metrics = true disable_hostname = true prefix_filter = \
+         [\"-nomad.broker\"] filter_default = true }}\n\
+         http_api_response_headers {{ Access-Control-Allow-Origin = \"*\" }}\n ui {{ enabled = false }}\n\
+         client {{ max_kill_timeout = \"1m\" gc_interval = \"5m\" gc_parallel_destroys = 4 drain_on_shutdown {{ deadline = \
+         \"1m\" }} options {{ driver.denylist = \"docker\" env.denylist = \"A,B\" user.denylist = \"root\" }} }}\n\
+         plugin \"raw_exec\" {{ config {{ enabled = true denied_envvars = [\"AWS_*\"] }} }}\n"
+    );
+    let Loaded { config, warnings } = loaded(&[&text]);
+    assert_eq!(warnings, Vec::<String>::new());
+    assert_eq!(config.server.max_heartbeats_per_second, Some(50.0));
+    assert_eq!(config.autopilot.map(|a| (a.min_quorum, a.max_trailing_logs)), Some((3, 250)));
+    assert!(config.client.drain_on_shutdown.is_some_and(|d| d.deadline.0 == 60_000_000_000 && !d.force));
+    for (wrong, expected) in [
+        ("limits { rpc_max_conns_per_client = 20 }", "limits.rpc_max_conns_per_client: it is 0, or more than 20"),
+        ("server { raft_multiplier = 11 }", "server.raft_multiplier: it is from 1 to 10"),
+        ("server { min_heartbeat_ttl = \"1ms\" }", "server.min_heartbeat_ttl: it is at least 1s"),
+        ("telemetry { prefix_filter = [\"nomad\"] }", "`nomad` begins with neither + nor -"),
+        ("http_api_response_headers { \"a b\" = \"x\" }", "it is no name of a header"),
+        ("http_api_response_headers { Content-Length = \"1\" }", "every answer has its own"),
+    ] {
+        let errors = refused(&format!("{ONE}{wrong}"));
+        assert!(errors.len() == 1 && errors[0].contains(expected), "{wrong}: {errors:#?}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@
 //! that was frozen, or whose machine slept, therefore finds nobody overdue that it did not wait for.
 //!
 //! Invariants
-//! * A node is declared down only after a whole TTL of watched time without a beat; a suspicion alone
+//! * A node is declared down only after a whole TTL (with the operator's grace) of watched time without a beat; a suspicion alone
 //!   changes no status.
 //! * A node that came under watch by a take-over has one period more.
 //! * An overdue node is named again until its row is down, so a lost command is made good.
@@ -40,6 +40,12 @@ pub struct Settings {
     pub ttl_periods: u64,
     /// Longer than a restarted agent needs to be back.
     pub ttl_ms_min: u64,
+    /// A node may be silent for so much longer than it was told.
+    pub grace_ms: u64,
+    /// The period grows by this for each node, if that is longer: a limit to all beats together; 0 = none.
+    pub period_us_per_node: u64,
+    /// What a node has after a take-over; a whole TTL with grace and one period unless said.
+    pub failover_ms: Option<u64>,
     /// A longer silence of the controller itself is not counted.
     pub gap_ms: u64,
     /// New streams all gateways together accept in a second.
@@ -58,6 +64,9 @@ impl Default for Settings {
             nodes_full: 10_000,
             ttl_periods: 3,
             ttl_ms_min: 5_000,
+            grace_ms: 0,
+            period_us_per_node: 0,
+            failover_ms: None,
             gap_ms: 1_000,
             handshakes_per_s: 500,
             decisions_max: 512,
@@ -71,15 +80,22 @@ impl Settings {
     pub fn period_ms(&self, nodes: usize) -> u64 {
         let nodes = u64::try_from(nodes).unwrap_or(u64::MAX);
         let full = self.nodes_full.max(1);
-        if nodes >= full {
-            return self.period_ms_full.saturating_mul(nodes) / full;
-        }
-        self.period_ms_min + self.period_ms_full.saturating_sub(self.period_ms_min) * nodes / full
+        let usual = if nodes >= full {
+            self.period_ms_full.saturating_mul(nodes) / full
+        } else {
+            self.period_ms_min + self.period_ms_full.saturating_sub(self.period_ms_min) * nodes / full
+        };
+        usual.max(self.period_us_per_node.saturating_mul(nodes) / 1_000)
     }
 
     /// How long a node may be silent.
     pub fn ttl_ms(&self, nodes: usize) -> u64 {
         self.period_ms(nodes).saturating_mul(self.ttl_periods).max(self.ttl_ms_min)
+    }
+
+    /// After which silence a node is down.
+    fn patience_ms(&self, nodes: usize) -> u64 {
+        self.ttl_ms(nodes).saturating_add(self.grace_ms)
     }
 }
 
@@ -128,7 +144,8 @@ impl Beats {
         self.deadlines.clear();
         self.suspects.clear();
         let alive: Vec<&Node> = state.nodes().map(|node| &**node).filter(|node| !node.is_down()).collect();
-        let span = self.settings.ttl_ms(alive.len()) + self.settings.period_ms(alive.len());
+        let usual = self.settings.patience_ms(alive.len()).saturating_add(self.settings.period_ms(alive.len()));
+        let span = self.settings.failover_ms.unwrap_or(usual);
         for node in alive {
             self.watch(&node.id, self.clock_ms.saturating_add(span));
         }
@@ -140,8 +157,8 @@ impl Beats {
         if node.is_down() {
             self.forget(&node.id);
         } else if !self.watched.contains_key(&node.id) {
-            let ttl_ms = self.settings.ttl_ms(self.watched.len() + 1);
-            self.watch(&node.id, self.clock_ms.saturating_add(ttl_ms));
+            let patience_ms = self.settings.patience_ms(self.watched.len() + 1);
+            self.watch(&node.id, self.clock_ms.saturating_add(patience_ms));
         }
     }
 
@@ -156,9 +173,10 @@ impl Beats {
         self.observe(now_ms);
         self.suspects.remove(id);
         let schedule = self.schedule();
+        let patience_ms = schedule.ttl_ms.saturating_add(self.settings.grace_ms);
         if let Some(watch) = self.watched.get_mut(id) {
             self.deadlines.remove(&(watch.deadline_ms, id.clone()));
-            watch.deadline_ms = self.clock_ms.saturating_add(schedule.ttl_ms);
+            watch.deadline_ms = self.clock_ms.saturating_add(patience_ms);
             if watch.gateway != gateway {
                 gateway.clone_into(&mut watch.gateway);
             }
@@ -194,8 +212,8 @@ impl Beats {
             self.watched.iter().filter(|(_, w)| w.gateway == gateway).map(|(id, _)| id.clone()).collect();
         let nodes = u64::try_from(of.len()).unwrap_or(u64::MAX);
         let crowd_ms = nodes.saturating_mul(1_000) / self.settings.handshakes_per_s.max(1);
-        let schedule = self.schedule();
-        let least = self.clock_ms.saturating_add(crowd_ms).saturating_add(schedule.ttl_ms);
+        let patience_ms = self.settings.patience_ms(self.watched.len());
+        let least = self.clock_ms.saturating_add(crowd_ms).saturating_add(patience_ms);
         for id in of {
             let Some(watch) = self.watched.get(&id) else { continue };
             let deadline = watch.deadline_ms.max(least);

@@ -93,7 +93,7 @@ fn uuid(kind: u32, n: usize) -> String {
 
 fn main() {
     let mut bench = Bench { state: State::default(), readers: State::default(), count: 0, spent: Vec::new() };
-    bench.run(Role::State, Command::ClusterInit { region: "global".into(), epoch: "e".into() });
+    bench.run(Role::State, Command::ClusterInit { region: "global".into(), epoch: "e".into(), with: None });
     for (lease, role) in [(LeaseName::Applier, Role::Applier), (LeaseName::Controller, Role::Controller)] {
         bench.run(role, Command::LeaseAcquire { lease, holder: "h".into(), addr: "a".into() });
     }

@@ -71,7 +71,13 @@ pub enum LeaseName {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Command {
     /// First command of a new cluster. Proposed by: state.
-    ClusterInit { region: String, epoch: String },
+    ClusterInit {
+        region: String,
+        epoch: String,
+        /// What the founder's operator wants the cluster to begin with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        with: Option<Box<Founding>>,
+    },
     /// Every state server can do this feature level. Proposed by: state.
     FeatureLevel { level: u32 },
 
@@ -178,6 +184,16 @@ pub enum Command {
 
     /// Rows that are old enough are forgotten. Proposed by: controller.
     Reap { evals: Vec<EvalId>, allocs: Vec<AllocId>, deployments: Vec<DeploymentId>, jobs: Vec<(NamespaceName, JobId)> },
+}
+
+/// Configurations of a cluster's beginning; those that are not given are the usual ones.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Founding {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<SchedulerConfiguration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autopilot: Option<AutopilotConfiguration>,
 }
 
 /// How a snapshot comes in: its lines are gathered, and take effect at once or not at all.

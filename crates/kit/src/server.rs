@@ -20,6 +20,7 @@
 //! Driven by [`serve`], one task per listener and one per connection. An accept that fails is
 //! logged and tried again.
 
+pub mod bounds;
 mod gate;
 mod refuse;
 

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::denied::Denied;
 use driver::docker::OptionsText;
 use driver::raw_exec;
 use driver::supervisor::client::Launch;
 use kit::process::Settings;
+use kit::server::bounds::Bounds;
 use model::Nanos;
 use model::node::{
     HostVolumeInfo, NodeReservedCpuResources, NodeReservedDiskResources, NodeReservedMemoryResources,
@@ -20,6 +22,10 @@ use model::time::parse_go_duration;
 pub struct Config {
     #[command(flatten)]
     pub settings: Settings,
+    #[command(flatten)]
+    pub denied: Denied,
+    #[command(flatten)]
+    pub bounds: Bounds,
     /// Mutual-TLS address (host:port) of a gateway. May be repeated; others are learnt from it.
     #[arg(long = "gateway", value_name = "HOST:PORT", value_delimiter = ',')]
     pub gateways: Vec<String>,
@@ -104,6 +110,12 @@ pub struct Config {
     /// Allocations kept, with their files, before the oldest finished ones are removed.
     #[arg(long, default_value_t = 50)]
     pub gc_max_allocs: usize,
+    /// How often finished allocations are looked for.
+    #[arg(long, default_value = "1m", value_parser = span)]
+    pub gc_interval: Nanos,
+    /// How many directories of allocations are removed at the same time.
+    #[arg(long, default_value_t = 2)]
+    pub gc_parallel_destroys: usize,
     /// Finished allocations are removed when the disk is fuller than this.
     #[arg(long, value_name = "PERCENT", default_value_t = 80.0)]
     pub gc_disk_usage_threshold: f64,
@@ -125,6 +137,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             settings: Settings::default(),
+            denied: Denied::default(),
+            bounds: Bounds::default(),
             gateways: Vec::new(),
             node_name: None,
             node_class: String::new(),
@@ -152,6 +166,8 @@ impl Default for Config {
             mock_driver: false,
             cgroup_parent: "steppe.slice".to_owned(),
             max_kill_timeout: Nanos::from_secs(30),
+            gc_interval: Nanos::from_secs(60),
+            gc_parallel_destroys: 2,
             gc_max_allocs: 50,
             gc_disk_usage_threshold: 80.0,
             gc_inode_usage_threshold: 70.0,
@@ -206,10 +222,10 @@ impl Config {
 
     pub(crate) fn raw_exec_options(&self) -> raw_exec::Options {
         raw_exec::Options {
-            enabled: self.raw_exec,
+            enabled: self.raw_exec && self.denied.offers("raw_exec"),
             denied_host_uids: self.raw_exec_denied_uids.clone(),
             denied_host_gids: self.raw_exec_denied_gids.clone(),
-            denied_envvars: Vec::new(),
+            denied_envvars: self.denied.raw_exec_denied_envvars.clone(),
         }
     }
 }

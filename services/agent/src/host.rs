@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::denied::Denied;
 use driver::Driver;
 use driver::cgroup::Cgroups;
-use driver::env::DENY_LIST_DEFAULT;
 use kit::process::Shutdown;
 use model::{Nanos, Node};
 use tokio::sync::{Semaphore, watch};
@@ -14,12 +14,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::outbox::Outbox;
 use crate::store::Store;
-
-/// Our own names of what no task inherits.
-const OWN_SECRETS: [&str; 1] = ["STEPPE_TOKEN"];
-
-/// Allocations' directories removed at the same time.
-const REMOVALS_MAX: usize = 2;
 
 pub type Drivers = BTreeMap<&'static str, Arc<dyn Driver>>;
 
@@ -33,6 +27,7 @@ pub struct Host {
     /// The agent's environment, which tasks inherit in part.
     pub env: BTreeMap<String, String>,
     pub env_denied: Vec<String>,
+    pub denied: Denied,
     pub kill_timeout_max: Nanos,
     pub store: Store,
     pub outbox: Outbox,
@@ -56,6 +51,9 @@ pub struct Parts {
     pub region: String,
     pub alloc_base: PathBuf,
     pub node: watch::Receiver<Arc<Node>>,
+    pub denied: Denied,
+    /// Allocations' directories removed at the same time.
+    pub removals_max: usize,
     pub kill_timeout_max: Nanos,
     pub store: Store,
     pub outbox: Outbox,
@@ -63,8 +61,8 @@ pub struct Parts {
 
 impl Host {
     pub fn new(parts: Parts) -> Self {
-        let Parts { drivers, cgroups, cgroup_parent, region, alloc_base, node, kill_timeout_max, store, outbox } =
-            parts;
+        let Parts { drivers, cgroups, cgroup_parent, region, alloc_base, node, .. } = parts;
+        let Parts { denied, removals_max, kill_timeout_max, store, outbox, .. } = parts;
         Self {
             drivers,
             cgroups,
@@ -76,13 +74,14 @@ impl Host {
             env: std::env::vars_os()
                 .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
                 .collect(),
-            env_denied: DENY_LIST_DEFAULT.iter().chain(&OWN_SECRETS).map(|name| (*name).to_owned()).collect(),
+            env_denied: denied.env(),
+            denied,
             kill_timeout_max,
             store,
             outbox,
             halt: Shutdown::new(),
             starts: TaskTracker::new(),
-            removals: Semaphore::new(REMOVALS_MAX),
+            removals: Semaphore::new(removals_max.max(1)),
             live: Mutex::default(),
             sweeping: watch::Sender::new(false),
         }

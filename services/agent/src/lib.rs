@@ -4,6 +4,7 @@
 pub mod collect;
 pub mod config;
 pub mod data_dir;
+pub mod denied;
 mod gateways;
 mod gauges;
 mod host;

@@ -87,7 +87,7 @@ impl Maker {
         };
         node.attributes.insert("unique.advertise.address".to_owned(), self.addr.to_string());
         node.attributes.insert("steppe.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
-        for driver in self.drivers.values() {
+        for driver in self.drivers.values().filter(|driver| config.denied.offers(driver.name())) {
             let mut info = driver.fingerprint();
             info.update_time = Timestamp(client::clock::unix_nanos());
             if info.detected {

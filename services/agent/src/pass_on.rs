@@ -13,6 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 use client::http::{Http, Target};
 use hyper_util::rt::TokioIo;
 use kit::process::Shutdown;
+use kit::server::bounds::Bounds;
 use kit::server::{self, Limits, Listener, Tls};
 use model::Role;
 use tokio::task::JoinHandle;
@@ -34,13 +35,20 @@ struct App {
 }
 
 /// Serves until shutdown.
-pub fn spawn(listener: Listener, http: Http, gateways: Gateways, shutdown: Shutdown) -> JoinHandle<()> {
+pub fn spawn(
+    listener: Listener,
+    http: Http,
+    gateways: Gateways,
+    bounds: &Bounds,
+    shutdown: Shutdown,
+) -> JoinHandle<()> {
     if let Ok(addr) = listener.local_addr() {
         tracing::info!(%addr, "public api is passed on");
     }
     let requests = std::sync::Arc::new(tokio::sync::Semaphore::new(REQUESTS_MAX));
     let router = Router::new().fallback(pass_on).with_state(App { http, gateways, requests });
     let limits = Limits { connections_max: 1_024, drain: Duration::from_secs(1), ..Limits::public(BODY_BYTES_MAX) };
+    let (router, limits) = (bounds.adorn(router), bounds.limit(limits));
     tokio::spawn(server::serve(listener, Tls::Plain, router, limits, shutdown))
 }
 

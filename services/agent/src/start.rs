@@ -142,6 +142,8 @@ impl Agent {
             region: config.settings.region.clone(),
             alloc_base: dir.alloc_base,
             node: node.subscribe(),
+            denied: config.denied.clone(),
+            removals_max: config.gc_parallel_destroys,
             kill_timeout_max: config.max_kill_timeout,
             store: store.clone(),
             outbox: outbox.clone(),
@@ -177,8 +179,9 @@ impl Agent {
             &background,
             Work { config: &config, id: &id, maker: maker.clone(), node, roster: &roster, metrics: &metrics },
         );
-        let passing_on =
-            public.map(|listener| crate::pass_on::spawn(listener, http.clone(), gateways.clone(), shutdown.clone()));
+        let passing_on = public.map(|listener| {
+            crate::pass_on::spawn(listener, http.clone(), gateways.clone(), &config.bounds, shutdown.clone())
+        });
         keep_identity(&background, identity.clone(), http, gateways);
         tracing::info!(node_id = %id, name = %link.node.borrow().name, "agent started");
         let app = routes::App::new(roster.clone(), maker, fingerprint, shutdown.clone());
@@ -223,10 +226,10 @@ async fn drivers(config: &Config, cgroups: Option<Cgroups>, id: &NodeId) -> Resu
     let launch = config.launch.clone().unwrap_or_default();
     // A disabled driver is there to say so, and to attach to what was started when it was not.
     drivers.insert("raw_exec", Arc::new(RawExec::new(config.raw_exec_options(), launch, cgroups)));
-    if config.mock_driver {
+    if config.mock_driver && config.denied.offers("mock_driver") {
         drivers.insert("mock_driver", Arc::new(Mock::default()));
     }
-    if !config.no_docker {
+    if !config.no_docker && config.denied.offers(docker::NAME) {
         let text = config.docker_options.clone();
         let options = tokio::task::spawn_blocking(move || text.read()).await?.map_err(AgentError::Docker)?;
         drivers.insert(docker::NAME, Arc::new(Docker::new(options, id.as_str()).await.map_err(AgentError::Docker)?));
@@ -292,7 +295,7 @@ fn spawn_background(background: &Background, work: Work<'_>) -> Task {
         async move { Ok::<_, String>(sweep::again(&roster).await) }
     });
     let (collecting, limits) = (roster.clone(), collect::Limits::of(config));
-    let collect = background.spawn(spec("collect", minute), move || {
+    let collect = background.spawn(spec("collect", config.gc_interval.to_std().max(minute / 60)), move || {
         let (roster, limits) = (collecting.clone(), limits.clone());
         async move { Ok::<_, String>(collect::look(&roster, &limits)) }
     });

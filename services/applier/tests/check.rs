@@ -59,7 +59,7 @@ fn job(id: &str, count: i64, cpu: i64) -> Job {
 impl World {
     fn new(nodes: &[Node]) -> Self {
         let mut world = Self { state: State::default(), now: 1_800_000_000_000_000_000, ids: 0 };
-        world.submit(Role::State, Command::ClusterInit { region: "global".into(), epoch: "e".into() });
+        world.submit(Role::State, Command::ClusterInit { region: "global".into(), epoch: "e".into(), with: None });
         for (role, lease) in [(Role::Applier, LeaseName::Applier), (Role::Controller, LeaseName::Controller)] {
             world.submit(role, Command::LeaseAcquire { lease, holder: "test".into(), addr: "t:1".into() });
         }

@@ -2,6 +2,7 @@
 //! README.md.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod beats;
 pub mod deployments;
 pub mod drain;
 pub mod news;
@@ -36,6 +37,8 @@ pub struct Config {
     pub settings: Settings,
     #[command(flatten)]
     pub collection: Collection,
+    #[command(flatten)]
+    pub beats: beats::Patience,
 }
 
 /// Tables the controller follows.
@@ -89,7 +92,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// It cannot start: certificates, listener, gossip.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     let shell = Shell::start(config.settings, Role::Controller, shutdown).await?;
-    let shared = Shared::new();
+    let shared = Shared::new(config.beats.settings());
     let state = shell.state();
     let replica = shell.replica(TABLES, Box::new(Feed(shared.clone())));
     let (lease, keeping) = shell.lease(LeaseName::Controller, &state, &replica);

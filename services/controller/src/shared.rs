@@ -126,8 +126,8 @@ impl Touched {
 }
 
 impl Shared {
-    pub fn new() -> Arc<Self> {
-        let beats = Beats::new(Settings::default(), now_ms());
+    pub fn new(settings: Settings) -> Arc<Self> {
+        let beats = Beats::new(settings, now_ms());
         let watch = Watch { beats, returning: BTreeSet::new(), term: None };
         let (nodes, deployments) = (Notify::new(), Notify::new());
         let (drains, periodic) = (Notify::new(), Notify::new());

@@ -20,6 +20,7 @@ use crate::agents::beats::Beats;
 use crate::agents::news::NewsDesk;
 use crate::agents::stream::Streams;
 use crate::blocking::Watches;
+use crate::bounds::Shown;
 
 /// Log streams at a time.
 pub const LOG_STREAMS_MAX: usize = 1_024;
@@ -56,6 +57,7 @@ pub struct Inner {
     pub counts: Counts,
     pub shutdown: Shutdown,
     pub purge_revokes: bool,
+    pub shown: Shown,
     pub controller: Active,
     pub beats: Beats,
     pub news: NewsDesk,
@@ -86,6 +88,8 @@ pub struct Parts {
     pub shutdown: Shutdown,
     /// Whether a purge takes a node's trust.
     pub purge_revokes: bool,
+    /// Which metrics are shown.
+    pub shown: Shown,
 }
 
 impl App {
@@ -120,6 +124,7 @@ impl App {
             metrics: parts.metrics,
             shutdown: parts.shutdown,
             purge_revokes: parts.purge_revokes,
+            shown: parts.shown,
         }))
     }
 }

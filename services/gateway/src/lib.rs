@@ -6,6 +6,7 @@ pub mod answer;
 pub mod app;
 pub mod blocking;
 pub mod body;
+pub mod bounds;
 pub mod dry_run;
 pub mod errors;
 pub mod events;
@@ -54,6 +55,8 @@ pub struct Config {
     /// anew. Without it, a purged node that is alive registers again.
     #[arg(long)]
     pub purge_revokes: bool,
+    #[command(flatten)]
+    pub bounds: bounds::ListenerBounds,
 }
 
 const OPENAPI: &str = include_str!("../../../openapi/gateway.json");
@@ -101,18 +104,19 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
         metrics: shell.metrics.clone(),
         shutdown: shell.shutdown.clone(),
         purge_revokes: config.purge_revokes,
+        shown: config.bounds.shown(),
     });
     shell.set_tags([(TAG_HTTP, public_addr.to_string())]).await;
-    let router = public::router(app.clone());
-    let limits = Limits::public(body::BODY_BYTES_MAX);
+    let router = config.bounds.public.adorn(public::router(app.clone()));
+    let limits = config.bounds.public.limit(Limits::public(body::BODY_BYTES_MAX));
     let serving = tokio::spawn(server::serve(public, Tls::Plain, router, limits, shell.shutdown.clone()));
     tracing::info!(addr = %public_addr, "public api listens");
     let internal = agents::router().into_router();
     // A machine that runs only an agent answers the public API by passing it on.
-    let passed_on = public::router(app.clone()).layer(kit::guard::require(&[Role::Agent]));
+    let passed_on = config.bounds.public.adorn(public::router(app.clone())).layer(kit::guard::require(&[Role::Agent]));
     let internal = internal.with_state(app).fallback(|| async { StatusCode::NOT_FOUND });
     let internal = internal.layer(from_fn_with_state(passed_on, public_only));
-    shell.serve_with(internal, OPENAPI, Some(api::state::INTRODUCE), Limits::internal()).await?;
+    shell.serve_with(internal, OPENAPI, Some(api::state::INTRODUCE), config.bounds.agents()).await?;
     let _ = serving.await;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fsm::command::{Command, Envelope};
+use fsm::command::{Command, Envelope, Founding};
 use model::Role;
 
 use crate::keyring;
@@ -16,7 +16,7 @@ pub const LEASE_TTL: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// What raft says; the next activation looks again.
-pub async fn tend(server: &Server, region: &str, led: &mut u64) -> Result<String, String> {
+pub async fn tend(server: &Server, region: &str, founding: &Founding, led: &mut u64) -> Result<String, String> {
     let Some(running) = server.get() else { return Ok("raft is not running".to_owned()) };
     let status = running.raft.status().borrow().clone();
     if !status.is_leader() {
@@ -28,7 +28,7 @@ pub async fn tend(server: &Server, region: &str, led: &mut u64) -> Result<String
         *led = status.term;
     }
     if running.machine.state().cluster().epoch.is_empty() {
-        propose(&running, members::first_command(region, client::state::new_uuid())).await?;
+        propose(&running, members::first_command(region, client::state::new_uuid(), founding.clone())).await?;
     }
     let state = running.machine.state();
     if !state.cluster().epoch.is_empty() && state.active_root_key().is_none() {

@@ -17,12 +17,14 @@ pub mod server;
 mod small_file;
 pub mod stranger;
 pub mod stream;
+pub mod tuning;
 pub mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fsm::command::Founding;
 use kit::background::Spec;
 use kit::process::{Settings, Shutdown};
 use kit::shell::Shell;
@@ -36,6 +38,7 @@ use crate::certificates::Signer;
 use crate::members::Members;
 use crate::routes::App;
 use crate::server::{Server, Starter};
+use crate::tuning::Tuning;
 
 /// Settings of a state server.
 #[derive(Clone, Debug, clap::Args)]
@@ -58,6 +61,8 @@ pub struct Config {
     /// Build a snapshot after this many log entries.
     #[arg(long, default_value_t = 8192)]
     pub snapshot_after: u64,
+    #[command(flatten)]
+    pub tuning: Tuning,
 }
 
 fn span(text: &str) -> Result<Nanos, String> {
@@ -101,9 +106,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), kit::shell::S
         introduction_ttl_max: config.introduction_ttl_max,
         shutdown: shell.shutdown.clone(),
     };
-    let starter = Starter { shell: shell.clone(), dir, snapshot_after: config.snapshot_after };
+    let starter =
+        Starter { shell: shell.clone(), dir, snapshot_after: config.snapshot_after, tuning: config.tuning.clone() };
     let raft = shell.vital("raft", starter.keep(server.clone()));
-    tend(&shell, &server, config.bootstrap_expect);
+    tend(&shell, &server, config.bootstrap_expect, config.tuning.founding);
     let asking = contact::keep(server.clone(), shell.http.clone(), shell.peers(), shell.shutdown.clone());
     let asking = shell.vital("leader contact", asking);
     let watching = watch::keep(server.clone(), shell.http.clone(), shell.peers(), shell.shutdown.clone());
@@ -116,7 +122,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), kit::shell::S
     shell.outcome()
 }
 
-fn tend(shell: &Shell, server: &Server, bootstrap_expect: usize) {
+fn tend(shell: &Shell, server: &Server, bootstrap_expect: usize, founding: Founding) {
     let tasks = &shell.background;
     let members = Members::new(shell.clone(), server.clone(), bootstrap_expect);
     let members = Arc::new(Mutex::new(members));
@@ -132,9 +138,10 @@ fn tend(shell: &Shell, server: &Server, bootstrap_expect: usize) {
         async move { autopilot.lock().await.tend().await }
     });
     let (region, sv, led) = (shell.settings.region.clone(), server.clone(), Arc::new(Mutex::new(0)));
+    let founding = Arc::new(founding);
     let leader = Spec { name: "raft_leader", period: Duration::from_millis(250), limit: Duration::from_secs(10) };
     tasks.spawn(leader, move || {
-        let (region, sv, led) = (region.clone(), sv.clone(), Arc::clone(&led));
-        async move { leader::tend(&sv, &region, &mut *led.lock().await).await }
+        let (region, sv, led, founding) = (region.clone(), sv.clone(), Arc::clone(&led), Arc::clone(&founding));
+        async move { leader::tend(&sv, &region, &founding, &mut *led.lock().await).await }
     });
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use api::state::RaftStatus;
 use client::clock::{boot_time, unix_nanos};
 use client::http::Target;
-use fsm::command::Command;
+use fsm::command::{Command, Founding};
 use kit::gossip::{Member, Status};
 use kit::process::ready::Condition;
 use kit::shell::Shell;
@@ -277,8 +277,9 @@ pub async fn word_of(shell: &Shell, peer: &Peer) -> Option<RaftStatus> {
 }
 
 /// The first command of a cluster, from whoever leads first.
-pub fn first_command(region: &str, epoch: String) -> Command {
-    Command::ClusterInit { region: region.to_owned(), epoch }
+pub fn first_command(region: &str, epoch: String, with: Founding) -> Command {
+    let with = (with != Founding::default()).then(|| Box::new(with));
+    Command::ClusterInit { region: region.to_owned(), epoch, with }
 }
 
 #[cfg(test)]

@@ -110,6 +110,7 @@ pub struct Starter {
     pub shell: kit::shell::Shell,
     pub dir: PathBuf,
     pub snapshot_after: u64,
+    pub tuning: crate::tuning::Tuning,
 }
 
 impl Starter {
@@ -166,6 +167,7 @@ impl Starter {
         let me = Peer { id, name: self.shell.name.clone(), addr: self.shell.addr.to_string() };
         let mut config = Config::new(me, self.dir.clone());
         config.snapshot_after_entries = self.snapshot_after;
+        self.tuning.apply(&mut config);
         let feed = Arc::new(Feed::new(Limits::default()));
         let machine = Arc::new(Machine::new(feed));
         let network = Arc::new(Network::new(self.shell.http.clone(), self.shell.peers()));

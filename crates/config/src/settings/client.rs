@@ -26,7 +26,7 @@ settings! {
         node_pool: String = text("default"),
         /// Metadata of the node, for constraints.
         meta: BTreeMap<String, String> = BTreeMap::new(),
-        /// Older settings by name: `driver.raw_exec.enable`, `driver.allowlist`, `driver.denylist`.
+        /// Older settings by name: `driver.raw_exec.enable`; `driver.allowlist` and `driver.denylist`, names of drivers this node offers or does not; `env.denylist`, variables that no task inherits, in place of the usual ones; `user.denylist` and `user.checked_drivers`, users that tasks may not run as, and of which drivers.
         options: BTreeMap<String, String> = BTreeMap::new(),
         /// Directories of the host that jobs may mount, by name.
         host_volume: Labelled<HostVolume> = Labelled::default(),
@@ -46,9 +46,9 @@ settings! {
         disk_total_mb: i64 = 0,
         /// Longest time a task may take to end after being asked to.
         max_kill_timeout: Nanos = Nanos::from_secs(30),
-        /// Accepted; a look is taken each minute, and when an allocation ends.
+        /// How often finished allocations are looked for; besides, whenever one ends.
         gc_interval: Nanos = Nanos::from_secs(60),
-        /// Accepted; what is removed is removed one after the other.
+        /// How many finished allocations' directories are removed at the same time.
         gc_parallel_destroys: u32 = 2,
         /// Finished allocations are removed when the disk is fuller than this, in percent.
         gc_disk_usage_threshold: f64 = 80.0,
@@ -56,6 +56,8 @@ settings! {
         gc_inode_usage_threshold: f64 = 70.0,
         /// Allocations kept, with their files, before the oldest finished ones are removed.
         gc_max_allocs: u64 = 50,
+        /// When the machine leaves (`leave_on_interrupt`, `leave_on_terminate`), the node is drained before. Without it, tasks run on.
+        drain_on_shutdown: Option<DrainOnShutdown> = None,
         /// The cgroup that tasks are below.
         cgroup_parent: String = text("steppe.slice"),
         /// Accepted; a node's id is always its own.
@@ -84,6 +86,16 @@ settings! {
         disk: u64 = 0,
         /// Ports no task gets, such as `22,8500-8600`.
         reserved_ports: String = String::new(),
+    }
+
+    /// How a node is drained whose machine leaves. It stays ineligible until somebody changes that.
+    DrainOnShutdown "client.drain_on_shutdown" {
+        /// What still runs then is stopped; the machine ends 5 s later in any case.
+        deadline: Nanos = Nanos::from_secs(3_600),
+        /// Leave system jobs running.
+        ignore_system_jobs: bool = false,
+        /// Stop everything at once.
+        force: bool = false,
     }
 
     /// A directory of the host, shown on the node by its name.

@@ -5,9 +5,11 @@ mod client;
 mod server;
 mod shared;
 
-pub use client::{Client, ClientJoin, HostVolume, Reserved};
+pub use client::{Client, ClientJoin, DrainOnShutdown, HostVolume, Reserved};
 pub use server::{ClientIntroduction, Preemption, SchedulerConfig, Server, ServerJoin};
-pub use shared::{Acl, Addresses, Advertise, Limits, Plugin, Ports, Telemetry, TlsFiles, Ui, Vault};
+pub use shared::{Acl, Addresses, Advertise, Autopilot, Limits, Plugin, Ports, Telemetry, TlsFiles, Ui, Vault};
+
+use std::collections::BTreeMap;
 
 use crate::decode::{Labelled, settings};
 
@@ -44,6 +46,10 @@ settings! {
         tls: TlsFiles = TlsFiles::default(),
         /// What callers may take up.
         limits: Limits = Limits::default(),
+        /// How the group of servers looks after itself, from when the cluster is founded.
+        autopilot: Option<Autopilot> = None,
+        /// Headers of every answer of the public API, by name.
+        http_api_response_headers: BTreeMap<String, String> = BTreeMap::new(),
         /// `TRACE`, `DEBUG`, `INFO`, `WARN`, `ERROR`, `OFF`, or a filter such as `info,kit=debug`. Read again on SIGHUP.
         log_level: String = text("INFO"),
         /// Log lines as JSON.
@@ -60,9 +66,9 @@ settings! {
         enable_syslog: bool = false,
         /// Facility of lines in the system's log.
         syslog_facility: String = text("LOCAL0"),
-        /// On an interrupt (Ctrl-C) a node stops its tasks before it ends; otherwise they run on. Not built yet: accepted with a warning.
+        /// On an interrupt (Ctrl-C) the machine leaves: its server gives up its vote, its node is drained if `drain_on_shutdown` says so. Otherwise it only ends, and is expected back.
         leave_on_interrupt: bool = false,
-        /// On SIGTERM a node stops its tasks before it ends; otherwise they run on. Not built yet: accepted with a warning.
+        /// The same on SIGTERM.
         leave_on_terminate: bool = false,
         /// Accepted; there is nothing to switch on.
         enable_debug: bool = false,

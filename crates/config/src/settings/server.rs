@@ -38,13 +38,23 @@ settings! {
         raft_snapshot_threshold: u64 = 8_192,
         /// 0: no scheduler on this machine. There is one process otherwise, which is as fast as several of the reference's.
         num_schedulers: Option<u32> = None,
-        /// Time a node has to beat, beyond its time to live. Not built yet: accepted with a warning.
-        heartbeat_grace: Nanos = Nanos::from_secs(10),
-        /// Shortest time to live of a node. Not built yet: accepted with a warning.
-        min_heartbeat_ttl: Nanos = Nanos::from_secs(10),
+        /// Log entries that stay behind a snapshot, for servers that lag a little; 4096 unless given.
+        raft_trailing_logs: Option<u64> = None,
+        /// From 1 to 10: how many times as long as usual servers wait before they take their leader for dead.
+        raft_multiplier: u32 = 1,
+        /// Accepted; the log is looked at with every entry.
+        raft_snapshot_interval: Nanos = Nanos::from_secs(120),
+        /// Time that a node may be silent for beyond its time to live; none unless given.
+        heartbeat_grace: Option<Nanos> = None,
+        /// Shortest time to live of a node; 5 s, or three beats, unless given.
+        min_heartbeat_ttl: Option<Nanos> = None,
+        /// Most beats of all nodes together in a second: many nodes beat less often. 2000 unless given.
+        max_heartbeats_per_second: Option<f64> = None,
+        /// Time that every node has to be heard of after another server began to watch them; one time to live and a beat unless given.
+        failover_heartbeat_ttl: Option<Nanos> = None,
         /// How nodes' introduction tokens are made.
         client_introduction: ClientIntroduction = ClientIntroduction::default(),
-        /// What the scheduler's configuration begins with. Not built yet: accepted with a warning.
+        /// What the scheduler's configuration is when the cluster is founded.
         default_scheduler_config: Option<SchedulerConfig> = None,
         /// Age at which a node that is down is removed.
         node_gc_threshold: Nanos = minutes(24 * 60),
@@ -80,7 +90,7 @@ settings! {
         max_identity_ttl: Nanos = minutes(30),
     }
 
-    /// The scheduler's configuration until an operator sets another.
+    /// The scheduler's configuration of a cluster that is founded, until an operator sets another.
     SchedulerConfig "server.default_scheduler_config" {
         /// `binpack` or `spread`.
         scheduler_algorithm: String = text("binpack"),

@@ -60,16 +60,16 @@ settings! {
         tls_min_version: String = text("tls12"),
     }
 
-    /// Limits of the listeners. Not built yet: accepted with a warning; the limits are fixed.
+    /// What a stranger may take up of the listeners.
     Limits "limits" {
-        /// Longest time for a TLS handshake with the public API.
+        /// Longest time for a TLS handshake with the public API, and for the first byte where there is none.
         https_handshake_timeout: Nanos = Nanos::from_secs(5),
         /// Most connections of one address to the public API; 0 = no limit.
         http_max_conns_per_client: u32 = 100,
         /// Longest time for a TLS handshake of an agent or a machine.
         rpc_handshake_timeout: Nanos = Nanos::from_secs(5),
-        /// Most connections of one address to the agents' listener; 0 = no limit.
-        rpc_max_conns_per_client: u32 = 100,
+        /// Most connections of one address to the agents' listener, more than 20; no limit, or 0, unless given: a node that passes on its API's requests has many.
+        rpc_max_conns_per_client: u32 = 0,
     }
 
     /// Metrics are always served, at `/v1/metrics`, as JSON and for Prometheus.
@@ -84,6 +84,24 @@ settings! {
         disable_hostname: bool = false,
         /// Accepted; values are read when they are asked for.
         collection_interval: Nanos = Nanos::from_secs(1),
+        /// Names of metrics that are shown, `+nomad.raft`, or not, `-nomad.broker`, by how they begin. The longest that fits decides.
+        prefix_filter: Vec<String> = Vec::new(),
+        /// Whether metrics that `prefix_filter` says nothing of are shown.
+        filter_default: bool = true,
+    }
+
+    /// The configuration of autopilot in a cluster that is founded, until an operator sets another.
+    Autopilot "autopilot" {
+        /// Take dead servers out of the group while a majority lives.
+        cleanup_dead_servers: bool = true,
+        /// A server that has not heard from the leader for longer is not healthy.
+        last_contact_threshold: Nanos = Nanos(200_000_000),
+        /// A server that lags by more log entries is not healthy.
+        max_trailing_logs: u64 = 250,
+        /// Never fewer servers than this by taking dead ones out; 0 = no such limit.
+        min_quorum: u64 = 0,
+        /// A new server is healthy for this long before it votes.
+        server_stabilization_time: Nanos = Nanos::from_secs(10),
     }
 
     /// A task driver.

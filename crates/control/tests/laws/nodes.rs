@@ -17,7 +17,11 @@ struct Watch {
 
 impl Watch {
     fn over(world: &World) -> Self {
-        let mut beats = Beats::new(Settings::default(), 0);
+        Self::with(world, Settings::default())
+    }
+
+    fn with(world: &World, settings: Settings) -> Self {
+        let mut beats = Beats::new(settings, 0);
         beats.take_over(&world.state, 0);
         Self { beats, ms: 0 }
     }
@@ -47,6 +51,18 @@ fn the_period_grows_with_the_number_of_nodes_and_a_ttl_is_three_of_them_and_five
     assert_eq!(at(5_000), (3_000, 9_000));
     assert_eq!(at(10_000), (5_000, 15_000));
     assert_eq!(at(20_000), (10_000, 30_000), "the rate of beats stays");
+}
+
+#[test]
+fn a_node_may_be_silent_for_the_operator_s_grace_and_for_longer_after_a_take_over_if_that_is_said() {
+    let mut world = World::new();
+    world.node("n", NodeStatus::Ready);
+    let settings = Settings { grace_ms: 4_000, ..Settings::default() };
+    let mut watch = Watch::with(&world, settings.clone());
+    watch.run(&world, 500, &["n"]);
+    assert_eq!(watch.run(&world, 12_000, &[])[0], (9_500, "n".to_owned()), "a TTL and the grace after its beat");
+    let mut watch = Watch::with(&world, Settings { failover_ms: Some(30_000), ..settings });
+    assert_eq!(watch.run(&world, 31_000, &[])[0], (30_000, "n".to_owned()));
 }
 
 /// heartbeat-001, heartbeat-004: one period of grace after a take-over.

@@ -11,9 +11,9 @@ use crate::change::Change;
 use crate::command::{KeyMaterial, Refusal, Reply};
 
 /// What every cluster begins with.
-pub(super) fn first_autopilot(tx: &mut Tx) {
+pub(super) fn first_autopilot(tx: &mut Tx, first: AutopilotConfiguration) {
     let (create_index, modify_index) = (tx.index, tx.index);
-    let config = AutopilotConfiguration { create_index, modify_index, ..AutopilotConfiguration::default() };
+    let config = AutopilotConfiguration { create_index, modify_index, ..first };
     tx.put(Change::Autopilot(Arc::new(config)));
 }
 

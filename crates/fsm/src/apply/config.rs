@@ -10,7 +10,7 @@ use model::{Index, NamespaceName, Nanos};
 
 use super::tx::Tx;
 use crate::change::{Change, ClusterMeta};
-use crate::command::{Refusal, Reply};
+use crate::command::{Founding, Refusal, Reply};
 
 const NAME_BYTES_MAX: usize = 128;
 const DESCRIPTION_BYTES_MAX: usize = 256;
@@ -18,12 +18,16 @@ const DESCRIPTION_BYTES_MAX: usize = 256;
 const IDENTITY_TTL: Nanos = Nanos::from_secs(24 * 3_600);
 
 /// Once per cluster: what every cluster has from the beginning.
-pub(super) fn cluster_init(tx: &mut Tx, region: &str, epoch: &str) -> Result<Reply, Refusal> {
+pub(super) fn cluster_init(tx: &mut Tx, region: &str, epoch: &str, with: Option<&Founding>) -> Result<Reply, Refusal> {
     if !tx.state.cluster().epoch.is_empty() {
         return Err(Refusal::Conflict("cluster is initialized already".to_owned()));
     }
     if region.is_empty() || epoch.is_empty() {
         return Err(Refusal::Invalid("a cluster needs a region and an epoch".to_owned()));
+    }
+    let algorithm = with.and_then(|with| Some(with.scheduler.as_ref()?.scheduler_algorithm.as_str()));
+    if !matches!(algorithm.unwrap_or("binpack"), "binpack" | "spread") {
+        return Err(Refusal::Invalid(format!("invalid scheduler algorithm: {}", algorithm.unwrap_or_default())));
     }
     let feature_level = tx.state.cluster().feature_level;
     tx.put(Change::Cluster(ClusterMeta { region: region.to_owned(), epoch: epoch.to_owned(), feature_level }));
@@ -40,14 +44,14 @@ pub(super) fn cluster_init(tx: &mut Tx, region: &str, epoch: &str) -> Result<Rep
     for (name, description) in pools {
         put_pool(tx, name, description);
     }
-    tx.put(Change::SchedulerConfig(Arc::new(SchedulerConfiguration {
+    let usual = || SchedulerConfiguration {
         scheduler_algorithm: "binpack".to_owned(),
         preemption_config: PreemptionConfig { system_scheduler_enabled: true, ..PreemptionConfig::default() },
-        create_index,
-        modify_index,
         ..SchedulerConfiguration::default()
-    })));
-    super::care::first_autopilot(tx);
+    };
+    let first = with.and_then(|with| with.scheduler.clone()).unwrap_or_else(usual);
+    tx.put(Change::SchedulerConfig(Arc::new(SchedulerConfiguration { create_index, modify_index, ..first })));
+    super::care::first_autopilot(tx, with.and_then(|with| with.autopilot.clone()).unwrap_or_default());
     Ok(Reply::Done)
 }
 

@@ -104,7 +104,7 @@ fn run(state: &mut State, index: Index, envelope: &Envelope) -> (Reply, Vec<Chan
 
 fn dispatch(tx: &mut Tx, command: &Command) -> Result<Reply, Refusal> {
     match command {
-        Command::ClusterInit { region, epoch } => config::cluster_init(tx, region, epoch),
+        Command::ClusterInit { region, epoch, with } => config::cluster_init(tx, region, epoch, with.as_deref()),
         Command::FeatureLevel { level } => config::feature_level(tx, *level),
         Command::LeaseAcquire { lease, holder, addr } => lease::acquire(tx, *lease, holder, addr),
         Command::LeaseRenew { lease, holder, term } => lease::renew(tx, *lease, holder, *term),

@@ -1,6 +1,6 @@
 //! The cluster's beginning, roles, leases, remembered requests, configuration.
 
-use fsm::command::{JobRegister, Refusal};
+use fsm::command::{Envelope, Founding, JobRegister, Refusal};
 use fsm::{Command, LeaseFence, LeaseName, Reply, WINDOW_MS, read_snapshot};
 use model::namespace::{Namespace, NodePool};
 use model::scheduler_config::SchedulerConfiguration;
@@ -19,7 +19,7 @@ fn acquire(holder: &str) -> Command {
 #[test]
 fn a_cluster_begins_once_with_its_default_namespace_and_pools() {
     let mut world = World::new();
-    let again = Command::ClusterInit { region: "other".into(), epoch: "second".into() };
+    let again = Command::ClusterInit { region: "other".into(), epoch: "second".into(), with: None };
     assert!(matches!(world.refuse(Role::State, again), Refusal::Conflict(_)), "fsm-021");
     assert_eq!((world.state.cluster().region.as_str(), world.state.cluster().epoch.as_str()), ("global", "first"));
     assert_eq!(world.state.namespace(&ns()).unwrap().description, "Default shared namespace");
@@ -32,6 +32,27 @@ fn a_cluster_begins_once_with_its_default_namespace_and_pools() {
     world.accept(Role::State, Command::FeatureLevel { level: 3 });
     assert!(matches!(world.refuse(Role::State, Command::FeatureLevel { level: 2 }), Refusal::Conflict(_)));
     assert_eq!((world.state.cluster().feature_level, world.state.cluster().epoch.as_str()), (3, "first"));
+}
+
+#[test]
+fn a_cluster_begins_with_the_configurations_that_its_founder_gives() {
+    let found = |algorithm: &str| {
+        let mut state = fsm::State::default();
+        let scheduler = SchedulerConfiguration { scheduler_algorithm: algorithm.into(), ..Default::default() };
+        let autopilot = model::autopilot::AutopilotConfiguration { min_quorum: 3, ..Default::default() };
+        let with = Some(Box::new(Founding { scheduler: Some(scheduler), autopilot: Some(autopilot) }));
+        let command = Command::ClusterInit { region: "global".into(), epoch: "e".into(), with };
+        let envelope = Envelope { request: None, proposer: Role::State, lease: None, now: 1, command };
+        let said = serde_json::to_vec(&envelope).unwrap();
+        fsm::apply(&mut state, Index(1), &serde_json::from_slice(&said).unwrap());
+        state
+    };
+    let state = found("spread");
+    let scheduler = state.scheduler_config();
+    assert_eq!((scheduler.scheduler_algorithm.as_str(), scheduler.modify_index), ("spread", Index(1)));
+    assert!(!scheduler.preemption_config.system_scheduler_enabled, "as it was given, whole");
+    assert_eq!((state.autopilot().min_quorum, state.autopilot().create_index), (3, Index(1)));
+    assert!(found("best").cluster().epoch.is_empty(), "nonsense founds nothing");
 }
 
 #[test]

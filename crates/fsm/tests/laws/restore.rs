@@ -28,7 +28,7 @@ fn envelope(proposer: Role, command: Command) -> Envelope {
 
 fn fresh() -> Server {
     let mut server = Server::default();
-    let init = Command::ClusterInit { region: "global".into(), epoch: "fresh".into() };
+    let init = Command::ClusterInit { region: "global".into(), epoch: "fresh".into(), with: None };
     assert_eq!(server.apply(&envelope(Role::State, init)), Reply::Done);
     let lease = fsm::LeaseName::Controller;
     let acquire = Command::LeaseAcquire { lease, holder: "living".into(), addr: "127.0.0.1:9".into() };
@@ -152,7 +152,7 @@ fn snapshot_003_a_snapshot_that_is_cut_or_damaged_anywhere_is_refused_and_change
 #[test]
 fn a_snapshot_of_another_region_or_of_some_tables_is_refused() {
     let mut other = Server::default();
-    other.apply(&envelope(Role::State, Command::ClusterInit { region: "moon".into(), epoch: "m".into() }));
+    other.apply(&envelope(Role::State, Command::ClusterInit { region: "moon".into(), epoch: "m".into(), with: None }));
     let reply = bring_in(&mut fresh(), &text(&other.state));
     assert!(matches!(&reply, Reply::Refused(Refusal::Conflict(why)) if why.contains("moon")), "{reply:?}");
     let part = String::from_utf8(snapshot(&source().state, Some(&[Table::Nodes]))).unwrap();

@@ -74,6 +74,7 @@ impl Task {
         let interpolated = |text: &str| env.interpolate_strict(text).map_err(|e| validation_failure(e.to_string()));
         let config = env.config(&task.config).map_err(|e| validation_failure(e.to_string()))?;
         let user = interpolated(&task.user)?;
+        host.denied.check_user(&task.driver, &user).map_err(validation_failure)?;
         Ok(TaskConfig {
             task_id,
             alloc_id: alloc.id.clone(),

@@ -48,13 +48,16 @@ struct MetricsParams {
 async fn metrics(State(app): State<App>, options: Options) -> Answered {
     show_jobs(&app);
     if options.params.get("format") != Some("prometheus") {
-        return options.style.json(&summary(&app).await);
+        let mut summary = summary(&app).await;
+        app.shown.retain(&mut summary);
+        return options.style.json(&summary);
     }
     let mut families = Families::default();
     families.add(&app.metrics.prometheus(), &app.name);
     for (name, text) in ask(&app, PATH).await {
         families.add(&String::from_utf8_lossy(&text), &name);
     }
+    families.0.retain(|name, _| app.shown.is(name));
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], families.text()).into_response())
 }
 

@@ -26,7 +26,7 @@ pub struct World {
 impl World {
     pub fn new() -> Self {
         let mut world = Self { state: State::default(), index: 0, ids: 0, now: NOW };
-        world.send(Role::State, Command::ClusterInit { region: "global".into(), epoch: "e".into() });
+        world.send(Role::State, Command::ClusterInit { region: "global".into(), epoch: "e".into(), with: None });
         let holder = "controller-1".to_owned();
         let addr = "127.0.0.1:1".to_owned();
         world.send(Role::Controller, Command::LeaseAcquire { lease: LeaseName::Controller, holder, addr });

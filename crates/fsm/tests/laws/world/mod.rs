@@ -55,7 +55,7 @@ impl World {
     /// A cluster with its leases held.
     pub fn new() -> Self {
         let mut world = Self::empty();
-        let init = Command::ClusterInit { region: "global".into(), epoch: "first".into() };
+        let init = Command::ClusterInit { region: "global".into(), epoch: "first".into(), with: None };
         world.accept(Role::State, init);
         for (lease, role) in [
             (LeaseName::Broker, Role::Broker),

@@ -116,7 +116,7 @@ impl Fake {
         });
         let stop = tokio_util::sync::CancellationToken::new();
         let mut fake = Self { dir, ca, shared, servers: Vec::new(), peers: Arc::default(), stop };
-        fake.write(Role::State, Command::ClusterInit { region: "global".into(), epoch: "first".into() });
+        fake.write(Role::State, Command::ClusterInit { region: "global".into(), epoch: "first".into(), with: None });
         for n in 0..servers {
             fake.serve(n);
         }

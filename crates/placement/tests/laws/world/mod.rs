@@ -51,7 +51,7 @@ impl World {
             seed: 7,
             retry: false,
         };
-        world.submit(Role::State, Command::ClusterInit { region: "global".into(), epoch: "e".into() });
+        world.submit(Role::State, Command::ClusterInit { region: "global".into(), epoch: "e".into(), with: None });
         for (role, lease) in [(Role::Applier, LeaseName::Applier), (Role::Controller, LeaseName::Controller)] {
             world.submit(role, Command::LeaseAcquire { lease, holder: "test".into(), addr: "t:1".into() });
         }

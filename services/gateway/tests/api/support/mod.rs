@@ -63,7 +63,7 @@ impl Truth {
             news: Mutex::default(),
             controller_works: AtomicBool::new(true),
         });
-        truth.apply(Role::State, Command::ClusterInit { region: "global".into(), epoch: "one".into() });
+        truth.apply(Role::State, Command::ClusterInit { region: "global".into(), epoch: "one".into(), with: None });
         truth
     }
 
@@ -291,6 +291,7 @@ impl Cluster {
             shutdown.token(),
         );
         let app = App::start(Parts {
+            shown: Default::default(),
             name: "gateway-0".into(),
             region: "global".into(),
             datacenter: "dc1".into(),
