@@ -6,7 +6,6 @@
 //! the supervisor wrote last, or with an error, and what is left of it is killed.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -53,54 +52,13 @@ pub struct Options {
 #[serde(default, deny_unknown_fields)]
 struct Config {
     command: String,
-    args: Vec<Word>,
+    args: Vec<String>,
     cgroup_v2_override: String,
-    cgroup_v1_override: Overrides,
+    /// Path by controller.
+    cgroup_v1_override: BTreeMap<String, String>,
     oom_score_adj: i32,
     work_dir: String,
     denied_envvars: Vec<String>,
-}
-
-/// A string, or a number or boolean written where a string is meant.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-enum Word {
-    Text(String),
-    Number(serde_json::Number),
-    Bool(bool),
-}
-
-impl fmt::Display for Word {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(text) => f.write_str(text),
-            Self::Number(number) => number.fmt(f),
-            Self::Bool(flag) => flag.fmt(f),
-        }
-    }
-}
-
-/// Controller to path; a list of maps or one map, as HCL gives either.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-enum Overrides {
-    List(Vec<BTreeMap<String, String>>),
-    One(BTreeMap<String, String>),
-}
-
-impl Default for Overrides {
-    fn default() -> Self {
-        Self::List(Vec::new())
-    }
-}
-
-impl Overrides {
-    fn pairs(&self) -> Vec<(&String, &String)> {
-        match self {
-            Self::List(maps) => maps.iter().flatten().collect(),
-            Self::One(map) => map.iter().collect(),
-        }
-    }
 }
 
 /// What the handle remembers.
@@ -140,8 +98,9 @@ impl RawExec {
     }
 
     fn decode(config: &Map<String, Value>) -> Result<Config, DriverError> {
+        let shaped = model::driver_config::shaped(NAME, config).map_err(DriverError::Config)?;
         let config: Config =
-            serde_json::from_value(Value::Object(config.clone())).map_err(|e| DriverError::Config(e.to_string()))?;
+            serde_json::from_value(Value::Object(shaped)).map_err(|e| DriverError::Config(e.to_string()))?;
         let bad = |text: &str| Err(DriverError::Config(text.to_owned()));
         if config.command.is_empty() {
             return bad("command must be specified");
@@ -149,7 +108,7 @@ impl RawExec {
         if config.oom_score_adj < 0 {
             return bad("oom_score_adj must not be negative");
         }
-        if !config.cgroup_v2_override.is_empty() && !config.cgroup_v1_override.pairs().is_empty() {
+        if !config.cgroup_v2_override.is_empty() && !config.cgroup_v1_override.is_empty() {
             return bad("only one of cgroup_v1_override and cgroup_v2_override may be set");
         }
         work_dir(&config.work_dir, Path::new("/"))?;
@@ -253,7 +212,7 @@ impl RawExec {
             task_id: task.task_id.clone(),
             task: task.task.clone(),
             command,
-            args: config.args.iter().map(ToString::to_string).collect(),
+            args: config.args.clone(),
             env,
             cwd: work_dir(&config.work_dir, &task.dirs.dir)?,
             user,
@@ -269,7 +228,7 @@ impl RawExec {
         if !config.cgroup_v2_override.is_empty() {
             overrides.push(Path::new(MOUNT).join(config.cgroup_v2_override.trim_start_matches('/')));
         }
-        for (controller, path) in config.cgroup_v1_override.pairs() {
+        for (controller, path) in &config.cgroup_v1_override {
             version = Version::V1;
             overrides.push(Path::new(MOUNT).join(controller).join(path.trim_start_matches('/')));
         }
@@ -640,7 +599,7 @@ mod tests {
             assert!(matches!(decode(bad.clone()), Err(DriverError::Config(_))), "{bad}");
         }
         let config = decode(json!({"command": "x", "args": ["a", 1, true]})).unwrap();
-        assert_eq!(config.args.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a", "1", "true"]);
+        assert_eq!(config.args, ["a", "1", "true"]);
     }
 
     #[test]

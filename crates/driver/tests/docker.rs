@@ -1,49 +1,53 @@
 //! The Docker driver against a real engine.
 #![allow(clippy::unwrap_used)]
 
+#[path = "docker/daemon.rs"]
+mod daemon;
+#[path = "support/dockerd.rs"]
+mod dockerd;
 #[path = "support/engine.rs"]
 mod engine;
+#[path = "docker/host.rs"]
+mod host;
+#[path = "docker/images.rs"]
+mod images;
 #[path = "support/registry.rs"]
 mod registry;
 #[path = "support/runner.rs"]
 mod runner;
+#[path = "docker/settings.rs"]
+mod settings;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use driver::cgroup::Limits;
-use driver::contract::{
-    Around, Driver, DriverError, ExecInput, ExecOutput, ExecRequest, LogSettings, Notes, TaskConfig, new_task_id,
-};
-use driver::docker::{Docker, Options};
+use driver::contract::{Driver, DriverError, ExecInput, ExecOutput, ExecRequest, Notes, TaskConfig};
+use driver::docker::Options;
 use driver::orphans::Keep;
-use driver::taskdir::AllocDirs;
-use model::AllocId;
 use model::alloc::PortMapping;
-use serde_json::{Value, json};
-use tokio::runtime::Runtime;
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use engine::docker;
-
-const WAIT: Duration = Duration::from_secs(60);
+use host::{Host, eventually, image};
 
 fn main() -> ExitCode {
     let missing = engine::missing();
     if missing.is_none() {
         engine::import(&image());
     }
-    let code = runner::main(missing.clone(), TESTS);
+    let all = [TESTS, settings::TESTS, images::TESTS].concat();
+    let codes =
+        [runner::main(missing.clone(), &all), runner::main(missing.clone().or_else(dockerd::missing), daemon::TESTS)];
     if missing.is_none() {
         docker(&["rmi", "-f", &image()]);
     }
-    code
+    if codes == [ExitCode::SUCCESS; 2] { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 const TESTS: &[runner::Test] = &[
@@ -72,132 +76,6 @@ const TESTS: &[runner::Test] = &[
     ("two_drivers_on_one_engine_leave_each_other_alone", two_nodes),
     ("logs_are_not_collected_when_told_so_logs_08", no_collection),
 ];
-
-fn image() -> String {
-    format!("steppe-test/busybox:{}", std::process::id())
-}
-
-/// One node with one allocation, and a driver that can be killed.
-struct Host {
-    base: tempfile::TempDir,
-    node: String,
-    alloc_id: String,
-    alloc: AllocDirs,
-    options: Value,
-    runtime: Option<Runtime>,
-    driver: Option<Docker>,
-}
-
-static COUNT: AtomicU32 = AtomicU32::new(0);
-
-impl Host {
-    fn new(options: Value) -> Self {
-        let n = COUNT.fetch_add(1, Ordering::Relaxed);
-        let (node, alloc_id) = (
-            format!("node-{}-{n}", std::process::id()),
-            format!("5f1c2d3e-0000-0000-{n:04}-{:012}", std::process::id()),
-        );
-        let base = tempfile::tempdir().unwrap();
-        let alloc = AllocDirs::new(base.path(), &alloc_id).unwrap();
-        alloc.build().unwrap();
-        let mut host = Self { base, node, alloc_id, alloc, options, runtime: None, driver: None };
-        host.begin();
-        host
-    }
-
-    fn begin(&mut self) {
-        self.begin_with(Options::parse(self.options.clone()).unwrap());
-    }
-
-    fn begin_with(&mut self, options: Options) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        self.driver = Some(runtime.block_on(Docker::new(options, &self.node)).unwrap());
-        self.runtime = Some(runtime);
-    }
-
-    /// As `kill -9`: nothing is said to anybody.
-    fn die(&mut self) {
-        self.runtime.take().unwrap().shutdown_background();
-        self.driver = None;
-    }
-
-    fn driver(&self) -> &Docker {
-        self.driver.as_ref().unwrap()
-    }
-
-    fn run<T>(&self, work: impl Future<Output = T>) -> T {
-        let limited = async { tokio::time::timeout(WAIT, work).await.expect("in time") };
-        self.runtime.as_ref().unwrap().block_on(limited)
-    }
-
-    fn task(&self, name: &str, config: Value) -> TaskConfig {
-        let mut config = config.as_object().unwrap().clone();
-        config.entry("image").or_insert(json!(image()));
-        let alloc_id = AllocId::from(self.alloc_id.as_str());
-        let dirs = self.alloc.task(name).unwrap();
-        dirs.build(1).unwrap();
-        TaskConfig {
-            task_id: new_task_id(&alloc_id, name),
-            alloc_id,
-            task: name.to_owned(),
-            config,
-            env: BTreeMap::from([("NOMAD_TASK_DIR".to_owned(), "/local".to_owned())]),
-            user: String::new(),
-            limits: Limits { cpu_mhz: 100, memory_mib: 32, memory_max_mib: 0 },
-            dirs,
-            logs: Some(LogSettings { max_files: 50, max_file_bytes: 1 << 20 }),
-            around: Around { names: BTreeMap::from([("node_id", self.node.clone())]), ..Around::default() },
-        }
-    }
-
-    fn sh(&self, name: &str, script: &str) -> TaskConfig {
-        self.task(name, json!({"command": "/bin/sh", "args": ["-c", script]}))
-    }
-
-    fn start(&self, task: TaskConfig) -> driver::Handle {
-        self.run(self.driver().start(task)).unwrap()
-    }
-
-    fn output(&self, stem: &str) -> String {
-        let mut files: Vec<(u64, PathBuf)> = fs::read_dir(self.alloc.logs())
-            .unwrap()
-            .flatten()
-            .filter_map(|e| {
-                let file = e.file_name().into_string().ok()?;
-                Some((file.strip_prefix(stem)?.strip_prefix('.')?.parse().ok()?, e.path()))
-            })
-            .collect();
-        files.sort();
-        files.into_iter().map(|(_, path)| fs::read_to_string(path).unwrap()).collect()
-    }
-
-    fn name(&self, task: &str) -> String {
-        format!("{task}-{}", self.alloc_id)
-    }
-
-    fn destroy(&self, handle: &driver::Handle) {
-        self.run(self.driver().destroy(&handle.task_id, true)).unwrap();
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-        engine::remove_labelled(&format!("com.hashicorp.nomad.alloc_id={}", self.alloc_id));
-        let _ = self.alloc.destroy();
-        let _ = &self.base;
-    }
-}
-
-fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let until = Instant::now() + WAIT;
-    while !done() {
-        assert!(Instant::now() < until, "never came: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 fn runs_and_keeps() {
     let host = Host::new(json!({}));

@@ -197,6 +197,12 @@ fn each_rule_refuses_what_breaks_it() {
         (task, json!({"Name": "alloc"}), "cannot be named \"alloc\""),
         (task, json!({"Name": "a/b"}), "cannot include slashes"),
         (task, json!({"Driver": ""}), "Missing task driver"),
+        (
+            task,
+            json!({"Config": {"comand": "x"}}),
+            "raw_exec config: unknown key \"comand\", did you mean \"command\"?",
+        ),
+        (task, json!({"Driver": "docker", "Config": {"image": "a", "tty": "maybe"}}), "\"tty\" must be true or false"),
         (task, json!({"KillTimeout": -1}), "KillTimeout must be a positive value"),
         (task, json!({"KillTimeout": 700_000_000_000_i64}), "longer than the group's ProgressDeadline"),
         (task, json!({"Resources": {"CPU": 0}}), "minimum CPU value"),

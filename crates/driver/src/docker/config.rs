@@ -1,15 +1,14 @@
 //! A task's `config` block for Docker: what it says, in types. Pure.
 //!
-//! Decoding is strict: an unknown key is an error with the nearest known one. Whether the operator allows
-//! what is asked is decided in [`super::container`].
+//! The block's shape is `model::driver_config`'s: strict in keys, lenient in types. Whether the operator
+//! allows what is asked is decided in [`super::container`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::options::{block, one, texts};
 use crate::contract::DriverError;
 
 /// The `config` block.
@@ -18,9 +17,7 @@ use crate::contract::DriverError;
 pub struct Config {
     pub image: String,
     pub advertise_ipv6_address: bool,
-    #[serde(deserialize_with = "words")]
     pub args: Vec<String>,
-    #[serde(deserialize_with = "block")]
     pub auth: Option<TaskAuth>,
     pub auth_soft_fail: bool,
     pub cap_add: Vec<String>,
@@ -31,17 +28,14 @@ pub struct Config {
     pub cpu_cfs_period: Option<i64>,
     pub cpu_hard_limit: bool,
     pub cpuset_cpus: String,
-    #[serde(deserialize_with = "blocks")]
     pub devices: Vec<Device>,
     pub dns_options: Vec<String>,
     pub dns_search_domains: Vec<String>,
     pub dns_servers: Vec<String>,
-    #[serde(deserialize_with = "words_or_one")]
     pub entrypoint: Vec<String>,
     pub extra_hosts: Vec<String>,
     pub force_pull: bool,
     pub group_add: Vec<String>,
-    #[serde(deserialize_with = "block")]
     pub healthchecks: Healthchecks,
     pub hostname: String,
     pub image_pull_timeout: String,
@@ -51,23 +45,18 @@ pub struct Config {
     pub ipv4_address: String,
     pub ipv6_address: String,
     pub isolation: String,
-    #[serde(deserialize_with = "texts")]
     pub labels: BTreeMap<String, String>,
     pub load: String,
-    #[serde(deserialize_with = "block")]
     pub logging: Option<TaskLogging>,
     pub mac_address: String,
     pub memory_hard_limit: i64,
-    #[serde(deserialize_with = "blocks")]
     pub mount: Vec<Mount>,
-    #[serde(deserialize_with = "blocks")]
     pub mounts: Vec<Mount>,
     pub network_aliases: Vec<String>,
     pub network_mode: String,
     pub oom_score_adj: Option<i64>,
     pub pid_mode: String,
     pub pids_limit: i64,
-    #[serde(deserialize_with = "texts")]
     pub port_map: BTreeMap<String, String>,
     pub ports: Vec<String>,
     pub privileged: bool,
@@ -75,12 +64,9 @@ pub struct Config {
     pub runtime: String,
     pub security_opt: Vec<String>,
     pub shm_size: i64,
-    #[serde(deserialize_with = "texts")]
     pub storage_opt: BTreeMap<String, String>,
-    #[serde(deserialize_with = "texts")]
     pub sysctl: BTreeMap<String, String>,
     pub tty: bool,
-    #[serde(deserialize_with = "texts")]
     pub ulimit: BTreeMap<String, String>,
     pub userns_mode: String,
     pub uts_mode: String,
@@ -127,7 +113,6 @@ pub struct TaskLogging {
     pub kind: String,
     /// Another name of `type`.
     pub driver: String,
-    #[serde(deserialize_with = "texts")]
     pub config: BTreeMap<String, String>,
 }
 
@@ -148,11 +133,8 @@ pub struct Mount {
     pub target: String,
     pub source: String,
     pub readonly: bool,
-    #[serde(deserialize_with = "block")]
     pub bind_options: BindOptions,
-    #[serde(deserialize_with = "block")]
     pub tmpfs_options: TmpfsOptions,
-    #[serde(deserialize_with = "block")]
     pub volume_options: VolumeOptions,
 }
 
@@ -174,9 +156,7 @@ pub struct TmpfsOptions {
 #[serde(default, deny_unknown_fields)]
 pub struct VolumeOptions {
     pub no_copy: bool,
-    #[serde(deserialize_with = "texts")]
     pub labels: BTreeMap<String, String>,
-    #[serde(deserialize_with = "block")]
     pub driver_config: DriverConfig,
 }
 
@@ -184,7 +164,6 @@ pub struct VolumeOptions {
 #[serde(default, deny_unknown_fields)]
 pub struct DriverConfig {
     pub name: String,
-    #[serde(deserialize_with = "texts")]
     pub options: BTreeMap<String, String>,
 }
 
@@ -194,7 +173,8 @@ impl Config {
     /// # Errors
     /// [`DriverError::Config`].
     pub fn decode(map: &Map<String, Value>) -> Result<Self, DriverError> {
-        let mut config: Self = serde_json::from_value(Value::Object(map.clone())).map_err(|e| bad(explain(&e)))?;
+        let shaped = model::driver_config::shaped(super::NAME, map).map_err(bad)?;
+        let mut config: Self = serde_json::from_value(Value::Object(shaped)).map_err(|e| bad(e.to_string()))?;
         if let Some(bare) = ["https://", "http://"].iter().find_map(|scheme| config.image.strip_prefix(scheme)) {
             config.image = bare.to_owned();
         }
@@ -264,35 +244,6 @@ fn bad(text: impl Into<String>) -> DriverError {
     DriverError::Config(text.into())
 }
 
-/// serde names all sixty keys; the nearest one is of more use.
-fn explain(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let Some(rest) = text.strip_prefix("unknown field `") else { return text };
-    let Some((given, known)) = rest.split_once("`, expected ") else { return text };
-    let known = known.split('`').skip(1).step_by(2);
-    let near = known.map(|name| (distance(given, name), name)).filter(|(d, _)| *d <= 3).min();
-    match near {
-        Some((_, name)) => format!("unknown key {given:?}, did you mean {name:?}?"),
-        None => format!("unknown key {given:?}"),
-    }
-}
-
-/// Letters to change, add or remove.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, left) in a.chars().enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, right) in b.iter().enumerate() {
-            let changed = corner + usize::from(left != *right);
-            corner = row[j + 1];
-            row[j + 1] = changed.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
-}
-
 /// A reference goes into a path of the daemon's API: only what a reference may hold gets there.
 pub(super) fn check_image(image: &str) -> Result<(), DriverError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | ':' | '@');
@@ -339,36 +290,6 @@ pub(super) fn ulimit(name: &str, text: &str) -> Result<(i64, i64), DriverError> 
         return Err(wrong());
     }
     Ok((soft, hard))
-}
-
-/// Blocks of one kind: one object or a list.
-fn blocks<'de, D: Deserializer<'de>, T: serde::de::DeserializeOwned>(from: D) -> Result<Vec<T>, D::Error> {
-    let items = match Value::deserialize(from)? {
-        Value::Array(items) => items,
-        Value::Null => Vec::new(),
-        other => vec![other],
-    };
-    let read = items.into_iter().map(|v| one(v).and_then(|v| serde_json::from_value(v).map_err(|e| e.to_string())));
-    read.collect::<Result<_, _>>().map_err(serde::de::Error::custom)
-}
-
-/// Texts; a number or boolean written where a text is meant is its text.
-fn words<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    let items = Option::<Vec<Value>>::deserialize(from)?.unwrap_or_default();
-    let read = items.into_iter().map(|item| match item {
-        Value::String(text) => Ok(text),
-        Value::Number(number) => Ok(number.to_string()),
-        Value::Bool(flag) => Ok(flag.to_string()),
-        other => Err(serde::de::Error::custom(format!("expected a text, found {other}"))),
-    });
-    read.collect()
-}
-
-fn words_or_one<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    match Value::deserialize(from)? {
-        Value::String(text) => Ok(vec![text]),
-        other => words(other).map_err(serde::de::Error::custom),
-    }
 }
 
 #[cfg(test)]

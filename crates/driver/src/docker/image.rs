@@ -361,6 +361,10 @@ impl Progress {
     fn take(&mut self, line: CreateImageInfo) -> bool {
         let Some(id) = line.id.filter(|_| self.layers.len() < LAYERS_MAX) else { return true };
         let status = line.status.unwrap_or_default();
+        // The line about the whole: its id is the tag.
+        if status.starts_with("Pulling from") {
+            return true;
+        }
         let before = self.layers.entry(id).or_default();
         let detail = line.progress_detail.unwrap_or_default();
         let now = Layer {
@@ -418,6 +422,8 @@ mod tests {
             ..CreateImageInfo::default()
         };
         let mut progress = Progress::default();
+        let id = Some("latest".to_owned());
+        assert!(progress.take(CreateImageInfo { id, ..line("Pulling from a/b", 0) }));
         assert!(progress.take(line("Downloading", 1 << 20)));
         assert!(!progress.take(line("Downloading", 1 << 20)));
         assert_eq!(progress.to_string(), "Image pull progress: 0 of 1 layers, 1.0 of 2.0 MiB");

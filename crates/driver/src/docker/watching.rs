@@ -50,29 +50,37 @@ pub(super) async fn watch(shared: Arc<Shared>, entry: Arc<Entry>) {
 async fn end_of(shared: &Shared, entry: &Entry) -> ExitResult {
     let container = &entry.state.container;
     let mut pause = PAUSE_FIRST;
+    // One that was taken over unseen is looked at first: its process is not known.
+    let mut seen = entry.pid.load(Ordering::Relaxed) != 0;
     loop {
-        let options = WaitContainerOptions { condition: "not-running".to_owned() };
-        let mut waiting = std::pin::pin!(shared.docker.wait_container(container, Some(options)));
-        match waiting.next().await {
-            Some(Ok(_) | Err(Error::DockerContainerWaitError { .. })) => {}
-            Some(Err(error)) if meaning(&error) == Meaning::NotFound => {
-                return lost("the container was removed");
-            }
-            // Broken off, or the daemon failed: what is true is asked below.
-            _ => {
-                shared.health.look_soon();
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSE_MAX);
+        if seen {
+            let options = WaitContainerOptions { condition: "not-running".to_owned() };
+            let mut waiting = std::pin::pin!(shared.docker.wait_container(container, Some(options)));
+            match waiting.next().await {
+                Some(Ok(_) | Err(Error::DockerContainerWaitError { .. })) => {}
+                Some(Err(error)) if meaning(&error) == Meaning::NotFound => {
+                    return lost("the container was removed");
+                }
+                // Broken off, or the daemon failed: what is true is asked below.
+                _ => {
+                    shared.health.look_soon();
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
             }
         }
         match timely(shared.docker.inspect_container(container, None)).await {
             Ok(found) => match result_of(&found) {
                 Some(result) => return result,
-                None => entry.pid.store(pid_of(&found), Ordering::Relaxed),
+                None => {
+                    entry.pid.store(pid_of(&found), Ordering::Relaxed);
+                    seen = true;
+                }
             },
             Err(error) if meaning(&error) == Meaning::NotFound => return lost("the container was removed"),
             Err(error) => {
                 tracing::debug!(container, error = sentence(&error), "the end of a container is not known");
+                seen = false;
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSE_MAX);
             }

@@ -9,6 +9,11 @@ use std::time::Duration;
 use base64::Engine as _;
 use serde_json::json;
 
+/// Parts of a layer that comes bit by bit.
+const PIECES: usize = 100;
+/// What is smaller is no layer.
+const LAYER_BYTES_MIN: usize = 100_000;
+
 /// How the registry treats who asks.
 #[derive(Clone, Copy, Debug)]
 pub enum Manner {
@@ -17,6 +22,8 @@ pub enum Manner {
     Denies,
     /// Takes the connection and says nothing.
     Hangs,
+    /// Sends the layer bit by bit, over this long.
+    Dribbles(Duration),
     /// Wants credentials.
     Asks {
         user: &'static str,
@@ -41,13 +48,16 @@ fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", sum.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
 }
 
-fn content() -> Content {
-    let layer = super::engine::rootfs();
+fn content(port: u16) -> Content {
+    let mut layer = super::engine::rootfs();
+    // Another layer for each registry: none is there from an earlier pull.
+    layer.truncate(layer.len() - 1024);
+    super::engine::entry(&mut layer, "etc/of", b'0', 0o644, "", format!("{port} {}", std::process::id()).as_bytes());
+    layer.resize(layer.len() + 1024, 0);
     let config = json!({
         "architecture": "amd64", "os": "linux", "config": {"Cmd": ["/bin/sh"]},
         "rootfs": {"type": "layers", "diff_ids": [digest(&layer)]},
-        // Another image for each registry: nothing is there from an earlier test.
-        "created": format!("2026-01-01T00:00:00.{:09}Z", std::process::id()),
+        "created": "2026-01-01T00:00:00Z",
     });
     let config = serde_json::to_vec(&config).unwrap();
     let kind = "application/vnd.docker";
@@ -66,7 +76,7 @@ impl Registry {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let manifests = Arc::new(AtomicU32::new(0));
-        let (counted, content) = (Arc::clone(&manifests), Arc::new(content()));
+        let (counted, content) = (Arc::clone(&manifests), Arc::new(content(port)));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (counted, content) = (Arc::clone(&counted), Arc::clone(&content));
@@ -127,10 +137,24 @@ fn serve(stream: TcpStream, manner: Manner, content: &Content, counted: &AtomicU
             let kind = "application/vnd.docker.distribution.manifest.v2+json";
             answer(&mut out, method, "200 OK", kind, &header, &content.manifest)?;
         } else if let Some((_, bytes)) = blob {
-            answer(&mut out, method, "200 OK", "application/octet-stream", "", bytes)?;
+            match manner {
+                Manner::Dribbles(over) if bytes.len() > LAYER_BYTES_MIN => dribble(&mut out, bytes, over)?,
+                _ => answer(&mut out, method, "200 OK", "application/octet-stream", "", bytes)?,
+            }
         } else {
             answer(&mut out, method, "404 Not Found", "application/json", "", b"{}")?;
         }
+    }
+    Ok(())
+}
+
+fn dribble(out: &mut TcpStream, bytes: &[u8], over: Duration) -> std::io::Result<()> {
+    let length = bytes.len();
+    write!(out, "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: {length}\r\n\r\n")?;
+    for piece in bytes.chunks(length.div_ceil(PIECES)) {
+        out.write_all(piece)?;
+        out.flush()?;
+        std::thread::sleep(over / u32::try_from(PIECES).unwrap());
     }
     Ok(())
 }

@@ -13,7 +13,8 @@
 //!
 //! Invariants: nothing is changed, nothing outside the job is asked. So these are not here: whether the
 //! namespace and the node pool exist, what a namespace allows, whether an update changes what may not
-//! change (state knows), and whether a driver takes its configuration (the node knows). What is right but
+//! change (state knows), and whether a node's driver allows what its configuration asks for (its shape is
+//! [`crate::driver_config`]'s). What is right but
 //! not built yet is told by [`crate::unbuilt`].
 //!
 //! Texts and nesting are those that clients match on. Source: `validation.tsv`, recorded refusals.

@@ -2,6 +2,7 @@
 
 use super::problem::Findings;
 use super::{attachments, constraint, service, volume};
+use crate::driver_config;
 use crate::group::TaskGroup;
 use crate::job::Job;
 use crate::resources::Resources;
@@ -15,6 +16,9 @@ pub(super) fn check(task: &Task, group: &TaskGroup, job: &Job) -> Findings {
     let mut found = Findings::default();
     name(&task.name, &mut found);
     found.when(task.driver.is_empty(), || "Missing task driver".into());
+    for problem in driver_config::problems(&task.driver, &task.config) {
+        found.say(format!("{} config: {problem}", task.driver));
+    }
     times(task, group, job, &mut found);
     match &task.resources {
         Some(asked) => found.part("", resources(asked)),

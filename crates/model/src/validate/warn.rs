@@ -1,6 +1,7 @@
 //! What is accepted, but should be known.
 
 use super::problem::{Findings, report};
+use crate::driver_config;
 use crate::group::TaskGroup;
 use crate::job::Job;
 use crate::task::{Task, WorkloadIdentity};
@@ -58,6 +59,9 @@ fn of_group(group: &TaskGroup) -> Findings {
 }
 
 fn of_task(task: &Task, found: &mut Findings) {
+    if let Some(key) = driver_config::lacks(&task.driver, &task.config) {
+        found.say(format!("{} config: {key:?} is missing, the task cannot start", task.driver));
+    }
     if let Some(resources) = &task.resources {
         found.when(resources.iops.unwrap_or(0) > 0, || {
             "iops is deprecated and ignored, remove it from the resources block".into()

@@ -1,0 +1,95 @@
+//! Where images come from: when a registry is asked, with whose credentials, and what is told meanwhile.
+
+use std::fs;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use base64::Engine as _;
+use driver::contract::{Driver as _, Notes};
+use driver::docker::Options;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::engine::docker;
+use super::host::Host;
+use super::registry::{Manner, Registry};
+use super::runner;
+
+pub const TESTS: &[runner::Test] = &[
+    ("a_fixed_tag_that_is_here_is_pulled_only_when_forced_docker_01_docker_03", force_pull),
+    ("the_progress_of_a_slow_pull_is_told_and_is_no_reason_to_give_up_docker_07", slow_pull),
+    ("a_pull_ends_when_nobody_waits_for_it_any_more", abandoned_pull),
+    ("credentials_come_from_the_operators_file_docker_44", credentials_of_file),
+];
+
+fn force_pull() {
+    let registry = Registry::start(Manner::Serves);
+    let host = Host::new(json!({}));
+    let name = format!("127.0.0.1:{}/fixed:1", registry.port);
+    let begin = |task: &str, forced: bool| {
+        let handle = host.start(host.task(task, json!({"image": name, "command": "/bin/echo", "force_pull": forced})));
+        host.destroy(&handle);
+        registry.manifests.load(Ordering::SeqCst)
+    };
+    let first = begin("a", false);
+    assert!(first > 0, "it was not here");
+    assert_eq!(begin("b", false), first, "it is here");
+    assert!(begin("c", true) > first, "forced");
+    docker(&["rmi", "-f", &name]);
+}
+
+fn slow_pull() {
+    let registry = Registry::start(Manner::Dribbles(Duration::from_secs(8)));
+    let mut host = Host::new(json!({}));
+    // Shorter than the pull, longer than any pause in it.
+    host.die();
+    host.begin_with(Options { pull_activity_timeout: Duration::from_secs(5), ..Options::default() });
+    let name = format!("127.0.0.1:{}/dribbled:1", registry.port);
+    let (sender, mut notes) = mpsc::channel(100);
+    let mut task = host.task("t", json!({"image": name, "command": "/bin/echo"}));
+    task.around.notes = Notes::new(sender);
+    let handle = host.start(task);
+    host.destroy(&handle);
+    docker(&["rmi", "-f", &name]);
+    let mut told = Vec::new();
+    while let Ok(note) = notes.try_recv() {
+        told.push(note);
+    }
+    assert_eq!(told[0], "Downloading image");
+    assert!(told[1].starts_with("Image pull progress: 0 of 1 layers, ") && told[1].ends_with(" MiB"), "{told:?}");
+}
+
+fn abandoned_pull() {
+    let registry = Registry::start(Manner::Dribbles(Duration::from_secs(3)));
+    let host = Host::new(json!({}));
+    let name = format!("127.0.0.1:{}/left:1", registry.port);
+    let config = json!({"image": name, "command": "/bin/echo", "image_pull_timeout": "500ms"});
+    let error = host.run(host.driver().start(host.task("t", config))).unwrap_err();
+    assert!(error.to_string().contains("not complete after"), "{error}");
+    // Longer than the pull would have taken.
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(docker(&["image", "inspect", &name]), None, "the engine was told to stop");
+}
+
+fn credentials_of_file() {
+    let registry = Registry::start(Manner::Asks { user: "u", password: "pass:word" });
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.json");
+    let host = Host::new(json!({"auth": {"config": path}}));
+    let name = format!("127.0.0.1:{}/filed:1", registry.port);
+    let start = || host.run(host.driver().start(host.task("t", json!({"image": name, "command": "/bin/echo"}))));
+    let failed = |word: &str| {
+        let error = start().unwrap_err();
+        assert!(error.is_recoverable() && error.to_string().contains(word), "{error}");
+    };
+    failed("config.json");
+    fs::write(&path, json!({"auths": {}}).to_string()).unwrap();
+    failed("Failed to pull");
+    // It is read anew: an operator who logs in needs no restart.
+    let auth = base64::engine::general_purpose::STANDARD.encode("u:pass:word");
+    let server = format!("http://127.0.0.1:{}/v2/", registry.port);
+    fs::write(&path, json!({"auths": {server: {"auth": auth}}}).to_string()).unwrap();
+    let handle = start().unwrap();
+    host.destroy(&handle);
+    docker(&["rmi", "-f", &name]);
+}
