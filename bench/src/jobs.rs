@@ -56,12 +56,22 @@ pub async fn wait(
     within: Duration,
     wanted: impl Fn(&Value) -> bool,
 ) -> anyhow::Result<Instant> {
+    wait_all(api, id, within, |allocs| allocs.iter().any(&wanted)).await
+}
+
+/// Waits until the job's allocations are as `wanted` says.
+pub async fn wait_all(
+    api: &PublicClient,
+    id: &str,
+    within: Duration,
+    wanted: impl Fn(&[Value]) -> bool,
+) -> anyhow::Result<Instant> {
     let path = format!("/v1/job/{id}/allocations");
     let mut reads = api.blocking::<Vec<Value>>(path, Query { index: 1, ..Query::default() });
     let look = async {
         loop {
             let (allocs, _) = reads.next().await?;
-            if allocs.iter().any(&wanted) {
+            if wanted(&allocs) {
                 return anyhow::Ok(Instant::now());
             }
         }

@@ -7,6 +7,7 @@ mod fsync;
 mod jobs;
 mod latency;
 mod memory;
+mod plan;
 mod report;
 
 use clap::{Parser, Subcommand};
@@ -33,6 +34,8 @@ enum Case {
     Latency(latency::Args),
     /// Readers of the event stream while much happens: whether each gets everything, once and in order.
     Events(events::Args),
+    /// `job plan` of a job of many groups: new, unchanged, and changed in every group.
+    Plan(plan::Args),
     /// Memory of the cluster's processes (PSS), as they are now.
     Memory(memory::Args),
     /// What the disk can do: appends of 4 KiB with fdatasync, one after the other.
@@ -47,6 +50,7 @@ async fn main() -> anyhow::Result<()> {
         Case::Burst(burst) => burst::run(&api, &burst).await?,
         Case::Latency(latency) => latency::run(&api, &latency).await?,
         Case::Events(events) => events::run(&api, &events).await?,
+        Case::Plan(plan) => plan::run(&api, &plan).await?,
         Case::Memory(memory) => memory::run(&memory)?,
         Case::Fsync(fsync) => fsync::run(&fsync)?,
     };

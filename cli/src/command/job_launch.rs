@@ -5,14 +5,19 @@ use std::io::Read as _;
 
 use api::job_changes::{JobDispatchRequest, JobDispatchResponse, PeriodicForceResponse};
 use client::public::segment;
+use model::Job;
 use model::bytes::Bytes;
 use model::launch::PAYLOAD_BYTES_MAX;
+use model::summary::JobSummary;
 use serde_json::json;
 
-use super::{Cx, Failure, lookup, monitor};
+use super::{Cx, Failure, job_status, lookup, monitor, show};
 use crate::format::{id, pairs};
 
 pub async fn dispatch(cx: &mut Cx) -> Result<u8, Failure> {
+    if cx.flags.is("wait") && cx.flags.is("detach") {
+        return Err(Failure::new("-wait and -detach cannot be used together"));
+    }
     let payload = cx.flags.args.get(1).map(|source| read(source)).transpose()?.unwrap_or_default();
     let found = lookup::job(cx, cx.arg(0)).await?;
     let request = JobDispatchRequest {
@@ -38,10 +43,36 @@ pub async fn dispatch(cx: &mut Cx) -> Result<u8, Failure> {
         rows.push(("Evaluation ID", id(&answer.eval_id, cx.verbose())));
     }
     cx.ui.line(pairs(&rows));
-    if cx.flags.is("detach") || answer.eval_id.is_empty() {
+    if cx.flags.is("detach") {
         return Ok(0);
     }
-    monitor::evaluation(cx, &answer.eval_id, &found.namespace).await
+    let code = match answer.eval_id.is_empty() {
+        true => 0,
+        false => monitor::evaluation(cx, &answer.eval_id, &found.namespace).await?,
+    };
+    if !cx.flags.is("wait") || code == 1 {
+        return Ok(code);
+    }
+    until_dead(cx, answer.dispatched_job_id.as_str(), &found.namespace).await
+}
+
+/// Waits for the end of a child, and shows what became of its allocations.
+async fn until_dead(cx: &mut Cx, job_id: &str, namespace: &str) -> Result<u8, Failure> {
+    monitor::headline(cx, &format!("Waiting for job {job_id:?} to end"));
+    let path = format!("/v1/job/{}", segment(job_id));
+    let mut index = 0;
+    loop {
+        let (job, at): (Job, u64) = monitor::ask(cx, &path, namespace, index, "job").await?;
+        index = at;
+        if job.status.as_deref() == Some("dead") {
+            break;
+        }
+    }
+    let summary: JobSummary = job_status::about(cx, job_id, namespace, "/summary").await?;
+    let text = show::section(cx, "Summary", &job_status::summary_table(&summary));
+    cx.ui.line(text);
+    let failed = summary.summary.values().any(|group| group.failed > 0 || group.lost > 0);
+    Ok(u8::from(failed))
 }
 
 /// A file, or stdin for `-`.

@@ -176,7 +176,7 @@ async fn details(cx: &mut Cx, job_id: &str, namespace: &str) -> Result<(), Failu
     Ok(())
 }
 
-fn summary_table(summary: &JobSummary) -> String {
+pub fn summary_table(summary: &JobSummary) -> String {
     let mut rows = vec![row(["Task Group", "Queued", "Starting", "Running", "Failed", "Complete", "Lost", "Unknown"])];
     for (group, counts) in &summary.summary {
         let mut cells = vec![group.clone()];

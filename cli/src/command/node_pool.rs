@@ -166,7 +166,11 @@ pub async fn nodes(cx: &mut Cx) -> Result<u8, Failure> {
     let name = named(cx).await?;
     let path = format!("{}/nodes", path(&name));
     let Some((nodes, next)) = listed::<NodeListStub>(cx, &path, "Error querying nodes").await? else { return Ok(0) };
-    let text = if nodes.is_empty() { "No nodes".to_owned() } else { table(&show::node_rows(cx, &nodes)) };
+    let mut rows = show::node_rows(cx, &nodes);
+    if let Some(at) = rows[0].iter().position(|head| head == "Node Pool") {
+        rows.iter_mut().for_each(|row| drop(row.remove(at)));
+    }
+    let text = if nodes.is_empty() { "No nodes".to_owned() } else { table(&rows) };
     cx.ui.line(text);
     more(cx, &format!("node pool nodes {name}"), next);
     Ok(0)

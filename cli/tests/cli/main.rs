@@ -10,5 +10,7 @@ mod help;
 mod job_changes;
 mod lists;
 mod operate;
+mod operator;
+mod reference;
 mod restart;
 mod trust;

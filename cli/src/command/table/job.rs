@@ -71,10 +71,12 @@ pub static COMMANDS: &[Command] = &[
         path: "job dispatch",
         usage: "[options] <job> [input]",
         summary: "Runs a parameterized job once",
-        about: "The input is a file, `-` for stdin; its bytes are the payload. Exit code 2 says that not everything could be placed.",
+        about: "The input is a file, `-` for stdin; its bytes are the payload. Exit code 2 says that not everything could be \
+            placed; 1, with -wait, that an allocation failed.",
         reach: Reach::Namespace,
         flags: &[
             DETACH,
+            switch("wait", "Wait until the child has ended, and show what became of it."),
             VERBOSE,
             list("meta", "KEY=VALUE", "Metadata of the child."),
             text("id-prefix-template", "TEXT", "Put into the child's id."),

@@ -75,6 +75,7 @@ pub static COMMANDS: &[Command] = &[
         usage: "[options] <input>",
         summary: "Makes or changes a node pool",
         about: "The input is a file in HCL, or `-` for stdin.",
+        reach: Reach::Namespace,
         flags: &[switch("json", "The file is JSON, as the API takes it.")],
         args: (1, 1),
         runner: Runner::Client(|cx| Box::pin(node_pool::apply(cx))),
@@ -84,6 +85,7 @@ pub static COMMANDS: &[Command] = &[
         path: "node pool delete",
         usage: "[options] <node-pool>",
         summary: "Deletes a node pool that nothing uses",
+        reach: Reach::Namespace,
         args: (1, 1),
         runner: Runner::Client(|cx| Box::pin(node_pool::delete(cx))),
         ..PLAIN
@@ -92,6 +94,7 @@ pub static COMMANDS: &[Command] = &[
         path: "node pool info",
         usage: "[options] <node-pool>",
         summary: "Shows a node pool",
+        reach: Reach::Namespace,
         flags: &[JSON, TEMPLATE],
         args: (1, 1),
         runner: Runner::Client(|cx| Box::pin(node_pool::info(cx))),
@@ -124,6 +127,7 @@ pub static COMMANDS: &[Command] = &[
     Command {
         path: "node pool list",
         summary: "Lists node pools",
+        reach: Reach::Namespace,
         flags: &[FILTER, PER_PAGE, PAGE_TOKEN, JSON, TEMPLATE],
         runner: Runner::Client(|cx| Box::pin(node_pool::list(cx))),
         ..PLAIN

@@ -7,7 +7,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::WriteParams;
-use super::node_pools::written;
+use super::node_pools::{named_as_in_path, written};
 use crate::app::App;
 use crate::body::{Whole, Write};
 use crate::errors::{Answered, ApiError};
@@ -46,14 +46,7 @@ async fn update(
 
 async fn put(app: &App, options: &Options, write: &Write, body: &Whole, named: Option<&str>) -> Answered {
     let (mut namespace, _) = body.decode::<Namespace>(options)?;
-    if let Some(name) = named {
-        if namespace.name.is_empty() {
-            name.clone_into(&mut namespace.name);
-        }
-        if namespace.name != name {
-            return Err(ApiError::bad("Namespace name does not match request path"));
-        }
-    }
+    named_as_in_path(&mut namespace.name, named, "Namespace")?;
     for (what, asked) in [
         ("Quota", !namespace.quota.is_empty()),
         ("NodePoolConfiguration", namespace.node_pool_configuration.as_ref().is_some_and(|c| *c != Default::default())),

@@ -96,16 +96,18 @@ async fn update(
 
 async fn put(app: &App, options: &Options, write: &Write, body: &Whole, named: Option<&str>) -> Answered {
     let (mut pool, _) = body.decode::<NodePool>(options)?;
-    if let Some(name) = named {
-        if pool.name.is_empty() {
-            name.clone_into(&mut pool.name);
-        }
-        if pool.name != name {
-            return Err(ApiError::bad("Node pool name does not match request path"));
-        }
-    }
+    named_as_in_path(&mut pool.name, named, "Node pool")?;
     let (index, _) = propose(app, write, Command::NodePoolUpsert { pools: vec![pool] }).await?;
     Ok(written(index))
+}
+
+/// The name in a body is that of the path, which may stand for both.
+pub(super) fn named_as_in_path(name: &mut String, in_path: Option<&str>, noun: &str) -> Result<(), ApiError> {
+    let Some(wanted) = in_path else { return Ok(()) };
+    if name.is_empty() {
+        wanted.clone_into(name);
+    }
+    if name != wanted { Err(ApiError::bad(format!("{noun} name does not match request path"))) } else { Ok(()) }
 }
 
 /// The answer to a write that has nothing to say but when.

@@ -11,4 +11,5 @@ mod reads;
 mod scaling_policies;
 mod support;
 mod surface;
+mod sweep;
 mod writes;
