@@ -124,6 +124,7 @@ impl Plane {
                         http_unauthenticated: false,
                         purge_revokes: false,
                         bounds: Default::default(),
+                        machine: Default::default(),
                     };
                     gateway::run(config, wish).await.unwrap();
                 }

@@ -13,6 +13,7 @@
 //!   directory in use, a certificate that does not fit.
 
 pub mod address;
+pub mod described;
 pub mod flags;
 pub mod leave;
 pub mod load;
@@ -217,6 +218,7 @@ fn serve(machine: &Machine, kept: bool, typed: &Parsed, ui: &mut Ui) -> anyhow::
     // On this thread, which lives as long as the process: children die with the thread that started them.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     trust::prepare(machine, &specs, &runtime, &log)?;
+    described::write(machine)?;
     let mut wishes = {
         let _inside = runtime.enter();
         Wishes::listen()?

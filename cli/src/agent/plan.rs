@@ -9,6 +9,7 @@ use model::scheduler_config::{PreemptionConfig, SchedulerConfiguration};
 use model::{Nanos, Role};
 
 use super::address::{Places, with_port};
+use crate::local::cluster::node_id_file;
 use crate::local::plan::Spec;
 
 /// Everything that decides what is started.
@@ -34,6 +35,11 @@ impl Machine {
 
     pub fn ca_dir(&self) -> PathBuf {
         self.server_dir().join("ca")
+    }
+
+    /// What `/v1/agent/self` shows of the settings.
+    pub fn machine_file(&self) -> PathBuf {
+        self.server_dir().join("machine.json")
     }
 
     /// Address of the public API as this machine reaches it.
@@ -116,6 +122,10 @@ impl Machine {
             }
             Role::Gateway => {
                 words.say("http-bind", places.http);
+                words.say("machine-file", self.machine_file().display());
+                if c.client.enabled {
+                    words.say("node-id-file", node_id_file(&self.client_dir()).display());
+                }
                 words.switch("http-unauthenticated", places.http_chosen && !places.http.ip().is_loopback());
                 self.public(&mut words);
                 words.say("rpc-handshake-timeout", span(c.limits.rpc_handshake_timeout));

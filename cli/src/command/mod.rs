@@ -53,6 +53,7 @@ pub mod placement;
 pub mod scaling_policy;
 pub mod scheduler;
 pub mod server;
+pub mod server_join;
 pub mod show;
 pub mod spec_file;
 pub mod status;

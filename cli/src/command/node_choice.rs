@@ -29,23 +29,15 @@ pub async fn chosen(cx: &Cx) -> Result<Chosen, Failure> {
     }
 }
 
-/// The node of the process at the address, or else the only one that has this machine's name.
+/// The node of the machine at the address.
 async fn local(cx: &Cx) -> Result<NodeListStub, Failure> {
     let asked = cx.client.get::<Value>("/v1/agent/self", &Query::default()).await;
     let (agent, _) = asked.map_err(|error| Failure::api("Error querying agent info", &error))?;
-    if let Some(id) = agent["stats"]["client"]["node_id"].as_str().filter(|id| !id.is_empty()) {
-        return lookup::one(cx, id).await;
-    }
-    let listed = cx.client.get::<Option<Vec<NodeListStub>>>("/v1/nodes", &Query::default()).await;
-    let (nodes, _) = listed.map_err(|error| Failure::api("Error querying node", &error))?;
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = name.trim();
-    let mut here: Vec<_> = nodes.unwrap_or_default().into_iter().filter(|node| node.name == name).collect();
-    match here.len() {
-        1 => Ok(here.remove(0)),
-        0 => Err(Failure::new(format!("Error querying agent info: no node is named {name:?}, as this machine is"))
-            .hint("name the node; `steppe node status` lists them")),
-        _ => Err(Failure::new(format!("Error querying agent info: several nodes are named {name:?}"))
-            .hint("name the node by its id; `steppe node status` lists them")),
+    match agent["stats"]["client"]["node_id"].as_str() {
+        Some(id) if !id.is_empty() => lookup::one(cx, id).await,
+        _ => {
+            Err(Failure::new(format!("Error querying agent info: the machine at {} has no node", cx.client.address()))
+                .hint("name the node; `steppe node status` lists them"))
+        }
     }
 }

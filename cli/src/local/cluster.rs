@@ -100,12 +100,17 @@ pub fn identify(authority: &Authority, spec: &Spec, name: &str, region: &str) ->
     Ok(())
 }
 
+/// Where a node's id is kept.
+pub fn node_id_file(home: &Path) -> PathBuf {
+    home.join("node-id")
+}
+
 /// The node's id: made once, kept beside its identity.
 ///
 /// # Errors
 /// It cannot be read or written.
 pub fn node_id(home: &Path) -> anyhow::Result<String> {
-    let path = home.join("node-id");
+    let path = node_id_file(home);
     if let Ok(id) = fs::read_to_string(&path) {
         return Ok(id.trim().to_owned());
     }

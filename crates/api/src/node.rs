@@ -10,6 +10,10 @@ use utoipa::ToSchema;
 pub const REGISTER: &str = "/v1/internal/node/register";
 /// `POST` [`Beat`], answered by [`BeatTaken`].
 pub const BEAT: &str = "/v1/internal/node/beat";
+/// `GET` at an agent: its section of `/v1/agent/self`.
+pub const CLIENT_STATS: &str = "/v1/agent/client";
+/// `GET`, `POST` at an agent: the servers it talks to, `host:port` each.
+pub const SERVERS: &str = "/v1/agent/servers";
 /// `GET ?node=&after=&epoch=`: newline-delimited [`StreamLine`], without end.
 pub const STREAM: &str = "/v1/internal/node/stream";
 /// `POST` [`News`]: answered once it is committed.

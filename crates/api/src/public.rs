@@ -215,6 +215,17 @@ pub struct AgentSelf {
     pub stats: BTreeMap<String, BTreeMap<String, String>>,
 }
 
+/// Answer of `PUT /v1/agent/join`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct AgentJoinResponse {
+    pub num_joined: u64,
+    /// What went wrong with those that were not; empty when nothing did.
+    pub error: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub warning: String,
+}
+
 /// `AgentHealthResponse` on the wire.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]

@@ -15,6 +15,8 @@
 //!   are alone, and now and then after that, so that two halves that parted find together again.
 //! * *Push-pull* over internal HTTP exchanges whole states, at joining and every quarter of a
 //!   minute, because a packet holds only some ten members.
+//! * *Farewell*: somebody may say of a member that failed that it will not come back (`farewell`). It is then
+//!   `left`, or not shown at all; a higher incarnation of it ends that.
 //! * A member is its name, role and region; its addresses may change. A restarted process comes back
 //!   with a higher incarnation (its start time) and replaces what it was, on whatever port.
 //!
@@ -28,6 +30,8 @@
 //! `/health/ready`. Two processes with one name contend for it, which is logged.
 
 mod engine;
+mod farewell;
+mod join;
 mod member;
 mod seal;
 mod sync;
@@ -45,6 +49,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+pub use join::Joined;
 pub use member::{Member, Status, Tags};
 pub use seal::{KeyError, KeyRing, widened};
 pub use sync::PATH as SYNC_PATH;
@@ -127,6 +132,9 @@ pub struct Gossip {
     local_addr: SocketAddr,
     advertised: SocketAddr,
     seeds: Arc<[String]>,
+    /// Our internal address, and how those of others are called.
+    api: SocketAddr,
+    http: Http,
     tracker: TaskTracker,
     abort: tokio::task::AbortHandle,
 }
@@ -142,13 +150,24 @@ impl Gossip {
         me.check().map_err(GossipError::Member)?;
 
         let (advertised, seeds) = (me.gossip, config.seeds.clone().into());
+        let (api, calls) = (me.api, http.clone());
         let (directory, publisher) = Directory::new(vec![me.clone()]);
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let engine = Engine::new(config, me, socket, publisher, http, commands.downgrade());
         let tracker = TaskTracker::new();
         let task = tracker.spawn(engine.run(receiver, shutdown));
         tracker.close();
-        Ok(Self { directory, commands, local_addr: bound, advertised, seeds, tracker, abort: task.abort_handle() })
+        Ok(Self {
+            directory,
+            commands,
+            local_addr: bound,
+            advertised,
+            seeds,
+            api,
+            http: calls,
+            tracker,
+            abort: task.abort_handle(),
+        })
     }
 
     pub fn directory(&self) -> Directory {
@@ -203,7 +222,7 @@ impl Gossip {
     }
 
     /// Takes in what another knows and returns what we know.
-    async fn exchange(&self, theirs: Vec<foca::Member<Member>>) -> Result<Vec<foca::Member<Member>>, GossipError> {
+    async fn exchange(&self, theirs: sync::Known) -> Result<sync::Known, GossipError> {
         let (reply, answer) = oneshot::channel();
         let work = async {
             self.commands.send(Command::Exchange { theirs, reply }).await.ok()?;
@@ -246,7 +265,7 @@ impl Publisher {
 
 impl Seen {
     fn of(all: Vec<(Member, Status)>) -> Self {
-        let alive = all.iter().filter(|(_, status)| *status != Status::Failed).map(|(m, _)| m.clone()).collect();
+        let alive = all.iter().filter(|(_, status)| status.is_there()).map(|(m, _)| m.clone()).collect();
         Self { alive: Arc::new(alive), all: Arc::new(all) }
     }
 }

@@ -1,6 +1,6 @@
 //! The gateways this agent may talk to, and the one it talks to now.
 //!
-//! Those given by the operator are never forgotten; those learnt from beats come and go with each answer.
+//! Those given by the operator are forgotten only when the operator gives others; those learnt from beats come and go with each answer.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,12 +19,12 @@ pub struct Gateways(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    given: Vec<String>,
     book: Mutex<Book>,
 }
 
 #[derive(Debug, Default)]
 struct Book {
+    given: Vec<String>,
     learnt: Vec<String>,
     /// Addresses found last.
     known: Vec<SocketAddr>,
@@ -34,7 +34,7 @@ struct Book {
 impl Gateways {
     pub fn new(given: Vec<String>) -> Self {
         let known = given.iter().filter_map(|text| text.parse().ok()).collect();
-        Self(Arc::new(Inner { given, book: Mutex::new(Book { known, ..Book::default() }) }))
+        Self(Arc::new(Inner { book: Mutex::new(Book { given, known, ..Book::default() }) }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {
@@ -47,6 +47,21 @@ impl Gateways {
             addresses.truncate(LEARNT_MAX);
             self.lock().learnt = addresses;
         }
+    }
+
+    /// Others are given in the place of those given before; they are the only ones until one of them names more.
+    pub fn give(&self, given: Vec<String>) {
+        let known = given.iter().filter_map(|text| text.parse().ok()).collect();
+        *self.lock() = Book { given, known, ..Book::default() };
+    }
+
+    /// All that are known by name or address.
+    pub fn names(&self) -> Vec<String> {
+        let book = self.lock();
+        let mut names: Vec<String> = book.given.iter().chain(&book.learnt).cloned().collect();
+        names.sort();
+        names.dedup();
+        names
     }
 
     /// The one to call, and whom to call when it does not answer.
@@ -74,7 +89,10 @@ impl Gateways {
 
     /// Looks all names up and picks one by chance; `not` only when there is no other.
     pub async fn pick(&self, not: Option<SocketAddr>) -> Option<SocketAddr> {
-        let names: Vec<String> = self.0.given.iter().chain(&self.lock().learnt).cloned().collect();
+        let names: Vec<String> = {
+            let book = self.lock();
+            book.given.iter().chain(&book.learnt).cloned().collect()
+        };
         let mut found = Vec::new();
         for name in names {
             let addresses: Vec<SocketAddr> = match name.parse() {
@@ -126,6 +144,17 @@ mod tests {
         let lonely = Gateways::new(vec!["127.0.0.1:1".into()]);
         assert_eq!(lonely.pick(Some(addr(1))).await, Some(addr(1)));
         assert_eq!(Gateways::new(vec!["nowhere.invalid:1".into()]).pick(None).await, None);
+    }
+
+    #[tokio::test]
+    async fn given_anew_the_old_ones_are_forgotten() {
+        let gateways = Gateways::new(vec!["127.0.0.1:1".into()]);
+        gateways.learn(vec!["127.0.0.1:2".into()]);
+        assert_eq!(gateways.names(), ["127.0.0.1:1", "127.0.0.1:2"]);
+        gateways.give(vec!["127.0.0.1:3".into()]);
+        assert_eq!(gateways.in_order(), [addr(3)]);
+        assert_eq!(gateways.pick(None).await, Some(addr(3)));
+        assert_eq!(gateways.names(), ["127.0.0.1:3"]);
     }
 
     #[tokio::test]

@@ -19,9 +19,9 @@ pub mod beats;
 pub mod news;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use api::Code;
 use api::node::{REGISTER, Register, Registered, STREAM, StreamLine};
@@ -56,6 +56,8 @@ pub struct Link {
     /// A beat is wanted now.
     pub beat: Notify,
     pub registered: watch::Sender<bool>,
+    /// When a gateway last took a beat.
+    pub beaten: Mutex<Option<Instant>>,
 }
 
 /// Where the stream was.

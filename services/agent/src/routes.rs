@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::link::Link;
 use crate::node::Maker;
 use crate::roster::Roster;
 use crate::stats::Sampler;
@@ -25,6 +26,7 @@ mod exec;
 mod files;
 mod frames;
 mod host;
+mod membership;
 mod tasks;
 
 const GATEWAYS: &[Role] = &[Role::Gateway];
@@ -35,6 +37,7 @@ const SESSIONS_MAX: usize = 64;
 
 #[derive(Clone)]
 pub struct App {
+    link: Arc<Link>,
     roster: Roster,
     readers: Arc<Semaphore>,
     sessions: Arc<Semaphore>,
@@ -46,9 +49,10 @@ pub struct App {
 }
 
 impl App {
-    pub fn new(roster: Roster, maker: Maker, fingerprint: Task, shutdown: Shutdown) -> Self {
+    pub fn new(link: Arc<Link>, maker: Maker, fingerprint: Task, shutdown: Shutdown) -> Self {
         Self {
-            roster,
+            roster: link.roster.clone(),
+            link,
             readers: Arc::new(Semaphore::new(READERS_MAX)),
             sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
             sampler: Arc::default(),
@@ -66,6 +70,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(tasks::router())
         .merge(exec::router())
         .merge(host::router())
+        .merge(membership::router())
         .layer(require(GATEWAYS))
 }
 

@@ -6,8 +6,8 @@
 //! ```
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use client::http::{Http, HttpLimits};
@@ -168,6 +168,7 @@ impl Agent {
             register: Notify::new(),
             beat: Notify::new(),
             registered: watch::Sender::new(false),
+            beaten: Mutex::default(),
         });
         // News goes on for a moment after everything else has ended, local state to the very last.
         let (news_end, writer_end) = (Shutdown::new(), Shutdown::new());
@@ -184,7 +185,7 @@ impl Agent {
         });
         keep_identity(&background, identity.clone(), http, gateways);
         tracing::info!(node_id = %id, name = %link.node.borrow().name, "agent started");
-        let app = routes::App::new(roster.clone(), maker, fingerprint, shutdown.clone());
+        let app = routes::App::new(Arc::clone(&link), maker, fingerprint, shutdown.clone());
         let router = routes::router().into_router();
         let router = router.with_state(app).merge(ops::router(readiness, metrics, OPENAPI));
         server::serve(listener, Tls::Mutual(identity), router, limits_in(), shutdown).await;

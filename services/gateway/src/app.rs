@@ -1,6 +1,7 @@
 //! What the handlers share.
 
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,7 +11,7 @@ use client::peers::Peers;
 use client::replica::Replica;
 use client::state::{StateClient, new_uuid};
 use fsm::LeaseName;
-use kit::gossip::Directory;
+use kit::gossip::{Directory, Gossip};
 use kit::metrics::{Counter, Metrics, Sample};
 use kit::process::Shutdown;
 use model::Role;
@@ -21,6 +22,7 @@ use crate::agents::news::NewsDesk;
 use crate::agents::stream::Streams;
 use crate::blocking::Watches;
 use crate::bounds::Shown;
+use crate::machine::Machine;
 
 /// Log streams at a time.
 pub const LOG_STREAMS_MAX: usize = 1_024;
@@ -58,6 +60,11 @@ pub struct Inner {
     pub shutdown: Shutdown,
     pub purge_revokes: bool,
     pub shown: Shown,
+    /// `None` in tests, where the directory is fixed.
+    pub gossip: Option<Gossip>,
+    pub machine: Machine,
+    /// Where a gateway keeps the little it keeps.
+    pub data_dir: Option<PathBuf>,
     pub controller: Active,
     pub beats: Beats,
     pub news: NewsDesk,
@@ -90,6 +97,9 @@ pub struct Parts {
     pub purge_revokes: bool,
     /// Which metrics are shown.
     pub shown: Shown,
+    pub gossip: Option<Gossip>,
+    pub machine: Machine,
+    pub data_dir: Option<PathBuf>,
 }
 
 impl App {
@@ -125,6 +135,9 @@ impl App {
             shutdown: parts.shutdown,
             purge_revokes: parts.purge_revokes,
             shown: parts.shown,
+            gossip: parts.gossip,
+            machine: parts.machine,
+            data_dir: parts.data_dir,
         }))
     }
 }

@@ -12,6 +12,7 @@ pub mod errors;
 pub mod events;
 pub mod intake;
 pub mod list;
+pub mod machine;
 pub mod not_built;
 pub mod options;
 pub mod public;
@@ -57,6 +58,8 @@ pub struct Config {
     pub purge_revokes: bool,
     #[command(flatten)]
     pub bounds: bounds::ListenerBounds,
+    #[command(flatten)]
+    pub machine: machine::Machine,
 }
 
 const OPENAPI: &str = include_str!("../../../openapi/gateway.json");
@@ -90,7 +93,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     let fail = |source| ShellError::Listen { addr: http_bind, source };
     let public = Listener::bind(http_bind).map_err(fail)?;
     let public_addr = public.local_addr().map_err(fail)?;
-    let shell = Shell::start(config.settings, Role::Gateway, shutdown).await?;
+    let mut settings = config.settings;
+    settings.join.extend(routes::membership::remembered(&settings.data_dir));
+    let shell = Shell::start(settings, Role::Gateway, shutdown).await?;
     let watches = Watches::new();
     let replica = shell.replica(&Table::ALL, Box::new(Follow::new(Arc::clone(&watches))));
     let app = App::start(Parts {
@@ -105,6 +110,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
         shutdown: shell.shutdown.clone(),
         purge_revokes: config.purge_revokes,
         shown: config.bounds.shown(),
+        gossip: Some(shell.gossip.clone()),
+        machine: config.machine,
+        data_dir: Some(shell.settings.data_dir.clone()),
     });
     shell.set_tags([(TAG_HTTP, public_addr.to_string())]).await;
     let router = config.bounds.public.adorn(public::router(app.clone()));

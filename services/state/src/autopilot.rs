@@ -7,6 +7,7 @@
 //!
 //! * A voter that gossip has called dead for [`DEAD`] leaves the group, if a majority of the voters lives and
 //!   at least `MinQuorum` stay. So the next failure finds a group that can afford it.
+//! * One that somebody said farewell to (`server force-leave`) leaves at once, on the same condition of a majority.
 //! * A server that left so and comes back asks to be taken in again (it has a log and hears no leader); if its
 //!   data are of this cluster and it still asks when asked, it is taken in as a learner, and votes once it has
 //!   caught up. One that was removed by hand does not ask before
@@ -58,17 +59,17 @@ pub fn decide(
     if let Some(back) = seen.iter().find(back) {
         return Step::TakeIn(back.peer.clone());
     }
-    if !config.cleanup_dead_servers {
-        return Step::Nothing;
-    }
-    let dead = |peer: &&raft::Peer| silent.get(&peer.id).is_some_and(|since| *since >= DEAD);
+    let left = |peer: &raft::Peer| seen.iter().any(|s| s.peer.id == peer.id && s.left);
+    let old = |peer: &raft::Peer| silent.get(&peer.id).is_some_and(|since| *since >= DEAD);
+    let dead =
+        |peer: &&raft::Peer| silent.contains_key(&peer.id) && left(peer) || config.cleanup_dead_servers && old(peer);
     if let Some(learner) = status.learners.iter().find(dead) {
         return Step::Remove(learner.clone());
     }
     let Some(voter) = status.voters.iter().find(dead) else { return Step::Nothing };
     let all = status.voters.len();
     let alive = status.voters.iter().filter(|p| !silent.contains_key(&p.id)).count();
-    let stays = u64::try_from(all - 1).unwrap_or(u64::MAX) >= config.min_quorum;
+    let stays = left(voter) || u64::try_from(all - 1).unwrap_or(u64::MAX) >= config.min_quorum;
     if alive > all / 2 && stays { Step::Remove(voter.clone()) } else { Step::Nothing }
 }
 
@@ -339,11 +340,37 @@ mod tests {
         assert_eq!(step(&[1, 2, 3], &[(3, 99)], &off), Step::Nothing);
     }
 
+    /// leader-006
+    #[test]
+    fn a_server_that_was_said_farewell_to_leaves_at_once_whatever_is_cleaned_up() {
+        let off = AutopilotConfiguration { cleanup_dead_servers: false, min_quorum: 3, ..Default::default() };
+        let gone = |id: u64, alive: bool| Seen {
+            peer: peer(id),
+            initialized: true,
+            cluster: "c".into(),
+            since: 0,
+            alive,
+            left: !alive,
+            asks: false,
+        };
+        let step = |seen: &[Seen], dead: &[(u64, u64)]| decide(&leader(&[1, 2, 3]), "c", &off, seen, &silent(dead));
+        assert_eq!(step(&[gone(3, false)], &[(3, 0)]), Step::Remove(peer(3)));
+        assert_eq!(step(&[gone(3, true)], &[]), Step::Nothing, "it lives");
+        assert_eq!(step(&[gone(2, false), gone(3, false)], &[(2, 0), (3, 0)]), Step::Nothing, "no majority");
+    }
+
     #[test]
     fn a_server_that_left_dead_and_asks_is_taken_in_again_if_it_is_one_of_ours() {
         let back = |edit: fn(&mut Seen)| {
-            let mut seen =
-                Seen { peer: peer(3), initialized: true, cluster: "c".into(), since: 0, alive: true, asks: true };
+            let mut seen = Seen {
+                peer: peer(3),
+                initialized: true,
+                cluster: "c".into(),
+                since: 0,
+                alive: true,
+                left: false,
+                asks: true,
+            };
             edit(&mut seen);
             decide(&leader(&[1, 2]), "c", &AutopilotConfiguration::default(), &[seen], &BTreeMap::new())
         };

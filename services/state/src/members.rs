@@ -123,6 +123,8 @@ pub struct Seen {
     pub since: u64,
     /// One that failed is remembered for a while.
     pub alive: bool,
+    /// Somebody said that it will not come back.
+    pub left: bool,
     /// See [`TAG_ASKS`].
     pub asks: bool,
 }
@@ -136,7 +138,8 @@ impl Seen {
             initialized,
             cluster: member.tag(TAG_CLUSTER).unwrap_or_default().to_owned(),
             since: member.tag(TAG_SINCE).and_then(|v| v.parse().ok()).unwrap_or(0),
-            alive: status != Status::Failed,
+            alive: status.is_there(),
+            left: status == Status::Left,
             asks: member.tag(TAG_ASKS) == Some("true"),
         })
     }
@@ -291,7 +294,15 @@ mod tests {
     }
 
     fn seen(id: u64, name: &str, initialized: bool) -> Seen {
-        Seen { peer: peer(id, name), initialized, cluster: String::new(), since: 0, alive: true, asks: false }
+        Seen {
+            peer: peer(id, name),
+            initialized,
+            cluster: String::new(),
+            since: 0,
+            alive: true,
+            left: false,
+            asks: false,
+        }
     }
 
     fn blank(id: u64) -> raft::Status {

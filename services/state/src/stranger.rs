@@ -69,7 +69,7 @@ mod tests {
 
     fn seen(id: u64, cluster: &str, since: u64) -> Seen {
         let peer = Peer { id, name: format!("s{id}"), addr: String::new() };
-        Seen { peer, initialized: true, cluster: cluster.to_owned(), since, alive: true, asks: false }
+        Seen { peer, initialized: true, cluster: cluster.to_owned(), since, alive: true, left: false, asks: false }
     }
 
     fn alone(id: u64) -> raft::Status {

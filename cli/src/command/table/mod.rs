@@ -10,6 +10,7 @@ mod namespace;
 mod node;
 mod operator;
 mod scaling;
+mod server;
 mod tls;
 
 use super::{Command, Reach, Runner};
@@ -65,6 +66,7 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
         operator::COMMANDS,
         tls::COMMANDS,
         scaling::COMMANDS,
+        server::COMMANDS,
     ];
     groups.into_iter().flatten()
 }
@@ -72,16 +74,13 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
 /// What the reference has and is to come; a group stands for all of its commands.
 pub const NOT_BUILT: &[&str] = &[
     "acl",
-    "agent-info",
     "alloc pause",
     "check",
-    "client-config",
     "debug",
     "fmt",
     "license",
     "login",
     "monitor",
-    "node config",
     "node identity",
     "operator client-state",
     "operator debug",
@@ -102,8 +101,6 @@ pub const NOT_BUILT: &[&str] = &[
     "quota",
     "recommendation",
     "sentinel",
-    "server force-leave",
-    "server join",
     "service",
     "setup",
     "start",

@@ -13,6 +13,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::farewell::{Farewell, Farewells};
 use super::member::Tags;
 use super::seal::OVERHEAD_BYTES;
 use super::sync::{self, Known};
@@ -27,6 +28,10 @@ const KIND_HERE: u8 = 2;
 /// A rejected packet is worth a line this often.
 const REJECTED_LOG_EVERY: Duration = Duration::from_secs(60);
 const SEED_ADDRESSES_MAX: usize = 16;
+/// Seeds, those that were joined by hand included.
+const SEEDS_MAX: usize = 64;
+/// Addresses being joined at a time.
+const GREETED_MAX: usize = 64;
 
 type Swim = Foca<Member, PostcardCodec, StdRng, foca::NoCustomBroadcast>;
 
@@ -34,11 +39,18 @@ type Swim = Foca<Member, PostcardCodec, StdRng, foca::NoCustomBroadcast>;
 pub(super) enum Command {
     SetTags(Tags),
     Exchange {
-        theirs: Vec<foca::Member<Member>>,
-        reply: oneshot::Sender<Vec<foca::Member<Member>>>,
+        theirs: Known,
+        reply: oneshot::Sender<Known>,
     },
     /// A push-pull of ours came back.
-    Learned(Vec<foca::Member<Member>>),
+    Learned(Known),
+    /// Somebody wants us to join whoever is at an address, which is a seed once it answered.
+    Greet {
+        seed: String,
+        to: SocketAddr,
+        reply: oneshot::Sender<Result<(), &'static str>>,
+    },
+    Farewell(Vec<Farewell>),
     /// Addresses that the seeds' names stand for.
     Seeds(Vec<SocketAddr>),
 }
@@ -55,6 +67,13 @@ struct Here {
     from: Member,
     /// The highest incarnation of the greeter that the answerer remembers; 0 for none.
     known: u64,
+}
+
+/// One to be joined, who has not answered yet.
+struct Greeted {
+    seed: String,
+    to: SocketAddr,
+    reply: oneshot::Sender<Result<(), &'static str>>,
 }
 
 pub(super) struct Engine {
@@ -75,6 +94,8 @@ pub(super) struct Engine {
     lookup: Option<Helper>,
     sync: Option<Helper>,
     rejected_logged: Option<Instant>,
+    farewells: Farewells,
+    greeted: Vec<Greeted>,
 }
 
 fn swim_config(timing: &Timing) -> Config {
@@ -125,6 +146,8 @@ impl Engine {
             lookup: None,
             sync: None,
             rejected_logged: None,
+            farewells: Farewells::default(),
+            greeted: Vec::new(),
         }
     }
 
@@ -203,7 +226,7 @@ impl Engine {
                 Err(_) => self.rejected(from, "its greeting cannot be read"),
             },
             KIND_HERE => match serde_json::from_slice(content) {
-                Ok(here) => self.here(here),
+                Ok(here) => self.here(here, from),
                 Err(_) => self.rejected(from, "its answer cannot be read"),
             },
             _ => self.rejected(from, "it is of an unknown kind"),
@@ -239,7 +262,8 @@ impl Engine {
     }
 
     /// Who is at a seed's address.
-    fn here(&mut self, here: Here) {
+    fn here(&mut self, here: Here, from: SocketAddr) {
+        self.answered(&here.from, from);
         if here.from.is_same_process_as(&self.me) || !self.acceptable(&here.from) {
             return;
         }
@@ -251,6 +275,51 @@ impl Engine {
             let result = self.swim.announce(here.from.clone(), &mut self.runtime);
             self.note(result);
             self.push_pull_with(here.from);
+        }
+    }
+
+    /// Tells those who wanted to join who answers there.
+    fn answered(&mut self, member: &Member, from: SocketAddr) {
+        let is_meant = |greeted: &mut Greeted| greeted.to == from || greeted.to == member.gossip;
+        let waiting: Vec<_> = self.greeted.extract_if(.., is_meant).collect();
+        if waiting.is_empty() {
+            return;
+        }
+        let result = match member.check() {
+            Ok(()) if member.region != self.me.region => Err("it is of another region"),
+            Ok(()) if member.is_same_process_as(&self.me) => Err("it has the name of this very process"),
+            other => other,
+        };
+        for greeted in waiting {
+            let seeds = &mut self.config.seeds;
+            if result.is_ok() && !seeds.contains(&greeted.seed) && seeds.len() < SEEDS_MAX {
+                seeds.push(greeted.seed);
+            }
+            // If the asker is gone, nobody needs it.
+            let _ = greeted.reply.send(result);
+        }
+    }
+
+    fn greet(&mut self, seed: String, to: SocketAddr, reply: oneshot::Sender<Result<(), &'static str>>) {
+        self.greeted.retain(|greeted| !greeted.reply.is_closed());
+        if self.greeted.len() >= GREETED_MAX {
+            let _ = reply.send(Err("too many addresses are being joined"));
+            return;
+        }
+        self.greeted.push(Greeted { seed, to, reply });
+        if let Ok(json) = serde_json::to_vec(&Hello { from: self.me.clone() }) {
+            self.send(KIND_HELLO, &json, to);
+        }
+    }
+
+    fn take_farewells(&mut self, said: &[Farewell]) {
+        let now = Instant::now();
+        let mut news = false;
+        for farewell in said {
+            news |= self.farewells.take(farewell, now);
+        }
+        if news {
+            self.publish();
         }
     }
 
@@ -281,6 +350,8 @@ impl Engine {
                 let _ = reply.send(self.known());
             }
             Command::Learned(theirs) => self.learn(theirs),
+            Command::Greet { seed, to, reply } => self.greet(seed, to, reply),
+            Command::Farewell(said) => self.take_farewells(&said),
             Command::Seeds(addresses) => {
                 let hello = Hello { from: self.me.clone() };
                 if let Ok(json) = serde_json::to_vec(&hello) {
@@ -298,16 +369,18 @@ impl Engine {
         self.publish();
     }
 
-    fn learn(&mut self, theirs: Vec<foca::Member<Member>>) {
-        let usable: Vec<_> = theirs.into_iter().filter(|m| self.acceptable(m.id())).collect();
+    fn learn(&mut self, theirs: Known) {
+        let usable: Vec<_> = theirs.members.into_iter().filter(|m| self.acceptable(m.id())).collect();
         let result = self.swim.apply_many(usable.into_iter(), true, &mut self.runtime);
         self.note(result);
+        self.take_farewells(&theirs.farewells);
     }
 
     /// All we know, ourselves included.
-    fn known(&self) -> Vec<foca::Member<Member>> {
+    fn known(&self) -> Known {
         let others = self.swim.iter_membership_state().cloned();
-        others.chain([foca::Member::alive(self.me.clone())]).collect()
+        let members = others.chain([foca::Member::alive(self.me.clone())]).collect();
+        Known { members, farewells: self.farewells.all() }
     }
 
     /// Resolves the seeds away from the engine; the answer comes back as a command.
@@ -354,11 +427,11 @@ impl Engine {
         let Some(commands) = self.own_commands.upgrade() else {
             return;
         };
-        let (http, ours) = (self.http.clone(), Known { members: self.known() });
+        let (http, ours) = (self.http.clone(), self.known());
         let work = async move {
             match sync::call(&http, &member, ours).await {
                 Ok(known) => {
-                    let _ = commands.send(Command::Learned(known.members)).await;
+                    let _ = commands.send(Command::Learned(known)).await;
                 }
                 Err(error) => tracing::debug!(name = %member.name, %error, "push-pull failed"),
             }
@@ -433,7 +506,7 @@ impl Engine {
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let status = |state| match state {
             State::Alive => Status::Alive,
             State::Suspect => Status::Suspect,
@@ -442,7 +515,11 @@ impl Engine {
         let others = self.swim.iter_membership_state();
         // A late word about what we were before a restart is not about another.
         let others = others.filter(|m| !m.id().is_same_process_as(&self.me));
-        let others = others.map(|m| (m.id().clone(), status(m.state())));
+        let (now, farewells) = (Instant::now(), &mut self.farewells);
+        let others = others.filter_map(|m| {
+            let status = farewells.seen(m.id(), status(m.state()), now)?;
+            Some((m.id().clone(), status))
+        });
         self.publisher.publish(others.chain([(self.me.clone(), Status::Alive)]).collect());
     }
 }

@@ -25,6 +25,15 @@ pub enum Status {
     Suspect,
     /// It did not object, or it left.
     Failed,
+    /// It failed, and somebody said that it will not come back as it was.
+    Left,
+}
+
+impl Status {
+    /// Whether it may be called.
+    pub fn is_there(self) -> bool {
+        matches!(self, Self::Alive | Self::Suspect)
+    }
 }
 
 /// A process of the control plane.

@@ -258,3 +258,40 @@ async fn a_member_that_nobody_could_reach_does_not_start() {
     let config = GossipConfig { api: "127.0.0.1:80".parse().unwrap(), tags, ..config };
     assert!(Gossip::start(config, http, Shutdown::new()).await.is_err());
 }
+
+#[tokio::test]
+async fn two_clusters_join_by_hand_and_a_farewell_reaches_all() {
+    let cluster = Cluster::new();
+    let a = cluster.start(Role::State, "state-1", &[]).await;
+    let b = cluster.start(Role::State, "state-2", &[]).await;
+    let c = cluster.start(Role::Gateway, "gateway-2", &[b.addr()]).await;
+    let done = c.gossip.join(&[a.addr(), "127.0.0.1:1".to_owned(), "no.such.name.invalid:1".to_owned()]).await;
+    assert_eq!((done.joined.as_slice(), done.errors.len()), ([a.addr()].as_slice(), 2));
+    assert!(done.errors[0].contains("nobody answers there"), "{:?}", done.errors);
+    for process in [&a, &b, &c] {
+        see(process, "all three", |members| members.len() == 3).await;
+    }
+    // Said of one that lives, it has no effect; of one that failed, all are told, and who comes later, too.
+    assert_eq!(a.gossip.force_leave("state-1", false).await.unwrap(), 1);
+    assert_eq!(a.gossip.force_leave("nobody", false).await.unwrap(), 0);
+    b.kill();
+    see(&a, "two are left", |members| members.len() == 2).await;
+    assert_eq!(c.gossip.force_leave("state-2.global", false).await.unwrap(), 1);
+    let status = |process: &Process| {
+        process.directory().all().iter().find(|(m, _)| &*m.name == "state-2").map(|(_, status)| *status)
+    };
+    until(|| [&a, &c].iter().all(|p| status(p) == Some(Status::Left))).await;
+    let d = cluster.start(Role::Broker, "broker-1", &[a.addr()]).await;
+    until(|| status(&d) == Some(Status::Left)).await;
+    assert_eq!(d.gossip.force_leave("state-2", true).await.unwrap(), 1);
+    until(|| [&a, &c, &d].iter().all(|p| status(p).is_none())).await;
+    until(|| [&a, &c, &d].iter().all(|p| p.directory().members().len() == 3)).await;
+}
+
+async fn until(is: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is() {
+        assert!(Instant::now() < deadline, "not in time");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,8 +1,9 @@
 //! Signs of life.
 
 use std::net::SocketAddr;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::node::{BEAT, Beat, BeatTaken};
 use kit::process::Shutdown;
@@ -54,6 +55,7 @@ impl Link {
         let beat = Beat { node_id: self.node_id.to_string() };
         match self.http.post_json::<_, BeatTaken>(Self::target(addr), BEAT, &beat, CALL).await {
             Ok(taken) => {
+                *self.beaten.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
                 self.adopt_period(taken.period_ms);
                 self.gateways.learn(taken.gateways);
                 if taken.register_again {

@@ -5,12 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use api::public::{AgentHealth, AgentHealthResponse, AgentMember, AgentSelf, ServerMembers};
+use api::public::{AgentHealth, AgentHealthResponse, AgentMember, ServerMembers};
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use kit::gossip::{Member, Status};
 use model::Role;
-use serde_json::json;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -23,48 +22,7 @@ use crate::raft_status;
 const PROTOCOL: u8 = 1;
 
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(agent_self))
-        .routes(routes!(members))
-        .routes(routes!(servers))
-        .routes(routes!(health))
-}
-
-/// Read this gateway's configuration and state
-#[utoipa::path(get, path = "/v1/agent/self", operation_id = "readAgentSelf", tag = "agent",
-    responses((status = 200, description = "Configuration, membership, numbers", body = AgentSelf)))]
-async fn agent_self(State(app): State<App>, options: Options) -> Answered {
-    let own = app.directory.all().iter().find(|(m, _)| m.role == Role::Gateway && *m.name == *app.name).cloned();
-    let member = own.map(|(member, status)| shown(&member, status)).unwrap_or_default();
-    let config = [
-        ("Region", json!(app.region)),
-        ("Datacenter", json!(app.datacenter)),
-        ("NodeName", json!(app.name)),
-        ("Server", json!({"Enabled": true})),
-        ("Client", json!({"Enabled": false})),
-        ("ACL", json!({"Enabled": false})),
-        ("Version", json!({"Version": env!("CARGO_PKG_VERSION"), "Revision": "", "VersionPrerelease": ""})),
-    ];
-    let view = app.watches.view();
-    let leader = raft_status::ask(&app).await.and_then(|status| status.leader).map(|l| l.addr).unwrap_or_default();
-    let text = |pairs: &[(&str, String)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
-    let stats: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::from([
-        (
-            "nomad".to_owned(),
-            text(&[("server", "true".to_owned()), ("leader_addr", leader), ("known_regions", "1".to_owned())]),
-        ),
-        ("raft".to_owned(), text(&[("applied_index", view.state.index().to_string())])),
-        (
-            "gateway".to_owned(),
-            text(&[
-                ("uptime_s", app.started.elapsed().as_secs().to_string()),
-                ("blocking_queries", app.watches.waiting().to_string()),
-                ("agent_streams", app.streams.count().to_string()),
-            ]),
-        ),
-    ]);
-    let config = config.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-    options.style.json(&AgentSelf { config, member, stats })
+    OpenApiRouter::new().routes(routes!(members)).routes(routes!(health))
 }
 
 #[derive(IntoParams)]
@@ -96,7 +54,7 @@ async fn members(State(app): State<App>, options: Options) -> Answered {
 
 /// A member in the form in which clients know servers. `Port` is that of its gossip, the tags name that of
 /// its internal listener.
-fn shown(member: &Member, status: Status) -> AgentMember {
+pub(super) fn shown(member: &Member, status: Status) -> AgentMember {
     let role = if member.role == Role::State { "nomad" } else { member.role.as_str() };
     let mut tags: BTreeMap<String, String> = member.tags.clone();
     let version = member.tag(kit::shell::TAG_VERSION).unwrap_or_default().to_owned();
@@ -118,6 +76,7 @@ fn shown(member: &Member, status: Status) -> AgentMember {
         // It had no chance to object yet.
         Status::Alive | Status::Suspect => "alive",
         Status::Failed => "failed",
+        Status::Left => "left",
     };
     AgentMember {
         name: format!("{}.{}", member.name, member.region),
@@ -132,16 +91,6 @@ fn shown(member: &Member, status: Status) -> AgentMember {
         delegate_max: PROTOCOL,
         delegate_cur: PROTOCOL,
     }
-}
-
-/// List the addresses that agents connect to
-#[utoipa::path(get, path = "/v1/agent/servers", operation_id = "listServers", tag = "agent",
-    responses((status = 200, description = "host:port of each gateway", body = Vec<String>)))]
-async fn servers(State(app): State<App>, options: Options) -> Answered {
-    let mut addresses: Vec<String> =
-        app.peers.peers(Role::Gateway).into_iter().map(|peer| peer.addr.to_string()).collect();
-    addresses.sort();
-    options.style.json(&addresses)
 }
 
 #[derive(IntoParams)]

@@ -17,6 +17,7 @@ use super::client_nodes::{NodeParams, node};
 use crate::app::App;
 use crate::body::Whole;
 use crate::errors::{Answered, ApiError};
+use crate::machine::Asked;
 use crate::options::Options;
 use crate::public::AskedMethod;
 
@@ -53,8 +54,8 @@ struct NodeMetaResponse {
         (status = 200, description = "All of it, what was changed, what is configured", body = NodeMetaResponse),
         (status = 400, description = "No node is named", body = String, content_type = "text/plain"),
         (status = 404, description = "Unknown node, or no path to it", body = String, content_type = "text/plain")))]
-async fn read(State(app): State<App>, options: Options) -> Answered {
-    let id = node(&app, &options, "").await?;
+async fn read(State(app): State<App>, asked: Asked, options: Options) -> Answered {
+    let id = node(&app, &asked, &options, "").await?;
     get_json(&app, &id, "/v1/client/metadata".to_owned(), options.style).await
 }
 
@@ -68,7 +69,13 @@ async fn read(State(app): State<App>, options: Options) -> Answered {
         (status = 400, description = "No node is named, or a key or value is not usable", body = String, content_type = "text/plain"),
         (status = 404, description = "Unknown node, or no path to it", body = String, content_type = "text/plain"),
         (status = 405, description = "PUT", body = String, content_type = "text/plain")))]
-async fn apply(State(app): State<App>, AskedMethod(method): AskedMethod, options: Options, body: Whole) -> Answered {
+async fn apply(
+    State(app): State<App>,
+    AskedMethod(method): AskedMethod,
+    asked: Asked,
+    options: Options,
+    body: Whole,
+) -> Answered {
     if method != axum::http::Method::POST {
         return Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "Invalid method"));
     }
@@ -76,7 +83,7 @@ async fn apply(State(app): State<App>, AskedMethod(method): AskedMethod, options
     if request.meta.is_empty() {
         return Err(ApiError::bad("missing required Meta object"));
     }
-    let id = node(&app, &options, &request.node_id).await?;
+    let id = node(&app, &asked, &options, &request.node_id).await?;
     let call = Call::post("/v1/client/metadata", ANSWER).json(&request);
     let call = call.map_err(|e| ApiError::internal("call cannot be written", &e))?;
     let reply = app.http.call(&target(&app, &id).await?, call).await.map_err(|error| refused(&id, error))?;

@@ -11,6 +11,7 @@ use utoipa_axum::routes;
 use super::at_node::{get_json, post};
 use crate::app::App;
 use crate::errors::{Answered, ApiError};
+use crate::machine::Asked;
 use crate::options::Options;
 use crate::read::fresh;
 
@@ -22,15 +23,15 @@ pub fn router() -> OpenApiRouter<App> {
 #[into_params(parameter_in = Query)]
 #[allow(dead_code, reason = "documentation; the query is read by `Options`")]
 pub(super) struct NodeParams {
-    /// Full id of the node.
-    node_id: String,
+    /// Full id of the node; the one of the machine asked unless given.
+    node_id: Option<String>,
 }
 
-/// The node that is asked about: by the query, or else by the body.
-pub(super) async fn node(app: &App, options: &Options, in_body: &str) -> Result<NodeId, ApiError> {
-    // A gateway is no node; where the two are one machine, the caller still says which node is meant.
+/// The node that is asked about: by the query, or else by the body, or else the one of the machine asked.
+pub(super) async fn node(app: &App, asked: &Asked, options: &Options, in_body: &str) -> Result<NodeId, ApiError> {
     let id = options.params.text("node_id").or(Some(in_body).filter(|id| !id.is_empty()));
-    let id = NodeId::from(id.ok_or_else(|| ApiError::bad("No local Node and node_id not provided"))?);
+    let id = id.map(NodeId::from).or_else(|| asked.node.clone());
+    let id = id.ok_or_else(|| ApiError::bad("No local Node and node_id not provided"))?;
     if app.watches.view().state.node(&id).is_none() && fresh(app, false).await?.state.node(&id).is_none() {
         return Err(ApiError::not_found(format!("Unknown node {id}")));
     }
@@ -43,13 +44,13 @@ pub(super) async fn node(app: &App, options: &Options, in_body: &str) -> Result<
         (status = 200, description = "Processors, memory, disks", body = HostStats),
         (status = 400, description = "No node is named", body = String, content_type = "text/plain"),
         (status = 404, description = "Unknown node, or no path to it", body = String, content_type = "text/plain")))]
-async fn usage(State(app): State<App>, options: Options) -> Answered {
-    let id = node(&app, &options, "").await?;
+async fn usage(State(app): State<App>, asked: Asked, options: Options) -> Answered {
+    let id = node(&app, &asked, &options, "").await?;
     get_json(&app, &id, "/v1/client/stats".to_owned(), options.style).await
 }
 
-async fn collected(app: &App, options: &Options) -> Result<StatusCode, ApiError> {
-    let id = node(app, options, "").await?;
+async fn collected(app: &App, asked: &Asked, options: &Options) -> Result<StatusCode, ApiError> {
+    let id = node(app, asked, options, "").await?;
     post(app, &id, "/v1/client/gc".to_owned(), &()).await?;
     Ok(StatusCode::OK)
 }
@@ -60,8 +61,8 @@ async fn collected(app: &App, options: &Options) -> Result<StatusCode, ApiError>
         (status = 200, description = "Their files are being removed"),
         (status = 400, description = "No node is named", body = String, content_type = "text/plain"),
         (status = 404, description = "Unknown node, or no path to it", body = String, content_type = "text/plain")))]
-async fn collect(State(app): State<App>, options: Options) -> Result<StatusCode, ApiError> {
-    collected(&app, &options).await
+async fn collect(State(app): State<App>, asked: Asked, options: Options) -> Result<StatusCode, ApiError> {
+    collected(&app, &asked, &options).await
 }
 
 /// Remove what is left of allocations that have ended on a node
@@ -70,6 +71,6 @@ async fn collect(State(app): State<App>, options: Options) -> Result<StatusCode,
         (status = 200, description = "Their files are being removed"),
         (status = 400, description = "No node is named", body = String, content_type = "text/plain"),
         (status = 404, description = "Unknown node, or no path to it", body = String, content_type = "text/plain")))]
-async fn collect_by_get(State(app): State<App>, options: Options) -> Result<StatusCode, ApiError> {
-    collected(&app, &options).await
+async fn collect_by_get(State(app): State<App>, asked: Asked, options: Options) -> Result<StatusCode, ApiError> {
+    collected(&app, &asked, &options).await
 }

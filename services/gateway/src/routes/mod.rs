@@ -23,7 +23,9 @@ pub mod introduction;
 pub mod jobs;
 pub mod keyring;
 pub mod launch;
+pub mod local_node;
 pub mod logs;
+pub mod membership;
 pub mod metrics;
 pub mod namespace_writes;
 pub mod namespaces;
@@ -71,6 +73,8 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(introduction::router())
         .merge(status::router())
         .merge(agent::router())
+        .merge(local_node::router())
+        .merge(membership::router())
         .merge(operator::router())
         .merge(system::router())
         .merge(logs::router())

@@ -290,6 +290,7 @@ impl Cluster {
             Box::new(Follow::new(Arc::clone(&watches))),
             shutdown.token(),
         );
+        let node_id_file = dir.path().join("node-id");
         let app = App::start(Parts {
             shown: Default::default(),
             name: "gateway-0".into(),
@@ -302,6 +303,9 @@ impl Cluster {
             metrics: Metrics::default(),
             shutdown: shutdown.clone(),
             purge_revokes: false,
+            gossip: None,
+            machine: gateway::machine::Machine { node_id_file: Some(node_id_file), machine_file: None },
+            data_dir: None,
         });
         let agents = gateway::agents::router().into_router();
         serve(bound, Tls::Mutual(own), agents.with_state(app.clone()), &shutdown);
