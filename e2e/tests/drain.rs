@@ -151,3 +151,46 @@ async fn a_drain_that_is_forced_or_cancelled_says_so_and_garbage_is_collected_wh
     assert_eq!(cluster.get("/v1/evaluations").await, json!([]));
     assert_eq!(cluster.get("/v1/allocations").await, json!([]));
 }
+
+/// drain-004, drain-005, drain-009, drain-011 on real processes.
+#[tokio::test]
+async fn when_every_node_drains_work_stays_until_there_is_a_place_for_it() {
+    let cluster = Cluster::start();
+    let nodes = cluster.get("/v1/nodes").await;
+    let (a, b) = (text(&nodes[0], "ID").to_owned(), text(&nodes[1], "ID").to_owned());
+    for (id, kind, blocks) in [("web", "service", PACED), ("each", "system", "")] {
+        let file = cluster.file(&format!("{id}.nomad.hcl"), &job(id, kind, blocks));
+        cluster.ok(&["job", "run", "-detach", &file]);
+    }
+    let fine = |x: &&Value| text(x, "DesiredStatus") == "run" && x["DeploymentStatus"]["Healthy"] == true;
+    let healthy = |allocs: &Value| allocs.as_array().unwrap().iter().filter(fine).count() == 3;
+    cluster.until("/v1/job/web/allocations", "all are healthy", healthy).await;
+    cluster.until_allocs("each", "running", 2).await;
+
+    cluster.ok(&["node", "drain", "-enable", "-yes", "-detach", "-deadline", "1h", &a]);
+    cluster.ok(&["node", "drain", "-enable", "-yes", "-detach", "-deadline", "1h", "-ignore-system", &b]);
+    let blocked = |evals: &Value| evals.as_array().unwrap().iter().any(|eval| text(eval, "Status") == "blocked");
+    cluster.until("/v1/job/web/evaluations", "there is no place", blocked).await;
+    let allocs = cluster.get("/v1/job/web/allocations").await;
+    let runs = |x: &&Value| text(x, "ClientStatus") == "running";
+    assert!(allocs.as_array().unwrap().iter().filter(runs).count() >= 2, "count - max_parallel stay: {allocs:#}");
+
+    cluster.ok(&["node", "drain", "-disable", "-keep-ineligible", "-yes", &a]);
+    let node = cluster.get(&format!("/v1/node/{a}")).await;
+    assert_eq!((text(&node["LastDrain"], "Status"), text(&node, "SchedulingEligibility")), ("canceled", "ineligible"));
+    assert!(!cluster.get(&format!("/v1/node/{b}")).await["DrainStrategy"].is_null(), "the other one goes on");
+
+    cluster.ok(&["node", "eligibility", "-enable", &a]);
+    let done =
+        cluster.until(&format!("/v1/node/{b}"), "the drain is over", |node| node["DrainStrategy"].is_null()).await;
+    assert_eq!(text(&done["LastDrain"], "Status"), "complete");
+    let allocs = cluster.until("/v1/job/web/allocations", "all are healthy", healthy).await;
+    assert!(allocs.as_array().unwrap().iter().filter(fine).all(|x| text(x, "NodeID") == a), "{allocs:#}");
+    let on_b = cluster.get(&format!("/v1/node/{b}/allocations")).await;
+    let left: Vec<_> = on_b.as_array().unwrap().iter().filter(runs).map(|x| text(x, "JobID")).collect();
+    assert_eq!(left, ["each"], "system work was to stay");
+
+    cluster.ok(&["node", "drain", "-enable", "-force", "-yes", &a]);
+    let on_a = cluster.get(&format!("/v1/node/{a}/allocations")).await;
+    assert!(!on_a.as_array().unwrap().iter().any(|x| runs(&x)), "forced: system work, too: {on_a:#}");
+}

@@ -279,38 +279,57 @@ async fn reschedule(cx: &Cx, wish: &Wish, alloc: &AllocStub) -> Result<(), Failu
     let path = format!("/v1/allocation/{}/stop", alloc.id);
     let sent = cx.writer()?.put::<_, AllocStopResponse>(&path, &query, &json!({})).await;
     let (answer, _) = sent.map_err(|error| Failure::api("Failed to stop allocation", &error))?;
-    let path = format!("/v1/evaluation/{}", answer.eval_id);
-    let mut index = 0;
-    let eval = loop {
-        let (eval, at): (Evaluation, u64) = ask(cx, &path, namespace, index, "evaluation").await?;
-        index = at;
-        if eval.status != EvalStatus::Pending {
-            break eval;
+    let path = format!("/v1/allocation/{}", alloc.id);
+    loop {
+        // The evaluations first: when none is under way any more, what they did is in the allocation.
+        let evals: Option<Vec<Evaluation>> =
+            job_status::about(cx, alloc.job_id.as_str(), namespace, "/evaluations").await?;
+        let evals = evals.unwrap_or_default();
+        let (now, _): (Allocation, u64) = ask(cx, &path, namespace, 0, "allocation").await?;
+        if let Some(next) = now.next_allocation.non_empty() {
+            return until_running(cx, next.as_str(), namespace).await;
         }
-    };
-    if eval.status == EvalStatus::Failed || eval.status == EvalStatus::Cancelled {
-        return Err(Failure::new(format!("its evaluation ended as {}: {}", eval.status, eval.status_description)));
-    }
-    if eval.failed_tg_allocs.contains_key(&alloc.task_group) {
-        return Err(Failure::new("there is no place for its replacement now"));
-    }
-    let path = format!("/v1/evaluation/{}/allocations", answer.eval_id);
-    let (made, _): (Option<Vec<AllocStub>>, u64) = ask(cx, &path, namespace, 0, "allocations").await?;
-    let mut next = made.unwrap_or_default().into_iter().filter(|new| new.name == alloc.name && new.id != alloc.id);
-    match next.find(|new| new.create_index >= eval.create_index) {
-        Some(next) => until_running(cx, &next).await,
-        // A system job's allocation on a node that takes no more, or a job that was stopped: nothing follows.
-        None => Ok(()),
+        match evals.iter().find(|eval| eval.status == EvalStatus::Pending) {
+            Some(pending) => until_decided(cx, pending, namespace).await?,
+            None => return nothing_follows(&evals, &answer.eval_id, &alloc.task_group),
+        }
     }
 }
 
-async fn until_running(cx: &Cx, alloc: &AllocStub) -> Result<(), Failure> {
-    let path = format!("/v1/allocation/{}", alloc.id);
+/// Not a replacement, and nobody who would make one. Another evaluation of the job may have decided for this one.
+fn nothing_follows(evals: &[Evaluation], own: &str, group: &str) -> Result<(), Failure> {
+    let own = evals.iter().find(|eval| eval.id == own);
+    if let Some(failed) = own.filter(|eval| eval.status == EvalStatus::Failed) {
+        return Err(Failure::new(format!("its evaluation failed: {}", failed.status_description)));
+    }
+    let since = own.map_or_else(Default::default, |eval| eval.create_index);
+    let decided = evals.iter().filter(|eval| eval.modify_index >= since);
+    if decided.into_iter().any(|eval| eval.failed_tg_allocs.contains_key(group)) {
+        return Err(Failure::new("there is no place for its replacement now"));
+    }
+    // A system job's allocation on a node that takes no more, or a job that was stopped meanwhile.
+    Ok(())
+}
+
+async fn until_decided(cx: &Cx, eval: &Evaluation, namespace: &str) -> Result<(), Failure> {
+    let path = format!("/v1/evaluation/{}", eval.id);
     let mut index = 0;
     loop {
-        let (now, at): (Allocation, u64) = ask(cx, &path, alloc.namespace.as_str(), index, "allocation").await?;
+        let (now, at): (Evaluation, u64) = ask(cx, &path, namespace, index, "evaluation").await?;
+        if now.status != EvalStatus::Pending {
+            return Ok(());
+        }
         index = at;
-        let replacement = id(&alloc.id, cx.verbose());
+    }
+}
+
+async fn until_running(cx: &Cx, alloc_id: &str, namespace: &str) -> Result<(), Failure> {
+    let path = format!("/v1/allocation/{alloc_id}");
+    let mut index = 0;
+    loop {
+        let (now, at): (Allocation, u64) = ask(cx, &path, namespace, index, "allocation").await?;
+        index = at;
+        let replacement = id(alloc_id, cx.verbose());
         match now.client_status {
             ClientStatus::Running | ClientStatus::Complete => return Ok(()),
             ClientStatus::Failed | ClientStatus::Lost => {

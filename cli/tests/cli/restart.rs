@@ -130,17 +130,26 @@ fn an_error_ends_it_unless_yes_was_said() {
 #[test]
 fn a_rescheduled_allocation_is_waited_for_until_its_replacement_runs() {
     let stop = |n: u64| format!("/v1/allocation/{}/stop", id(n));
-    let eval = json!({"ID": EVAL, "Namespace": "default", "Status": "complete", "CreateIndex": 8});
+    let eval = |status: &str, index: u64, failed: &Value| {
+        json!({"ID": EVAL, "Namespace": "default", "Status": status, "CreateIndex": 8, "ModifyIndex": index,
+            "FailedTGAllocs": failed})
+    };
+    let evals = "/v1/job/web/evaluations";
+    // Its evaluation is under way, and decided when it is asked for again.
     let replaced = |status: &str, failed: Value| {
-        let mut eval = eval.clone();
-        eval["FailedTGAllocs"] = failed;
-        let mut new = alloc(9, "h", "pending");
-        (new["Name"], new["CreateIndex"]) = (json!("web.h[4]"), json!(9));
-        with_job()
+        let mut old = alloc(4, "h", "complete");
+        let fake = with_job()
             .reply("PUT", &stop(4), 200, 8, json!({"EvalID": EVAL, "Index": 8}))
-            .get(&format!("/v1/evaluation/{EVAL}"), eval)
-            .get(&format!("/v1/evaluation/{EVAL}/allocations"), json!([alloc(4, "h", "complete"), new.clone()]))
-            .reply("GET", &format!("/v1/allocation/{}", id(9)), 200, 9, new.clone())
+            .reply("GET", evals, 200, 8, json!([eval("pending", 8, &Value::Null)]))
+            .reply("GET", evals, 200, 9, json!([eval("complete", 9, &failed)]))
+            .reply("GET", &format!("/v1/evaluation/{EVAL}"), 200, 8, eval("pending", 8, &Value::Null))
+            .reply("GET", &format!("/v1/evaluation/{EVAL}"), 200, 9, eval("complete", 9, &failed))
+            .reply("GET", &format!("/v1/allocation/{}", id(4)), 200, 8, old.clone());
+        if failed.is_null() {
+            old["NextAllocation"] = json!(id(9));
+        }
+        fake.reply("GET", &format!("/v1/allocation/{}", id(4)), 200, 9, old)
+            .reply("GET", &format!("/v1/allocation/{}", id(9)), 200, 9, alloc(9, "h", "pending"))
             .reply("GET", &format!("/v1/allocation/{}", id(9)), 200, 12, alloc(9, "h", status))
     };
     let words = ["job", "restart", "-reschedule", "-no-shutdown-delay", "-group", "h", "web"];
@@ -187,4 +196,24 @@ fn scaling_policies_are_listed_and_shown() {
     assert!(done.out.contains("Max     = 5") && done.out.contains("\"cooldown\": \"1m\""), "{}", done.out);
     let none = Fake::start().get("/v1/scaling/policies", json!([])).run(&["scaling", "policy", "list"]);
     assert_eq!((none.code, none.out.as_str()), (0, "No policies found\n"));
+}
+
+#[test]
+fn an_evaluation_that_another_one_decided_for_is_no_failure() {
+    let (first, second) = (EVAL, "5bd1e1a5-2f4e-9f3c-3a3a-3c6f0e9cf1ab");
+    let evals = json!([
+        {"ID": first, "Namespace": "default", "Status": "complete", "CreateIndex": 8, "ModifyIndex": 10},
+        {"ID": second, "Namespace": "default", "Status": "canceled", "CreateIndex": 9, "ModifyIndex": 11},
+    ]);
+    let mut fake = with_job().get("/v1/job/web/evaluations", evals);
+    for (n, eval) in [(1, first), (2, second), (3, second)] {
+        let mut old = alloc(n, "g", "complete");
+        old["NextAllocation"] = json!(id(n + 10));
+        fake = fake
+            .reply("PUT", &format!("/v1/allocation/{}/stop", id(n)), 200, 8, json!({"EvalID": eval, "Index": 8}))
+            .get(&format!("/v1/allocation/{}", id(n)), old)
+            .get(&format!("/v1/allocation/{}", id(n + 10)), alloc(n + 10, "g", "running"));
+    }
+    let done = fake.run(&["job", "restart", "-reschedule", "-batch-size", "3", "-group", "g", "web"]);
+    assert_eq!((done.code, done.err.as_str()), (0, ""), "{}", done.out);
 }
