@@ -36,6 +36,7 @@ const RENEW_EVERY: Duration = Duration::from_secs(1);
 const VALID_FOR: Duration = Duration::from_secs(2);
 const CALL: Duration = Duration::from_millis(900);
 const POLL: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The lease as this process holds it.
 #[derive(Clone, Debug)]
@@ -135,8 +136,12 @@ impl Keeper {
     }
 
     async fn acquire(&mut self) {
+        let seen = self.replica.index();
         if !self.is_free() {
-            tokio::time::sleep(POLL).await;
+            // Until the row may have changed.
+            if self.replica.past(seen, LOOK).await.is_none() {
+                tokio::time::sleep(POLL).await;
+            }
             return;
         }
         let sent = clock::boot_time();

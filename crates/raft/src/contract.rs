@@ -67,9 +67,9 @@ impl Config {
         Self {
             me,
             dir,
-            heartbeat: Duration::from_millis(100),
-            election_min: Duration::from_millis(400),
-            election_max: Duration::from_millis(800),
+            heartbeat: Duration::from_millis(200),
+            election_min: Duration::from_millis(500),
+            election_max: Duration::from_secs(1),
             snapshot_after_entries: 8_192,
             keep_entries_after_snapshot: 4_096,
             command_bytes_max: 16 << 20,

@@ -14,7 +14,7 @@ use crate::node::Inner;
 use crate::types::{TypeConfig, index_of};
 
 /// Progress of indexes is published at most this often.
-const PACE: Duration = Duration::from_millis(20);
+const PACE: Duration = Duration::from_millis(100);
 
 /// When a message of the leader was last accepted, in milliseconds of this node's own clock.
 pub(crate) struct LastHeard {
