@@ -16,6 +16,8 @@ pub struct Machine {
     pub data: PathBuf,
     file: PathBuf,
     log: PathBuf,
+    /// How its API is reached.
+    settings: Settings,
     child: Option<Child>,
 }
 
@@ -31,7 +33,27 @@ impl Machine {
         );
         std::fs::write(&file, text).unwrap();
         let log = dir.join(format!("{name}.log"));
-        Self { address: format!("http://{ip}:{port}"), data, file, log, child: None }
+        let address = format!("http://{ip}:{port}");
+        let settings = Settings { address: address.clone(), ..Settings::default() };
+        Self { address, data, file, log, settings, child: None }
+    }
+
+    /// Its API is reached by HTTPS, with the certificates that `steppe tls` made in `dir`.
+    pub fn by_https(mut self, dir: &Path) -> Self {
+        self.address = self.address.replace("http://", "https://");
+        self.settings = Settings {
+            address: self.address.clone(),
+            ca_cert: Some(dir.join("nomad-agent-ca.pem")),
+            client_cert: Some(dir.join("global-cli-nomad.pem")),
+            client_key: Some(dir.join("global-cli-nomad-key.pem")),
+            tls_server_name: Some("server.global.nomad".to_owned()),
+            ..Settings::default()
+        };
+        self
+    }
+
+    pub fn settings(&self) -> Settings {
+        self.settings.clone()
     }
 
     pub fn start(&mut self, flags: &[&str]) {
@@ -87,7 +109,18 @@ impl Machine {
 
     /// Runs the command line against its API.
     pub fn steppe(&self, words: &[&str]) -> Output {
-        Command::new(program()).args(words).env("NOMAD_ADDR", &self.address).output().unwrap()
+        let mut command = Command::new(program());
+        command.args(words).env("NOMAD_ADDR", &self.address);
+        let settings = &self.settings;
+        for (name, file) in [
+            ("NOMAD_CACERT", &settings.ca_cert),
+            ("NOMAD_CLIENT_CERT", &settings.client_cert),
+            ("NOMAD_CLIENT_KEY", &settings.client_key),
+        ] {
+            command.envs(file.iter().map(|file| (name, file)));
+        }
+        command.envs(settings.tls_server_name.iter().map(|name| ("NOMAD_TLS_SERVER_NAME", name)));
+        command.output().unwrap()
     }
 
     /// The same, and it must succeed; its stdout.
@@ -99,7 +132,7 @@ impl Machine {
 
     /// Asks its API until the answer is as wanted.
     pub async fn until(&self, path: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let api = PublicClient::new(Settings { address: self.address.clone(), ..Settings::default() }).unwrap();
+        let api = PublicClient::new(self.settings.clone()).unwrap();
         let deadline = Instant::now() + WITHIN;
         let mut last = Value::Null;
         loop {

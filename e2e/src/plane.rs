@@ -125,6 +125,7 @@ impl Plane {
                         purge_revokes: false,
                         bounds: Default::default(),
                         machine: Default::default(),
+                        https: kit::https::HttpsSettings::default(),
                     };
                     gateway::run(config, wish).await.unwrap();
                 }

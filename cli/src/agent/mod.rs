@@ -210,6 +210,9 @@ impl Wishes {
 fn serve(machine: &Machine, kept: bool, typed: &Parsed, ui: &mut Ui) -> anyhow::Result<()> {
     let log = Arc::new(Log::open(&machine.config)?);
     check_ports(machine)?;
+    if let Err(error) = kit::https::Https::load(&machine.https_settings()) {
+        return Err(anyhow::Error::new(error).context("tls: the certificate of the public API cannot be used"));
+    }
     let specs = machine.processes();
     let hear = (!machine.dev).then(|| {
         let log = Arc::clone(&log);

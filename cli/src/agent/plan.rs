@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use config::Config;
+use kit::https::HttpsSettings;
 use model::autopilot::AutopilotConfiguration;
 use model::scheduler_config::{PreemptionConfig, SchedulerConfiguration};
 use model::{Nanos, Role};
@@ -134,10 +135,36 @@ impl Machine {
                     words.say("metrics-prefix", rule);
                 }
                 words.switch("metrics-hidden", !c.telemetry.filter_default);
+                self.https(&mut words);
             }
             _ => {}
         }
         self.spec(role, home, words.0)
+    }
+
+    /// How the public API is served, if by HTTPS.
+    pub fn https_settings(&self) -> HttpsSettings {
+        let tls = &self.config.tls;
+        let file = |path: &str| std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
+        HttpsSettings {
+            cert: tls.http.then(|| file(&tls.cert_file)),
+            key: tls.http.then(|| file(&tls.key_file)),
+            client_ca: (tls.http && tls.verify_https_client).then(|| file(&tls.ca_file)),
+            tls13: tls.http && tls.tls_min_version == "tls13",
+        }
+    }
+
+    fn https(&self, words: &mut Words) {
+        let settings = self.https_settings();
+        let files = [
+            ("http-cert-file", settings.cert),
+            ("http-key-file", settings.key),
+            ("http-client-ca-file", settings.client_ca),
+        ];
+        for (name, file) in files {
+            words.say(name, file.map(|f| f.display().to_string()).unwrap_or_default());
+        }
+        words.switch("http-tls13", settings.tls13);
     }
 
     fn agent(&self) -> Spec {
@@ -184,6 +211,7 @@ impl Machine {
             words.say("http-bind", self.places.http);
             words.switch("http-unauthenticated", self.places.http_chosen && !self.places.http.ip().is_loopback());
             self.public(&mut words);
+            self.https(&mut words);
         }
         words.say("gc-interval", span(client.gc_interval));
         words.say("gc-parallel-destroys", client.gc_parallel_destroys);

@@ -447,7 +447,8 @@ fn stamp(dir: &Path) -> Stamp {
     })
 }
 
-fn not_after(cert: &CertificateDer<'_>) -> Result<SystemTime, TlsError> {
+/// When a certificate ends.
+pub fn not_after(cert: &CertificateDer<'_>) -> Result<SystemTime, TlsError> {
     let (_, cert) = x509_parser::parse_x509_certificate(cert).map_err(|_| TlsError::Certificate)?;
     let seconds = u64::try_from(cert.validity().not_after.timestamp()).unwrap_or(0);
     Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
@@ -462,7 +463,7 @@ fn read_pem(path: &Path) -> Result<Vec<u8>, TlsError> {
 }
 
 /// Every certificate in a PEM file; at least one.
-pub(crate) fn read_certs(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub fn read_certs(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let pem = read_pem(path)?;
     let certs: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match certs {
@@ -479,7 +480,7 @@ pub(crate) fn read_bundle(path: &Path) -> Result<Vec<CertificateDer<'static>>, T
 }
 
 /// The first private key in a PEM file.
-pub(crate) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+pub fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_slice(&read_pem(path)?)
         .map_err(|e| TlsError::File { path: path.to_owned(), reason: e.to_string() })
 }

@@ -280,29 +280,30 @@ impl Check<'_> {
 
     fn trust(&mut self) {
         let tls = &self.config.tls;
-        let on = tls.http || tls.rpc;
-        for (key, file) in
-            [("tls.ca_file", &tls.ca_file), ("tls.cert_file", &tls.cert_file), ("tls.key_file", &tls.key_file)]
-        {
-            self.no(on && file.is_empty(), key, "it is required with tls");
+        for (key, file) in [("tls.cert_file", &tls.cert_file), ("tls.key_file", &tls.key_file)] {
+            self.no(tls.http && file.is_empty(), key, "it is required with tls.http");
         }
+        self.no(
+            tls.verify_https_client && tls.ca_file.is_empty(),
+            "tls.ca_file",
+            "it is required with tls.verify_https_client",
+        );
         self.no(
             !matches!(tls.tls_min_version.as_str(), "tls12" | "tls13"),
             "tls.tls_min_version",
             "it is tls12 or tls13; older ones are not offered",
         );
-        self.no(tls.http, "tls.http", "it is not built yet, and the API would answer without encryption");
         self.no(tls.verify_https_client && !tls.http, "tls.verify_https_client", "it needs tls.http");
     }
 
     /// Settings that are read and that nothing does yet: nobody should believe that they work.
     fn not_obeyed(&mut self) {
-        let c = self.config;
-        let changed = [("tls.rpc", c.tls.rpc)];
-        for (key, _) in changed.into_iter().filter(|(_, changed)| *changed) {
-            self.notes.warning(NOWHERE, key, "is not built yet and has no effect");
+        if self.config.tls.rpc {
+            let text =
+                "changes nothing: between machines there is always mutual TLS, with the cluster's own certificates";
+            self.notes.warning(NOWHERE, "tls.rpc", text);
         }
-        let unknown = c.client.options.keys().filter(|key| !OPTIONS.contains(&key.as_str()));
+        let unknown = self.config.client.options.keys().filter(|key| !OPTIONS.contains(&key.as_str()));
         for key in unknown {
             self.notes.warning(NOWHERE, &format!("client.options.{key}"), "is not built yet and has no effect");
         }

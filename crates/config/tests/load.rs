@@ -118,12 +118,12 @@ fn what_cannot_be_is_refused_each_with_one_sentence() {
         ),
         (&format!("{server} ports {{ http = 4647 }}"), "ports.rpc: it is the same port as ports.http"),
         (
-            &format!("{server} tls {{ rpc = true ca_file = \"a\" cert_file = \"b\" }}"),
-            "tls.key_file: it is required with tls",
+            &format!("{server} tls {{ http = true ca_file = \"a\" cert_file = \"b\" }}"),
+            "tls.key_file: it is required with tls.http",
         ),
         (
-            &format!("{server} tls {{ http = true ca_file = \"a\" cert_file = \"b\" key_file = \"c\" }}"),
-            "tls.http: it is not built yet",
+            &format!("{server} tls {{ http = true verify_https_client = true cert_file = \"b\" key_file = \"c\" }}"),
+            "tls.ca_file: it is required with tls.verify_https_client",
         ),
         ("data_dir = \"/d\" server { enabled = true }", "server.bootstrap_expect: it is required"),
         ("data_dir = \"/d\" server { enabled = true bootstrap_expect = 3 }", "server.encrypt: it is required"),

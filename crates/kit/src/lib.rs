@@ -7,6 +7,7 @@ pub mod background;
 pub mod certs;
 pub mod gossip;
 pub mod guard;
+pub mod https;
 pub mod introduction;
 pub mod memory;
 pub mod metrics;

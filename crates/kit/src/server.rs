@@ -27,8 +27,8 @@ mod refuse;
 use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use api::Code;
 use axum::Router;
@@ -50,6 +50,7 @@ use tower::Service as _;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::guard::{Peer, refusal};
+use crate::https::Https;
 use crate::process::Shutdown;
 use gate::{Denied, Gate, Pass};
 
@@ -58,6 +59,8 @@ const H1_BUFFER_BYTES_MAX: usize = 64 * 1024;
 const H2_HEADERS_BYTES_MAX: u32 = 32 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// A refused certificate is worth a line this often.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 /// After an accept failed (no file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -71,7 +74,7 @@ pub enum Tls {
     /// Nothing: for the public API where it is not encrypted.
     Plain,
     /// Ordinary HTTPS, for the public API.
-    Server(Arc<rustls::ServerConfig>),
+    Public(Https),
     /// A certificate of the cluster, for everything internal.
     Mutual(Identity),
     /// The same, but a caller without a certificate gets as far as the routes, without a [`Peer`]: for nodes
@@ -187,6 +190,8 @@ struct Shared {
     /// Drain is over.
     cut: CancellationToken,
     gate: Arc<Gate>,
+    /// When a refused certificate was last told of.
+    told: Mutex<Option<Instant>>,
     h1: auto::Builder<TokioExecutor>,
     h2: auto::Builder<TokioExecutor>,
 }
@@ -209,7 +214,7 @@ impl Shared {
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT);
         let gate = Gate::new(limits.connections_max, limits.connections_per_ip_max);
-        Self { tls, router, limits, shutdown, cut: CancellationToken::new(), gate, h1, h2 }
+        Self { tls, router, limits, shutdown, cut: CancellationToken::new(), gate, told: Mutex::new(None), h1, h2 }
     }
 
     /// Begins the task of a connection, or its refusal.
@@ -247,11 +252,17 @@ impl Shared {
                 let h2 = self.before_deadline(speaks_h2(&tcp)).await?;
                 return self.serve(tcp, peer, None, h2).await;
             }
-            Tls::Server(config) => config.clone(),
+            Tls::Public(https) => {
+                if !self.before_deadline(speaks_tls(&tcp)).await? {
+                    return self.turn_away(tcp).await;
+                }
+                https.config()
+            }
             Tls::Mutual(identity) => identity.server_config(),
             Tls::Doorstep(identity) => identity.doorstep_config(),
         };
-        let stream = self.before_deadline(TlsAcceptor::from(config).accept(tcp)).await?;
+        let stream = self.before_deadline(TlsAcceptor::from(config).accept(tcp)).await;
+        let stream = stream.inspect_err(|error| self.tell_of_handshake(peer, error))?;
         let (_, session) = stream.get_ref();
         let h2 = session.alpn_protocol() == Some(b"h2");
         let identity = match (&self.tls, session.peer_certificates().and_then(<[_]>::first)) {
@@ -262,6 +273,37 @@ impl Shared {
             _ => None,
         };
         self.serve(stream, peer, identity, h2).await
+    }
+
+    /// A certificate that is not believed is worth a line now and then: somebody is kept out, or kept out wrongly.
+    fn tell_of_handshake(&self, peer: SocketAddr, error: &io::Error) {
+        let cause = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+        let reason = match cause {
+            Some(error @ (rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)) => {
+                format!("the caller's certificate is refused: {error}")
+            }
+            Some(rustls::Error::AlertReceived(alert)) if is_about_certificates(*alert) => {
+                format!("the caller refuses this process's certificate: {alert:?}")
+            }
+            _ => return,
+        };
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|at: Instant| at.elapsed() > TELL_EVERY) {
+            *told = Some(Instant::now());
+            tracing::warn!(%peer, reason, "connection refused by its certificate");
+        }
+    }
+
+    /// A caller who speaks plain HTTP to an HTTPS listener is told so, in the words that callers know.
+    async fn turn_away(&self, mut tcp: TcpStream) -> io::Result<()> {
+        use tokio::io::AsyncWriteExt as _;
+        const ANSWER: &[u8] = b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+            Connection: close\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+        self.before_deadline(async {
+            tcp.write_all(ANSWER).await?;
+            tcp.shutdown().await
+        })
+        .await
     }
 
     async fn before_deadline<T>(&self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
@@ -326,6 +368,30 @@ async fn speaks_h2(tcp: &TcpStream) -> io::Result<bool> {
         }
         // Part of it is here, and `peek` would say so at once again.
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Alerts by which the other side says that a certificate is not good, or that one is missing.
+fn is_about_certificates(alert: rustls::AlertDescription) -> bool {
+    use rustls::AlertDescription as A;
+    matches!(
+        alert,
+        A::BadCertificate
+            | A::UnsupportedCertificate
+            | A::CertificateRevoked
+            | A::CertificateExpired
+            | A::CertificateUnknown
+            | A::UnknownCA
+            | A::CertificateRequired
+    )
+}
+
+/// Whether a connection begins as TLS does, with a handshake record; looks without taking.
+async fn speaks_tls(tcp: &TcpStream) -> io::Result<bool> {
+    let mut first = [0];
+    match tcp.peek(&mut first).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(first == [0x16]),
     }
 }
 

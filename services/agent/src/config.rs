@@ -8,6 +8,7 @@ use crate::denied::Denied;
 use driver::docker::OptionsText;
 use driver::raw_exec;
 use driver::supervisor::client::Launch;
+use kit::https::HttpsSettings;
 use kit::process::Settings;
 use kit::server::bounds::Bounds;
 use model::Nanos;
@@ -83,6 +84,8 @@ pub struct Config {
     /// Let it listen where others than this machine reach it, though it asks nobody who they are.
     #[arg(long)]
     pub http_unauthenticated: bool,
+    #[command(flatten)]
+    pub https: HttpsSettings,
     /// Offer the `raw_exec` driver: tasks run as programs of the host, not isolated from it.
     #[arg(long)]
     pub raw_exec: bool,
@@ -158,6 +161,7 @@ impl Default for Config {
             reserved_ports: String::new(),
             http_bind: None,
             http_unauthenticated: false,
+            https: HttpsSettings::default(),
             raw_exec: false,
             raw_exec_denied_uids: String::new(),
             raw_exec_denied_gids: String::new(),
@@ -184,7 +188,10 @@ impl Config {
         if self.gateways.is_empty() {
             return Err("at least one gateway is needed".to_owned());
         }
-        if let Some(bind) = self.http_bind.filter(|bind| !bind.ip().is_loopback() && !self.http_unauthenticated) {
+        if let Some(bind) = self
+            .http_bind
+            .filter(|bind| !bind.ip().is_loopback() && !self.http_unauthenticated && !self.https.verifies())
+        {
             return Err(format!(
                 "the public API would listen on {bind} for anybody; say --http-unauthenticated if that is meant"
             ));

@@ -37,6 +37,7 @@ struct App {
 /// Serves until shutdown.
 pub fn spawn(
     listener: Listener,
+    tls: Tls,
     http: Http,
     gateways: Gateways,
     bounds: &Bounds,
@@ -49,7 +50,7 @@ pub fn spawn(
     let router = Router::new().fallback(pass_on).with_state(App { http, gateways, requests });
     let limits = Limits { connections_max: 1_024, drain: Duration::from_secs(1), ..Limits::public(BODY_BYTES_MAX) };
     let (router, limits) = (bounds.adorn(router), bounds.limit(limits));
-    tokio::spawn(server::serve(listener, Tls::Plain, router, limits, shutdown))
+    tokio::spawn(server::serve(listener, tls, router, limits, shutdown))
 }
 
 fn failed(status: StatusCode, text: &'static str) -> Response {

@@ -18,6 +18,7 @@ use driver::fingerprint::FingerprintError;
 use driver::mock::Mock;
 use driver::raw_exec::RawExec;
 use kit::background::{Background, Spec, Task};
+use kit::https::Https;
 use kit::metrics::Metrics;
 use kit::process::ready::Readiness;
 use kit::process::{Shutdown, advertised, ops};
@@ -64,6 +65,8 @@ pub enum AgentError {
     Fingerprint(#[from] FingerprintError),
     #[error("docker options cannot be used: {0}")]
     Docker(String),
+    #[error("cannot listen for SIGHUP")]
+    Hangup(#[source] std::io::Error),
     #[error("a part of the start did not end")]
     Start(#[from] tokio::task::JoinError),
 }
@@ -84,13 +87,25 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), AgentError> {
     let fail = |source| AgentError::Listen { addr: bind, source };
     let listener = Listener::bind(bind).map_err(fail)?;
     let public = match config.http_bind {
-        Some(addr) => Some(Listener::bind(addr).map_err(|source| AgentError::Listen { addr, source })?),
+        Some(addr) => {
+            let listener = Listener::bind(addr).map_err(|source| AgentError::Listen { addr, source })?;
+            Some((listener, https(&config, &shutdown)?))
+        }
         None => None,
     };
     let addr = advertised(listener.local_addr().map_err(fail)?, config.settings.advertise, None);
     let agent = Agent::assemble(config, id, addr, identity, shutdown).await?;
     agent.serve(listener, public).await;
     Ok(())
+}
+
+/// How the public API is served here.
+fn https(config: &Config, shutdown: &Shutdown) -> Result<Tls, AgentError> {
+    let Some(https) = Https::load(&config.https)? else {
+        return Ok(Tls::Plain);
+    };
+    https.keep(shutdown.clone()).map_err(AgentError::Hangup)?;
+    Ok(Tls::Public(https))
 }
 
 /// An agent, put together.
@@ -154,7 +169,7 @@ impl Agent {
     }
 
     /// Everything runs from here on until shutdown.
-    async fn serve(self, listener: Listener, public: Option<Listener>) {
+    async fn serve(self, listener: Listener, public: Option<(Listener, Tls)>) {
         let Self { config, id, identity, http, shutdown, maker, node, roster, outbox, store, writer } = self;
         let (readiness, metrics) = (Readiness::new(), Metrics::new(&[]));
         let gateways = Gateways::new(config.gateways.clone());
@@ -180,8 +195,8 @@ impl Agent {
             &background,
             Work { config: &config, id: &id, maker: maker.clone(), node, roster: &roster, metrics: &metrics },
         );
-        let passing_on = public.map(|listener| {
-            crate::pass_on::spawn(listener, http.clone(), gateways.clone(), &config.bounds, shutdown.clone())
+        let passing_on = public.map(|(listener, tls)| {
+            crate::pass_on::spawn(listener, tls, http.clone(), gateways.clone(), &config.bounds, shutdown.clone())
         });
         keep_identity(&background, identity.clone(), http, gateways);
         tracing::info!(node_id = %id, name = %link.node.borrow().name, "agent started");

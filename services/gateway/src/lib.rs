@@ -30,6 +30,7 @@ use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use fsm::Table;
+use kit::https::{Https, HttpsSettings};
 use kit::process::{Settings, Shutdown};
 use kit::server::{self, Limits, Listener, Tls};
 use kit::shell::{Shell, ShellError};
@@ -52,6 +53,8 @@ pub struct Config {
     /// Let the public API, which asks nobody who they are, listen where others than this machine reach it.
     #[arg(long)]
     pub http_unauthenticated: bool,
+    #[command(flatten)]
+    pub https: HttpsSettings,
     /// A node that is purged is shut out for good, whatever certificate it shows, until it is introduced
     /// anew. Without it, a purged node that is alive registers again.
     #[arg(long)]
@@ -89,7 +92,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// that being asked for.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     let http_bind = config.http_bind;
-    check_exposure(http_bind, config.http_unauthenticated)?;
+    check_exposure(http_bind, config.http_unauthenticated || config.https.verifies())?;
+    let tls = https(&config.https, &shutdown)?;
     let fail = |source| ShellError::Listen { addr: http_bind, source };
     let public = Listener::bind(http_bind).map_err(fail)?;
     let public_addr = public.local_addr().map_err(fail)?;
@@ -117,7 +121,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     shell.set_tags([(TAG_HTTP, public_addr.to_string())]).await;
     let router = config.bounds.public.adorn(public::router(app.clone()));
     let limits = config.bounds.public.limit(Limits::public(body::BODY_BYTES_MAX));
-    let serving = tokio::spawn(server::serve(public, Tls::Plain, router, limits, shell.shutdown.clone()));
+    if !http_bind.ip().is_loopback() && !config.https.verifies() {
+        tracing::warn!(addr = %http_bind, "public api listens for anybody, without authentication");
+    }
+    let serving = tokio::spawn(server::serve(public, tls, router, limits, shell.shutdown.clone()));
     tracing::info!(addr = %public_addr, "public api listens");
     let internal = agents::router().into_router();
     // A machine that runs only an agent answers the public API by passing it on.
@@ -127,6 +134,19 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     shell.serve_with(internal, OPENAPI, Some(api::state::INTRODUCE), config.bounds.agents()).await?;
     let _ = serving.await;
     Ok(())
+}
+
+/// How the public API is served.
+fn https(settings: &HttpsSettings, shutdown: &Shutdown) -> Result<Tls, ShellError> {
+    let unusable = |error: &dyn std::error::Error| {
+        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+        ShellError::Other(format!("certificate of the public API cannot be used: {error}{cause}"))
+    };
+    let Some(https) = Https::load(settings).map_err(|e| unusable(&e))? else {
+        return Ok(Tls::Plain);
+    };
+    https.keep(shutdown.clone()).map_err(|e| unusable(&e))?;
+    Ok(Tls::Public(https))
 }
 
 /// What an agent passes on for somebody else reaches the public routes, never those that the agent's own
@@ -152,7 +172,6 @@ fn check_exposure(bind: SocketAddr, allowed: bool) -> Result<(), ShellError> {
              bind it to 127.0.0.1, or say --http-unauthenticated if that is meant"
         )));
     }
-    tracing::warn!(addr = %bind, "public api listens for anybody, without authentication");
     Ok(())
 }
 

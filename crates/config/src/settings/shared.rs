@@ -40,13 +40,13 @@ settings! {
         enabled: bool = false,
     }
 
-    /// Certificates of the operator's.
+    /// Certificates of the operator's. The files are read again when they change, and on SIGHUP; nothing restarts.
     TlsFiles "tls" {
-        /// Not built yet: a machine with this refuses to start, rather than answer without encryption.
+        /// The public API is served by HTTPS, with `cert_file` and `key_file`.
         http: bool = false,
-        /// Not built yet: accepted with a warning. Between processes there is mutual TLS in any case, with the cluster's own certificates.
+        /// Changes nothing, and a warning says so: between processes and machines there is always mutual TLS, with certificates of the cluster's own authority, which it makes, renews and revokes itself. A node comes in by an introduction token.
         rpc: bool = false,
-        /// Authority, PEM.
+        /// Authority of the callers whom `verify_https_client` lets in, PEM.
         ca_file: String = String::new(),
         /// Certificate, PEM.
         cert_file: String = String::new(),
@@ -54,9 +54,9 @@ settings! {
         key_file: String = String::new(),
         /// Callers of the public API must show a certificate of the authority.
         verify_https_client: bool = false,
-        /// Accepted; roles and regions in certificates are always checked.
+        /// Changes nothing: the role and region in certificates of the cluster are always checked.
         verify_server_hostname: bool = false,
-        /// `tls12` or `tls13`.
+        /// `tls12` or `tls13`, for the public API. Older versions are refused.
         tls_min_version: String = text("tls12"),
     }
 

@@ -1,6 +1,7 @@
 //! The plain caller of the public API against a listener of ours.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,6 +12,8 @@ use axum::routing::{get, put};
 use axum::{Json, Router};
 use client::public::{PublicClient, PublicError, Query, Settings};
 use client::tls::Role;
+use kit::certs::{self, AuthorityWish, Holder, LeafWish, Subject};
+use kit::https::{Https, HttpsSettings};
 use kit::pki::Authority;
 use kit::process::Shutdown;
 use kit::server::{Limits, Listener, Tls, serve};
@@ -117,15 +120,13 @@ async fn https_is_checked_unless_told_otherwise() {
     let ca = Authority::create(dir.path(), "global").unwrap();
     let pem = ca.issue(Role::Gateway, "g", "global", Duration::from_secs(3600)).unwrap();
     kit::pki::write_identity(&dir.path().join("g"), ca.ca_pem(), &pem).unwrap();
-    let cert = rustls::pki_types::pem::PemObject::from_pem_slice(pem.cert.as_bytes()).unwrap();
-    let key = rustls::pki_types::pem::PemObject::from_pem_slice(pem.key.as_bytes()).unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(client::tls::provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![cert], key)
-        .unwrap();
-    let addr = start(Tls::Server(Arc::new(config)), routes());
+    let settings = HttpsSettings {
+        cert: Some(dir.path().join("g/cert.pem")),
+        key: Some(dir.path().join("g/key.pem")),
+        ..HttpsSettings::default()
+    };
+    let https = Https::load(&settings).unwrap().unwrap();
+    let addr = start(Tls::Public(https), routes());
     let base = Settings { address: format!("https://{addr}"), ..Settings::default() };
     let get = |settings: Settings| async move { client(settings).get::<Value>("/v1/echo", &Query::default()).await };
 
@@ -135,6 +136,86 @@ async fn https_is_checked_unless_told_otherwise() {
     let named = Settings { tls_server_name: Some("g.gateway.global.steppe".to_owned()), ..trusting };
     get(named).await.unwrap();
     get(Settings { tls_skip_verify: true, ..base }).await.unwrap();
+}
+
+/// Certificates of an operator's in `dir`: an authority, and one for a server and for a person.
+fn operators(dir: &Path) -> HttpsSettings {
+    let subject = Subject { common_name: "ours".into(), ..Subject::default() };
+    let ca = certs::authority(&AuthorityWish { subject, days: 10, domains: Vec::new() }).unwrap();
+    let leaf = |holder, region: &str| {
+        let wish = LeafWish {
+            holder,
+            region: region.to_owned(),
+            domain: "nomad".into(),
+            days: 5,
+            dns_names: Vec::new(),
+            addresses: Vec::new(),
+        };
+        certs::certificate(&ca.cert, &ca.key, &wish).unwrap()
+    };
+    std::fs::write(dir.join("ca.pem"), &ca.cert).unwrap();
+    for (name, pem) in [
+        ("server", leaf(Holder::Server, "global")),
+        ("next", leaf(Holder::Server, "next")),
+        ("cli", leaf(Holder::Cli, "global")),
+    ] {
+        std::fs::write(dir.join(format!("{name}.pem")), pem.cert).unwrap();
+        std::fs::write(dir.join(format!("{name}-key.pem")), pem.key).unwrap();
+    }
+    HttpsSettings {
+        cert: Some(dir.join("server.pem")),
+        key: Some(dir.join("server-key.pem")),
+        ..HttpsSettings::default()
+    }
+}
+
+#[tokio::test]
+async fn callers_without_a_certificate_are_kept_out_when_one_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| Some(dir.path().join(name));
+    let settings = HttpsSettings { client_ca: file("ca.pem"), ..operators(dir.path()) };
+    let addr = start(Tls::Public(Https::load(&settings).unwrap().unwrap()), routes());
+    let base = Settings { address: format!("https://{addr}"), ca_cert: file("ca.pem"), ..Settings::default() };
+    let get = |settings: Settings| async move { client(settings).get::<Value>("/v1/echo", &Query::default()).await };
+    assert!(get(base.clone()).await.is_err());
+    let (client_cert, client_key) = (file("cli.pem"), file("cli-key.pem"));
+    get(Settings { client_cert, client_key, ..base.clone() }).await.unwrap();
+    let other = tempfile::tempdir().unwrap();
+    operators(other.path());
+    let (client_cert, client_key) = (Some(other.path().join("cli.pem")), Some(other.path().join("cli-key.pem")));
+    assert!(get(Settings { client_cert, client_key, ..base }).await.is_err());
+    // A caller who does not speak TLS at all is told so.
+    let plain = get(Settings { address: format!("http://{addr}"), ..Settings::default() }).await.unwrap_err();
+    assert!(plain.to_string().contains("Client sent an HTTP request to an HTTPS server."), "{plain}");
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_taken_up_and_a_bad_one_is_not_while_connections_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = operators(dir.path());
+    let https = Https::load(&settings).unwrap().unwrap();
+    let addr = start(Tls::Public(https.clone()), routes());
+    let named = |region: &str| {
+        client(Settings {
+            address: format!("https://{addr}"),
+            ca_cert: Some(dir.path().join("ca.pem")),
+            tls_server_name: Some(format!("server.{region}.nomad")),
+            ..Settings::default()
+        })
+    };
+    let get = async |client: &PublicClient| client.get::<Value>("/v1/echo", &Query::default()).await;
+    let old = named("global");
+    get(&old).await.unwrap();
+    // Half of a renewal: the key is another's.
+    std::fs::copy(dir.path().join("next-key.pem"), settings.key.as_ref().unwrap()).unwrap();
+    https.reload().unwrap_err();
+    get(&named("global")).await.unwrap();
+    std::fs::copy(dir.path().join("next.pem"), settings.cert.as_ref().unwrap()).unwrap();
+    https.reload().unwrap();
+    get(&named("next")).await.unwrap();
+    assert!(get(&named("global")).await.is_err());
+    // The connection that was open is still.
+    get(&old).await.unwrap();
 }
 
 #[tokio::test]
