@@ -117,3 +117,95 @@ async fn the_api_speaks_https_to_those_it_believes_on_servers_and_on_clients_alo
     assert!(ask().await, "an open connection was cut");
     assert_eq!((server.process("server/gateway"), client.process("client")), (gateway, agent), "nothing restarted");
 }
+
+const KEY: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=";
+
+fn three(dir: &Path, n: u16, port: u16) -> Machine {
+    let serf = port + 2;
+    let more = format!(
+        "server {{\n  enabled = true\n  bootstrap_expect = 3\n  encrypt = \"{KEY}\"\n  server_join {{\n    retry_join = \
+         [\"127.0.0.1:{serf}\", \"127.0.0.2:{serf}\", \"127.0.0.3:{serf}\"]\n  }}\n}}\n"
+    );
+    Machine::new(dir, &format!("server-{n}"), &format!("127.0.0.{n}"), port, &more)
+}
+
+async fn listed(server: &Machine) -> Value {
+    let api = PublicClient::new(server.settings()).unwrap();
+    api.get::<Value>("/v1/agent/keyring/list", &Query::default()).await.unwrap().0
+}
+
+#[tokio::test]
+async fn gossip_keys_turn_under_way_and_no_member_is_lost() {
+    let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+    let mut servers: Vec<Machine> = (1..=3).map(|n| three(dir.path(), n, port)).collect();
+    servers.iter_mut().for_each(|s| s.start(&[]));
+    for server in &servers {
+        server.until("/v1/status/peers", "three servers", |v| v.as_array().is_some_and(|p| p.len() == 3)).await;
+        let all = |v: &Value| v["NumNodes"] == 18 && v["Messages"].as_object().is_some_and(serde_json::Map::is_empty);
+        server.until("/v1/agent/keyring/list", "all processes say which keys they have", all).await;
+    }
+    let first = listed(&servers[0]).await;
+    let (old, count) = first["PrimaryKeys"].as_object().unwrap().iter().next().unwrap();
+    assert_eq!(*count, 18);
+    assert!(old.starts_with("sha256:") && !first.to_string().contains(KEY), "{first}");
+
+    let new = servers[0].ok(&["operator", "gossip", "keyring", "generate"]).trim().to_owned();
+    let said = |machine: &Machine, words: &[&str]| {
+        let words: Vec<&str> = ["operator", "gossip", "keyring"].iter().chain(words).copied().collect();
+        let done = machine.steppe(&words);
+        (done.status.success(), String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned())
+    };
+    for (words, text) in [
+        (["use", new.as_str()], "there is no such key"),
+        (["remove", KEY], "cannot be removed"),
+        (["install", "short"], "a gossip key is 16, 24 or 32 bytes"),
+    ] {
+        let (good, output) = said(&servers[0], &words);
+        assert!(!good && output.contains(text), "{words:?}: {output}");
+    }
+    // Each step at another server.
+    for (server, words) in [(0, ["install", new.as_str()]), (1, ["use", new.as_str()])] {
+        let (good, output) = said(&servers[server], &words);
+        assert!(good, "{words:?}: {output}");
+    }
+    // A process that comes back knows what is in use now, and so does one that knows the old key only.
+    let file = servers[2].data.join("server/broker/identity/gossip.key");
+    let kept = std::fs::read_to_string(&file).unwrap();
+    assert!(kept.contains(&new) && kept.contains(KEY));
+    std::fs::write(&file, KEY).unwrap();
+    let broker = servers[2].process("server/broker");
+    assert!(Command::new("kill").args(["-KILL", &broker.to_string()]).status().unwrap().success());
+    until("the broker has the keys again", async || {
+        (servers[2].process("server/broker") != broker && std::fs::read_to_string(&file).unwrap() == kept).then_some(())
+    })
+    .await;
+    let all = |v: &Value| v["NumNodes"] == 18 && v["PrimaryKeys"].as_object().is_some_and(|p| p.len() == 1);
+    servers[2].until("/v1/agent/keyring/list", "all seal with the new key", all).await;
+    until("the old key is removed", async || said(&servers[2], &["remove", old]).0.then_some(())).await;
+
+    let after = listed(&servers[1]).await;
+    assert_eq!((after["NumNodes"].as_u64(), after["Keys"].as_object().unwrap().len()), (Some(18), 1), "{after}");
+    // A whole machine comes back with the new key; the one it was configured with is of no use any more.
+    servers[0].end("-TERM");
+    servers[0].start(&[]);
+    servers[0].until("/v1/agent/keyring/list", "all are there again", all).await;
+    servers[1]
+        .until("/v1/operator/raft/configuration", "three servers", |v| {
+            v["Servers"].as_array().is_some_and(|s| s.len() == 3)
+        })
+        .await;
+    for server in &servers {
+        let log = server.log();
+        assert!(!log.contains(&new) && !log.contains(KEY), "{log}");
+        // The broker that knew the old key only could not read the others at first.
+        let rejected = |line: &&str| line.contains("gossip packet rejected") && !line.contains("broker");
+        assert_eq!(log.lines().find(rejected), None);
+    }
+    // The first server went on purpose; nobody else was ever missed but the broker that was killed.
+    let missed: Vec<String> = servers[1..]
+        .iter()
+        .flat_map(|s| s.log().lines().map(str::to_owned).collect::<Vec<_>>())
+        .filter(|line| line.contains("member failed") && !line.contains("127.0.0.1:") && !line.contains("role=broker"))
+        .collect();
+    assert!(missed.is_empty(), "{missed:#?}");
+}

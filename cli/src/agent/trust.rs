@@ -42,6 +42,9 @@ const KNOCK: Duration = Duration::from_secs(3);
 pub fn prepare(machine: &Machine, specs: &[Spec], runtime: &tokio::runtime::Runtime, log: &Log) -> anyhow::Result<()> {
     if machine.config.server.enabled {
         let authority = authority(machine)?;
+        let homes = specs.iter().map(|spec| spec.home.join("identity"));
+        let files: Vec<_> = homes.chain([machine.ca_dir()]).map(|dir| dir.join(GOSSIP_KEY_FILE)).collect();
+        kit::gossip::share(&files).context("gossip keys of this machine")?;
         for spec in specs {
             identify(&authority, spec, &machine.name, &machine.config.region)
                 .with_context(|| format!("identity of {}", spec.name))?;

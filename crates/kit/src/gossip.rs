@@ -32,7 +32,9 @@
 mod engine;
 mod farewell;
 mod join;
+mod keys;
 mod member;
+mod ring;
 mod seal;
 mod sync;
 
@@ -50,8 +52,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 pub use join::Joined;
+pub use keys::{CHANGE as KEYS_PATH, Keys, KeysAsked};
 pub use member::{Member, Status, Tags};
-pub use seal::{KeyError, KeyRing, widened};
+pub use ring::{Change, Ring, RingError};
+pub use seal::{KeyError, KeyRing, share, widened};
 pub use sync::PATH as SYNC_PATH;
 
 use crate::process::{Shutdown, advertised};
@@ -135,6 +139,7 @@ pub struct Gossip {
     /// Our internal address, and how those of others are called.
     api: SocketAddr,
     http: Http,
+    keys: KeyRing,
     tracker: TaskTracker,
     abort: tokio::task::AbortHandle,
 }
@@ -153,6 +158,7 @@ impl Gossip {
         let (api, calls) = (me.api, http.clone());
         let (directory, publisher) = Directory::new(vec![me.clone()]);
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+        let keys = config.keys.clone();
         let engine = Engine::new(config, me, socket, publisher, http, commands.downgrade());
         let tracker = TaskTracker::new();
         let task = tracker.spawn(engine.run(receiver, shutdown));
@@ -165,6 +171,7 @@ impl Gossip {
             seeds,
             api,
             http: calls,
+            keys,
             tracker,
             abort: task.abort_handle(),
         })
@@ -206,9 +213,14 @@ impl Gossip {
         self.commands.send(Command::SetTags(tags)).await.map_err(|_| GossipError::Ended)
     }
 
-    /// The route for push-pull, to be merged into the internal router.
+    /// The keys that seal packets.
+    pub fn keys(&self) -> &KeyRing {
+        &self.keys
+    }
+
+    /// The routes for push-pull and keys, to be merged into the internal router.
     pub fn router(&self) -> axum::Router {
-        sync::router(self.clone())
+        sync::router(self.clone()).merge(keys::router(self.keys.clone()))
     }
 
     /// Waits until shutdown was requested and the others have been told.

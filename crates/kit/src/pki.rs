@@ -290,7 +290,7 @@ fn create_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PkiError> {
 }
 
 /// Replaces a file at once: a reader sees the old or the new, never a part.
-fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PkiError> {
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PkiError> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}.new", std::process::id()));
     let temporary = PathBuf::from(temporary);

@@ -11,7 +11,7 @@ use client::peers::Peers;
 use client::replica::Replica;
 use client::state::{StateClient, new_uuid};
 use fsm::LeaseName;
-use kit::gossip::{Directory, Gossip};
+use kit::gossip::{Directory, Gossip, KeyRing};
 use kit::metrics::{Counter, Metrics, Sample};
 use kit::process::Shutdown;
 use model::Role;
@@ -65,6 +65,8 @@ pub struct Inner {
     pub machine: Machine,
     /// Where a gateway keeps the little it keeps.
     pub data_dir: Option<PathBuf>,
+    /// Keys that seal gossip.
+    pub keys: KeyRing,
     pub controller: Active,
     pub beats: Beats,
     pub news: NewsDesk,
@@ -100,6 +102,7 @@ pub struct Parts {
     pub gossip: Option<Gossip>,
     pub machine: Machine,
     pub data_dir: Option<PathBuf>,
+    pub keys: KeyRing,
 }
 
 impl App {
@@ -138,6 +141,7 @@ impl App {
             gossip: parts.gossip,
             machine: parts.machine,
             data_dir: parts.data_dir,
+            keys: parts.keys,
         }))
     }
 }

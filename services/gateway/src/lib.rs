@@ -117,6 +117,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
         gossip: Some(shell.gossip.clone()),
         machine: config.machine,
         data_dir: Some(shell.settings.data_dir.clone()),
+        keys: shell.gossip.keys().clone(),
     });
     shell.set_tags([(TAG_HTTP, public_addr.to_string())]).await;
     let router = config.bounds.public.adorn(public::router(app.clone()));

@@ -67,6 +67,7 @@ pub fn router(app: App) -> Router {
         .into_router()
         .merge(missing)
         .merge(routes::client_files::odd_paths())
+        .merge(routes::gossip_keys::odd_paths())
         .route("/openapi.json", get(|| async { ([(header::CONTENT_TYPE, "application/json")], OPENAPI) }))
         .route("/docs", get(|| async { Html(DOCS) }))
         .route("/", get(to_docs))

@@ -90,12 +90,16 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), kit::shell::ShellError> {
     let signer =
         Signer::load(config.ca_dir.as_deref(), &config.settings.region).map_err(kit::shell::ShellError::Pki)?;
-    let data_dir = config.settings.data_dir.clone();
+    let (data_dir, ca_dir) = (config.settings.data_dir.clone(), config.ca_dir.clone());
     let dir = data_dir.join("raft");
     let taking = tokio::task::spawn_blocking(move || server::take_dir(&data_dir));
     let taken = taking.await.map_err(|e| kit::shell::ShellError::Other(e.to_string()))?;
     let _taken = taken.map_err(|e| kit::shell::ShellError::Other(e.to_string()))?;
     let shell = Shell::start(config.settings, Role::State, shutdown).await?;
+    if let Some(ca) = &ca_dir {
+        // What new processes of this machine begin with.
+        shell.gossip.keys().keep_also(ca.join(kit::pki::GOSSIP_KEY_FILE))?;
+    }
     let server = Server::default();
     let app = App {
         server: server.clone(),

@@ -1,7 +1,9 @@
 //! Commands of whoever runs the cluster.
 
 use super::{FILTER, JSON, PLAIN, TEMPLATE, VERBOSE};
-use crate::command::{Command, Reach, Runner, operator, operator_care, operator_snapshot, scheduler, server};
+use crate::command::{
+    Command, Reach, Runner, gossip_keys, operator, operator_care, operator_snapshot, scheduler, server,
+};
 use crate::flags::{list, switch, text};
 
 pub static COMMANDS: &[Command] = &[
@@ -64,6 +66,40 @@ pub static COMMANDS: &[Command] = &[
         reach: Reach::Nobody,
         flags: &[],
         runner: Runner::Client(|cx| Box::pin(async { gossip_key(cx) })),
+        ..PLAIN
+    },
+    Command {
+        path: "operator gossip keyring install",
+        usage: "[options] <key>",
+        summary: "Has every process accept another key for gossip",
+        about: "The first step of a rotation: install a new key, use it, remove the old one.",
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(gossip_keys::install(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "operator gossip keyring list",
+        summary: "Lists the keys for gossip, by their fingerprints",
+        flags: &[JSON, TEMPLATE],
+        runner: Runner::Client(|cx| Box::pin(gossip_keys::list(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "operator gossip keyring remove",
+        usage: "[options] <key>",
+        summary: "Has no process accept a key for gossip any more",
+        about: "The key, or its fingerprint. The one that seals what is sent cannot be removed: use another first.",
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(gossip_keys::remove(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "operator gossip keyring use",
+        usage: "[options] <key>",
+        summary: "Has every process seal gossip with a key",
+        about: "The key, or its fingerprint; it must be installed.",
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(gossip_keys::turn(cx))),
         ..PLAIN
     },
     Command {

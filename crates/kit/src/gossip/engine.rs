@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::farewell::{Farewell, Farewells};
 use super::member::Tags;
-use super::seal::OVERHEAD_BYTES;
+use super::seal::{KeyId, OVERHEAD_BYTES};
 use super::sync::{self, Known};
 use super::{GossipConfig, Helper, Member, Publisher, Status, Timing};
 use crate::process::Shutdown;
@@ -213,7 +213,8 @@ impl Engine {
 
     fn packet(&mut self, packet: &mut [u8], from: SocketAddr) {
         let keys = self.config.keys.clone();
-        let Some((kind, content)) = keys.open(packet).and_then(<[u8]>::split_first) else {
+        let opened = keys.open(packet).and_then(|(plain, key)| Some((plain.split_first()?, key)));
+        let Some(((kind, content), key)) = opened else {
             return self.rejected(from, "it is not sealed with a key of this cluster");
         };
         match *kind {
@@ -222,7 +223,7 @@ impl Engine {
                 self.note(result);
             }
             KIND_HELLO => match serde_json::from_slice(content) {
-                Ok(hello) => self.hello(hello),
+                Ok(hello) => self.hello(hello, key),
                 Err(_) => self.rejected(from, "its greeting cannot be read"),
             },
             KIND_HERE => match serde_json::from_slice(content) {
@@ -241,7 +242,7 @@ impl Engine {
     }
 
     /// Somebody asks who is here.
-    fn hello(&mut self, hello: Hello) {
+    fn hello(&mut self, hello: Hello, key: KeyId) {
         let from = hello.from;
         if from == self.me || !self.acceptable(&from) {
             return;
@@ -257,7 +258,7 @@ impl Engine {
         };
         let here = Here { from: self.me.clone(), known };
         if let Ok(json) = serde_json::to_vec(&here) {
-            self.send(KIND_HERE, &json, from.gossip);
+            self.send_with(KIND_HERE, &json, from.gossip, Some(key));
         }
     }
 
@@ -380,7 +381,7 @@ impl Engine {
     fn known(&self) -> Known {
         let others = self.swim.iter_membership_state().cloned();
         let members = others.chain([foca::Member::alive(self.me.clone())]).collect();
-        Known { members, farewells: self.farewells.all() }
+        Known { members, farewells: self.farewells.all(), ring: None }
     }
 
     /// Resolves the seeds away from the engine; the answer comes back as a command.
@@ -427,10 +428,12 @@ impl Engine {
         let Some(commands) = self.own_commands.upgrade() else {
             return;
         };
-        let (http, ours) = (self.http.clone(), self.known());
+        let keys = self.config.keys.clone();
+        let (http, ours) = (self.http.clone(), Known { ring: Some(keys.ring()), ..self.known() });
         let work = async move {
             match sync::call(&http, &member, ours).await {
-                Ok(known) => {
+                Ok(mut known) => {
+                    sync::adopt(&keys, known.ring.take());
                     let _ = commands.send(Command::Learned(known)).await;
                 }
                 Err(error) => tracing::debug!(name = %member.name, %error, "push-pull failed"),
@@ -475,10 +478,14 @@ impl Engine {
     }
 
     fn send(&self, kind: u8, content: &[u8], to: SocketAddr) {
+        self.send_with(kind, content, to, None);
+    }
+
+    fn send_with(&self, kind: u8, content: &[u8], to: SocketAddr, key: Option<KeyId>) {
         let mut plain = Vec::with_capacity(content.len() + 1);
         plain.push(kind);
         plain.extend_from_slice(content);
-        let Some(packet) = self.config.keys.seal(&plain) else {
+        let Some(packet) = self.config.keys.seal_with(&plain, key) else {
             return;
         };
         if let Err(error) = self.socket.try_send_to(&packet, to) {

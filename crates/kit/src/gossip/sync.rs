@@ -13,7 +13,8 @@ use client::tls::Role;
 use serde::{Deserialize, Serialize};
 
 use super::farewell::Farewell;
-use super::{Gossip, Member};
+use super::ring::Ring;
+use super::{Gossip, KeyRing, Member};
 use crate::guard::{refusal, require};
 
 /// Route of push-pull.
@@ -34,6 +35,18 @@ pub(super) struct Known {
     pub members: Vec<foca::Member<Member>>,
     #[serde(default)]
     pub farewells: Vec<Farewell>,
+    /// The keys it seals with: who was away when they changed learns them so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ring: Option<Ring>,
+}
+
+/// Takes over the keys of another, if they are newer.
+pub(super) fn adopt(keys: &KeyRing, ring: Option<Ring>) {
+    match ring.map(|ring| keys.adopt(ring)) {
+        Some(Ok(true)) => tracing::info!(keys = ?keys.ring().fingerprints(), "gossip keys changed"),
+        Some(Err(error)) => tracing::warn!(%error, "another's gossip keys are not taken over"),
+        _ => {}
+    }
 }
 
 pub(super) fn router(gossip: Gossip) -> Router {
@@ -49,8 +62,10 @@ async fn exchange(State(gossip): State<Gossip>, Json(theirs): Json<Known>) -> Re
     if theirs.members.len() > MEMBERS_MAX {
         return refusal(Code::TooLarge, format!("more than {MEMBERS_MAX} members"));
     }
+    let mut theirs = theirs;
+    adopt(gossip.keys(), theirs.ring.take());
     match gossip.exchange(theirs).await {
-        Ok(known) => Json(known).into_response(),
+        Ok(known) => Json(Known { ring: Some(gossip.keys().ring()), ..known }).into_response(),
         Err(error) => refusal(Code::NotReady, error.to_string()),
     }
 }

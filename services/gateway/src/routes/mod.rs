@@ -19,6 +19,7 @@ pub mod eval_delete;
 pub mod evals;
 pub mod events;
 pub mod exec;
+pub mod gossip_keys;
 pub mod introduction;
 pub mod jobs;
 pub mod keyring;
@@ -88,6 +89,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(operator_autopilot::router())
         .merge(operator_snapshot::router())
         .merge(keyring::router())
+        .merge(gossip_keys::router())
         .merge(metrics::router())
 }
 
