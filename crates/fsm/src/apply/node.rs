@@ -80,6 +80,26 @@ fn keep_decisions(tx: &Tx, old: &Node, node: &mut Node) {
     if old.is_down() {
         add_event(tx, node, cluster_event("Node re-registered", tx.moment(), tx.index));
     }
+    driver_events(tx, old, node);
+}
+
+/// One event for each driver whose health is another now.
+fn driver_events(tx: &Tx, old: &Node, node: &mut Node) {
+    let is_healthy = |node: &Node, name: &str| node.drivers.get(name).is_some_and(|driver| driver.healthy);
+    let changed: Vec<NodeEvent> = node
+        .drivers
+        .iter()
+        .filter(|(name, driver)| driver.healthy != is_healthy(old, name))
+        .map(|(name, driver)| NodeEvent {
+            message: driver.health_description.clone(),
+            subsystem: "Driver".to_owned(),
+            details: BTreeMap::from([("driver".to_owned(), name.clone())]),
+            ..NodeEvent::default()
+        })
+        .collect();
+    for event in changed {
+        add_event(tx, node, event);
+    }
 }
 
 fn cluster_event(message: &str, timestamp: Timestamp, create_index: Index) -> NodeEvent {

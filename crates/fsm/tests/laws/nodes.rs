@@ -2,7 +2,7 @@
 
 use fsm::command::{NodeStatusChange, Refusal};
 use fsm::{Change, Command, Table};
-use model::node::{DrainStrategy, NodeEvent};
+use model::node::{DrainStrategy, DriverInfo, NodeEvent};
 use model::{Eligibility, Evaluation, Index, Nanos, Node, NodeStatus, Role, Timestamp};
 
 use crate::world::{self, World, eval};
@@ -50,6 +50,29 @@ fn a_new_node_begins_with_one_event_and_waits_to_become_ready() {
     assert_eq!(roomier(&world), Vec::<String>::new());
     world.node_status("n1", NodeStatus::Ready);
     assert_eq!(roomier(&world), ["n1"], "fsm-004");
+}
+
+#[test]
+fn a_driver_whose_health_changes_is_an_event_of_its_node_docker_39() {
+    let mut world = World::new();
+    let with = |healthy: bool, word: &str| {
+        let info = DriverInfo { healthy, health_description: word.into(), ..DriverInfo::default() };
+        Node { drivers: [("docker".to_owned(), info)].into(), ..world::node("n1") }
+    };
+    register(&mut world, with(true, "Healthy"));
+    for (node, events) in [
+        (with(true, "Healthy"), 1),
+        (with(false, "away"), 2),
+        (with(false, "still away"), 2),
+        (with(true, "Healthy"), 3),
+    ] {
+        register(&mut world, node);
+        assert_eq!(world.node_row("n1").events.len(), events);
+    }
+    let row = world.node_row("n1");
+    let told: Vec<_> = row.events[1..].iter().map(|e| (e.subsystem.as_str(), e.message.as_str())).collect();
+    assert_eq!(told, [("Driver", "away"), ("Driver", "Healthy")]);
+    assert_eq!(row.events[1].details["driver"], "docker");
 }
 
 #[test]
