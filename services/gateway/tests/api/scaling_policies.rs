@@ -39,6 +39,10 @@ async fn a_policy_lives_and_changes_with_its_job() {
     other["Priority"] = json!(60);
     register(&cluster, other).await;
     assert_eq!(only(&cluster, "").await, first, "the policy did not change with its job");
+    let plan = json!({"Job": scaled("web", 3), "Diff": true});
+    let plan = cluster.send("PUT", "/v1/job/web/plan", &plan).await.json();
+    let fields = plan["Diff"]["TaskGroups"][0]["Objects"].clone();
+    assert_eq!(fields, Value::Null, "job-065: the policy's id and indexes are no change");
     register(&cluster, scaled("web", 4)).await;
     let changed = only(&cluster, "").await;
     assert_eq!(changed["ID"], first["ID"]);

@@ -305,3 +305,25 @@ async fn searches_find_what_lists_show_and_say_when_there_is_more() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evaluations_are_counted_as_they_are_listed() {
+    let cluster = world().await;
+    let all = cluster.get("/v1/evaluations?namespace=*").await.json();
+    let first = all[0]["ID"].as_str().unwrap().to_owned();
+    for query in [
+        "namespace=*".to_owned(),
+        "namespace=other".into(),
+        "namespace=nowhere".into(),
+        "".into(),
+        format!("namespace=*&prefix={}", &first[..4]),
+        "namespace=*&filter=JobID+%3D%3D+%22job-0%22".into(),
+        "filter=JobID+%3D%3D+%22none%22".into(),
+    ] {
+        let listed = cluster.get(format!("/v1/evaluations?{query}")).await;
+        let counted = cluster.get(format!("/v1/evaluations/count?{query}")).await;
+        assert_eq!(counted.json()["Count"], listed.json().as_array().unwrap().len(), "{query}");
+        assert_eq!(counted.index(), listed.index(), "{query}");
+    }
+    assert_eq!(cluster.get("/v1/evaluations/count?filter=Nope+%3D%3D+%22x%22").await.status, 400);
+}
