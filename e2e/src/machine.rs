@@ -19,6 +19,8 @@ pub struct Machine {
     /// How its API is reached.
     settings: Settings,
     child: Option<Child>,
+    /// What it runs.
+    pub program: PathBuf,
 }
 
 impl Machine {
@@ -35,7 +37,7 @@ impl Machine {
         let log = dir.join(format!("{name}.log"));
         let address = format!("http://{ip}:{port}");
         let settings = Settings { address: address.clone(), ..Settings::default() };
-        Self { address, data, file, log, settings, child: None }
+        Self { address, data, file, log, settings, child: None, program: program() }
     }
 
     /// Its API is reached by HTTPS, with the certificates that `steppe tls` made in `dir`.
@@ -58,14 +60,14 @@ impl Machine {
 
     pub fn start(&mut self, flags: &[&str]) {
         let log = std::fs::File::options().create(true).append(true).open(&self.log).unwrap();
-        let mut command = Command::new(program());
+        let mut command = Command::new(&self.program);
         command.args(["agent", "-config"]).arg(&self.file).args(flags);
         self.child = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
     }
 
     /// Starts it although it cannot run; what it says.
     pub fn refused(&self, flags: &[&str]) -> String {
-        let mut command = Command::new(program());
+        let mut command = Command::new(&self.program);
         command.args(["agent", "-config"]).arg(&self.file).args(flags).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let deadline = Instant::now() + WITHIN;

@@ -303,6 +303,21 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_with_more_entries_than_a_listing_holds_is_refused_and_can_be_looked_into_still() {
+        let dir = tempfile::tempdir().unwrap();
+        let many = dir.path().join("many");
+        fs::create_dir(&many).unwrap();
+        for n in 0..=ENTRIES_MAX {
+            File::create(many.join(n.to_string())).unwrap();
+        }
+        let root = Root::open(dir.path()).unwrap();
+        assert_eq!(root.list("many").unwrap_err().to_string(), "more than 10000 entries");
+        assert!(root.stat("many").unwrap().is_dir && root.open_file("many/7").is_ok());
+        fs::remove_file(many.join("7")).unwrap();
+        assert_eq!(root.list("many").unwrap().len(), ENTRIES_MAX);
+    }
+
+    #[test]
     fn a_symlink_within_the_directory_is_followed_fs_03() {
         let (dir, root) = alloc();
         symlink("../web/local/file", dir.path().join("a/alloc/link")).unwrap();

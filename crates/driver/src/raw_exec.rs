@@ -24,7 +24,7 @@ use crate::contract::{
 };
 use crate::procfs;
 use crate::session::{self, Begin};
-use crate::supervisor::client::{Attached, ClientError, Launch, Notice, saved_status};
+use crate::supervisor::client::{Attached, ClientError, Launch, Notice, room, saved_status};
 use crate::supervisor::protocol::{Ids, LogFiles, Refusal, Reply, Request, StartTask, Surroundings, TaskStatus};
 use crate::taskdir::AllocDirs;
 
@@ -163,6 +163,9 @@ impl RawExec {
         if locked(&self.tasks).contains_key(&task.task_id) {
             return Err(DriverError::AlreadyStarted(task.task_id));
         }
+        let home = task.dirs.alloc.supervisor();
+        let room = tokio::task::spawn_blocking(move || room(&home)).await;
+        room.map_err(|e| start_error(e.to_string()))?.map_err(from_client)?;
         let start = self.prepare(&task)?;
         let (dir, scope) = (task.dirs.alloc.supervisor(), start.cgroup.clone());
         match self.run(&dir, start).await {
@@ -412,6 +415,7 @@ fn from_client(error: ClientError) -> DriverError {
     let message = match error {
         ClientError::Refused { message, .. } => message,
         ClientError::Spawn(source) => format!("failed to start the supervisor: {source}"),
+        ClientError::NoRoom(source) => format!("there is no room for the task's state: {source}"),
         other => other.to_string(),
     };
     DriverError::Start { message, recoverable }

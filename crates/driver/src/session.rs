@@ -71,14 +71,14 @@ struct Spec {
 /// Call it first thing in `main`, before threads exist.
 pub(crate) fn enter(words: &[OsString]) -> ExitCode {
     let [spec, command, args @ ..] = words else {
-        eprintln!("usage: supervise {FLAG} SPEC COMMAND…");
+        crate::supervisor::note(&format!("usage: supervise {FLAG} SPEC COMMAND…"));
         return ExitCode::from(2);
     };
     let (error, what) = match become_command(spec, command, args) {
         Ok(error) => (error, "run"),
         Err(error) => (error, "prepare"),
     };
-    eprintln!("cannot {what} {}: {error}", command.to_string_lossy());
+    crate::supervisor::note(&format!("cannot {what} {}: {error}", command.to_string_lossy()));
     ExitCode::from(if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUN })
 }
 

@@ -227,7 +227,8 @@ impl Writer {
             }
             Err(error) => {
                 if !self.failing {
-                    tracing::error!(error = %error, path = %self.path.display(), "local state cannot be written, trying again");
+                    let error = crate::runner::chain(&error);
+                    tracing::error!(error, "local state cannot be written, trying again");
                 }
                 (self.failing, self.unsaved) = (true, batch);
             }

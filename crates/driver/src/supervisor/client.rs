@@ -25,6 +25,8 @@ use super::{LOG_NAME, SOCKET_NAME, task};
 const QUEUE: usize = 16;
 const CALL_MAX: Duration = Duration::from_secs(10);
 const BUFFER_BYTES: usize = 4 << 10;
+/// More than a task's state takes.
+const ROOM_BYTES: usize = 16 << 10;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -38,6 +40,8 @@ pub enum ClientError {
     Confused,
     #[error("failed to start the supervisor")]
     Spawn(#[source] io::Error),
+    #[error("there is no room for the task's state")]
+    NoRoom(#[source] io::Error),
     #[error("failed to reach the supervisor's directory")]
     Dir(#[source] io::Error),
 }
@@ -123,6 +127,20 @@ pub fn saved_statuses(dir: &Path) -> Vec<TaskStatus> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
     let files = entries.flatten().map(|e| e.path()).filter(|p| p.to_string_lossy().ends_with(".task.json"));
     files.filter_map(|path| serde_json::from_slice(&std::fs::read(path).ok()?).ok()).collect()
+}
+
+/// Whether what a supervisor keeps of a task can be written: asked before anything runs, for a task without
+/// it is lost to the next agent.
+///
+/// # Errors
+/// It cannot.
+pub fn room(dir: &Path) -> Result<(), ClientError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let probe = dir.join("room");
+    let tried = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    let tried = tried.and_then(|()| std::fs::write(&probe, [0; ROOM_BYTES]));
+    let _ = std::fs::remove_file(&probe);
+    tried.map_err(ClientError::NoRoom)
 }
 
 fn open_dir(dir: &Path) -> Result<OwnedFd, ClientError> {
@@ -212,4 +230,20 @@ async fn read_line(reader: &mut BufReader<impl AsyncRead + Unpin>, partial: &mut
     let line = serde_json::from_slice(partial).ok();
     partial.clear();
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_looked_for_and_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("a/b");
+        room(&home).unwrap();
+        assert_eq!(std::fs::read_dir(&home).unwrap().count(), 0);
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(matches!(room(&file), Err(ClientError::NoRoom(_))));
+    }
 }

@@ -32,6 +32,7 @@ mod run;
 pub(crate) mod task;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -53,17 +54,23 @@ pub fn main(words: &[OsString]) -> ExitCode {
         [word, rest @ ..] if word == crate::session::FLAG => crate::session::enter(rest),
         [dir] => supervise(Path::new(dir)),
         _ => {
-            eprintln!("usage: supervise DIR");
+            note("usage: supervise DIR");
             ExitCode::from(2)
         }
     }
+}
+
+/// A line for the log beside the tasks. Where there is no room for it, it is lost, and nothing else is:
+/// `eprintln!` would panic, and take every task of the allocation along.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn supervise(dir: &Path) -> ExitCode {
     match run::run(dir) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("supervisor failed: {error}");
+            note(&format!("supervisor failed: {error}"));
             ExitCode::FAILURE
         }
     }

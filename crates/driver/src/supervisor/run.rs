@@ -272,7 +272,7 @@ impl Supervisor {
         let status = task.status.clone();
         self.tasks.push(task);
         if let Err(error) = saved {
-            eprintln!("task state not written: {error}");
+            super::note(&format!("task state not written: {error}"));
         }
         Reply::Started { status }
     }
@@ -344,7 +344,7 @@ impl Supervisor {
 
     fn announce(&mut self, status: &TaskStatus) {
         if let Err(error) = task::save(&self.dir, status) {
-            eprintln!("task exit not written: {error}");
+            super::note(&format!("task exit not written: {error}"));
         }
         for slot in &mut self.conns {
             if let Some(conn) = slot.as_mut().filter(|c| c.subscribed)

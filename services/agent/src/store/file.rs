@@ -101,7 +101,18 @@ impl File {
         Ok(file)
     }
 
+    /// Whether the file has all that it needs: then it is not written to, for there may be no room.
+    fn is_prepared(&self) -> Result<bool, StoreError> {
+        let txn = self.db.begin_read().map_err(|e| self.fault(e))?;
+        let Ok(meta) = txn.open_table(META) else { return Ok(false) };
+        let found = meta.get("version").map_err(|e| self.fault(e))?.map(|v| v.value());
+        Ok(found == Some(VERSION) && [ALLOCS, PROGRESS, TOLD].into_iter().all(|table| txn.open_table(table).is_ok()))
+    }
+
     fn prepare(&self) -> Result<(), StoreError> {
+        if self.is_prepared()? {
+            return Ok(());
+        }
         let txn = self.db.begin_write().map_err(|e| self.fault(e))?;
         {
             let mut meta = txn.open_table(META).map_err(|e| self.fault(e))?;
