@@ -64,6 +64,7 @@ const TESTS: &[runner::Test] = &[
     ("a_container_removed_by_hand_ends_its_task_docker_34", removed_by_hand),
     ("a_kept_container_remains_docker_35", kept_remains),
     ("containers_nobody_knows_are_removed_and_only_ours_docker_37", dangling_goes),
+    ("a_later_sweep_spares_what_is_young_and_ends_nothing_when_switched_off_docker_37", later_sweeps),
     ("a_command_runs_beside_the_task_exec_session_01", exec_runs),
     ("usage_is_read_from_the_containers_cgroup", usage_is_read),
     ("an_image_is_loaded_from_the_tasks_directory_docker_04", loads),
@@ -294,6 +295,35 @@ fn dangling_goes() {
     assert_eq!(docker(&["inspect", "-f", "{{.State.Running}}", &foreign]).unwrap(), "true");
     docker(&["rm", "-f", &foreign]);
     host.destroy(&kept);
+}
+
+fn later_sweeps() {
+    let mut host = Host::new(json!({}));
+    let sweep = |host: &Host| host.run(host.driver().sweep(&Keep::default())).unwrap();
+    for enabled in [false, true] {
+        let mut options = Options::default();
+        let settings = &mut options.gc.dangling_containers;
+        (settings.enabled, settings.period) = (enabled, Duration::from_millis(10));
+        settings.creation_grace = Duration::from_secs(3);
+        host.die();
+        host.begin_with(options);
+        assert_eq!(sweep(&host), 0, "the first");
+        let label = format!("io.steppe.task={}/{}/lost/1", host.node, host.alloc_id);
+        let began = Instant::now();
+        let id = docker(&["run", "-d", "--label", &label, &image(), "/bin/sleep", "1000"]).unwrap();
+        while began.elapsed() < Duration::from_secs(2) {
+            assert_eq!(sweep(&host), 0, "it is young");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if enabled {
+            eventually("it is old enough", || sweep(&host) == 1);
+            assert_eq!(docker(&["inspect", &id]), None);
+        } else {
+            std::thread::sleep(Duration::from_secs(2));
+            assert_eq!(sweep(&host), 0, "switched off");
+            docker(&["rm", "-f", &id]).unwrap();
+        }
+    }
 }
 
 fn exec_runs() {
