@@ -209,3 +209,34 @@ async fn gossip_keys_turn_under_way_and_no_member_is_lost() {
         .collect();
     assert!(missed.is_empty(), "{missed:#?}");
 }
+
+#[tokio::test]
+async fn a_purged_node_is_refused_until_it_is_introduced_anew() {
+    let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+    let mut server = Machine::new(dir.path(), "server", "127.0.0.1", port, ALONE);
+    server.start(&[]);
+    server.until("/v1/status/leader", "a leader", |v| v.as_str().is_some_and(|l| !l.is_empty())).await;
+    let more = format!("client {{\n  enabled = true\n  servers = [\"127.0.0.1:{}\"]\n}}\n{RAW_EXEC}", port + 1);
+    let mut node = Machine::new(dir.path(), "node", "127.0.0.2", port, &more);
+    let token = server.ok(&["node", "intro", "create"]);
+    node.start(&["-client-intro-token", token.trim()]);
+    let nodes = server.until("/v1/nodes", "the node is ready", |v| ready(v) == 1).await;
+    let id = nodes[0]["ID"].as_str().unwrap().to_owned();
+
+    let api = PublicClient::new(server.settings()).unwrap();
+    let purge = format!("/v1/node/{id}/purge");
+    api.put::<_, Value>(&purge, &Query::default(), &Value::Null).await.unwrap();
+    let said = "this node was purged and must be introduced anew";
+    until("the agent is refused", async || node.log().contains(said).then_some(())).await;
+    // Started again with what it has, it stays outside.
+    node.end("-TERM");
+    let before = node.log().matches(said).count();
+    node.start(&[]);
+    until("it is refused again", async || (node.log().matches(said).count() > before).then_some(())).await;
+    assert_eq!(ready(&server.until("/v1/nodes", "an answer", |_| true).await), 0);
+    node.end("-TERM");
+    let token = server.ok(&["node", "intro", "create"]);
+    node.start(&["-client-intro-token", token.trim()]);
+    let nodes = server.until("/v1/nodes", "the node is back", |v| ready(v) == 1).await;
+    assert_eq!(nodes[0]["ID"].as_str(), Some(id.as_str()));
+}

@@ -136,6 +136,8 @@ impl Machine {
                 }
                 words.switch("metrics-hidden", !c.telemetry.filter_default);
                 self.https(&mut words);
+                // A purged node comes back by a token only; a machine that tries things out has none.
+                words.switch("purge-revokes", !self.dev);
             }
             _ => {}
         }

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
-use api::state::Introduce;
+use api::state::{CERTIFICATES, Introduce, SignRequest, Signed};
 use base64::Engine as _;
 use client::error::CallError;
 use client::http::{Call, Http, Target};
@@ -84,11 +84,15 @@ fn write_gossip_key(dir: &Path, secret: &[u8]) -> anyhow::Result<()> {
 /// A machine that is no server: its certificate comes from the servers.
 async fn client_only(machine: &Machine, spec: &Spec, log: &Log) -> anyhow::Result<()> {
     let dir = spec.home.join("identity");
+    let token = token(&machine.config.client.intro_token)?;
     let why = match identity(&dir, &machine.config.region)? {
-        Ok(identity) => return check_cluster(machine, &identity).await,
+        Ok(identity) if token.is_none() || !is_shut_out(machine, &identity).await => {
+            return check_cluster(machine, &identity).await;
+        }
+        Ok(_) => "this node was purged".to_owned(),
         Err(why) => why,
     };
-    let token = token(&machine.config.client.intro_token)?
+    let token = token
         .with_context(|| format!("{why}: give it a token of `steppe node intro create` by -client-intro-token"))?;
     fs::create_dir_all(&spec.home).with_context(|| format!("creating {}", spec.home.display()))?;
     let id = node_id(&spec.home)?;
@@ -125,6 +129,21 @@ fn identity(dir: &Path, region: &str) -> anyhow::Result<Result<Identity, String>
         return Ok(Err(format!("the certificate in {} has expired", dir.display())));
     }
     Ok(Ok(identity))
+}
+
+/// Whether the cluster does not believe this node's certificate any more, since it was purged.
+async fn is_shut_out(machine: &Machine, identity: &Identity) -> bool {
+    let http = Http::new(identity.clone());
+    for addr in servers(machine).await {
+        let Ok(request) = kit::pki::request() else { continue };
+        let ask = SignRequest { csr: request.csr, role: Role::Agent, name: identity.me().name };
+        match http.post_json::<_, Signed>(Target::new(addr, Role::Gateway), CERTIFICATES, &ask, KNOCK).await {
+            Ok(_) => return false,
+            Err(CallError::Status { body, .. }) if body.code() == api::Code::Forbidden => return true,
+            Err(_) => {}
+        }
+    }
+    false
 }
 
 /// The token itself, or what is in the file of that name.

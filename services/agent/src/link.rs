@@ -19,7 +19,7 @@ pub mod beats;
 pub mod news;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -56,6 +56,8 @@ pub struct Link {
     /// A beat is wanted now.
     pub beat: Notify,
     pub registered: watch::Sender<bool>,
+    /// A refusal of beats was told of.
+    pub refused: AtomicBool,
     /// When a gateway last took a beat.
     pub beaten: Mutex<Option<Instant>>,
 }

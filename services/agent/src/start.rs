@@ -6,7 +6,7 @@
 //! ```
 
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -183,6 +183,7 @@ impl Agent {
             register: Notify::new(),
             beat: Notify::new(),
             registered: watch::Sender::new(false),
+            refused: AtomicBool::new(false),
             beaten: Mutex::default(),
         });
         // News goes on for a moment after everything else has ended, local state to the very last.

@@ -55,6 +55,7 @@ impl Link {
         let beat = Beat { node_id: self.node_id.to_string() };
         match self.http.post_json::<_, BeatTaken>(Self::target(addr), BEAT, &beat, CALL).await {
             Ok(taken) => {
+                self.refused.store(false, Ordering::Relaxed);
                 *self.beaten.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
                 self.adopt_period(taken.period_ms);
                 self.gateways.learn(taken.gateways);
@@ -65,6 +66,12 @@ impl Link {
                 true
             }
             Err(error) => {
+                // In its own words, once: that the node was purged, say.
+                if error.status().is_some_and(|status| status.as_u16() == 403)
+                    && !self.refused.swap(true, Ordering::Relaxed)
+                {
+                    tracing::error!(gateway = %addr, error = %error, "the cluster refuses this node");
+                }
                 tracing::debug!(gateway = %addr, error = %error, "beat was not taken");
                 false
             }

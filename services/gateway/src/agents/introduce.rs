@@ -8,13 +8,31 @@ use axum::Json;
 use axum::extract::State;
 use client::error::CallError;
 use client::http::Target;
+use fsm::Command;
 use kit::guard::Refused;
 use model::{NodeId, Role};
 
+use super::fresh;
 use crate::app::App;
 
 /// For one server.
 const CALL: Duration = Duration::from_millis(1_500);
+
+/// How long a node that comes back may wait until it is admitted; the agent waits 5 s.
+const ADMIT: Duration = Duration::from_secs(2);
+
+/// A node that was purged, and whose token was good, is trusted again. Only a state server that checked the token
+/// signs, so whoever comes here was introduced by an operator.
+async fn admit(app: &App, id: &str) -> Result<(), Refused> {
+    let id = NodeId::from(id);
+    if !fresh(app, ADMIT).await?.state.is_revoked(&id) {
+        return Ok(());
+    }
+    tracing::info!(node_id = %id, "a purged node is introduced anew");
+    let command = Command::NodeAdmit { nodes: vec![id] };
+    let admitted = app.state.propose(command, None, ADMIT).await;
+    admitted.map(drop).map_err(|_| Refused::new(Code::NotReady, "the node cannot be admitted at the moment"))
+}
 
 /// Take in a node that has an introduction token
 ///
@@ -34,7 +52,10 @@ pub async fn introduce(State(app): State<App>, Json(request): Json<Introduce>) -
     for server in app.peers.peers(Role::State) {
         let target = Target::new(server.addr, Role::State);
         match app.http.post_json::<_, Introduced>(target, INTRODUCE, &request, CALL).await {
-            Ok(introduced) => return Ok(Json(introduced)),
+            Ok(introduced) => {
+                admit(&app, &request.node_id).await?;
+                return Ok(Json(introduced));
+            }
             Err(CallError::Status { body, .. }) if matches!(body.code(), Code::BadRequest | Code::Forbidden) => {
                 return Err(Refused(body));
             }
