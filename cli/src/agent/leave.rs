@@ -40,7 +40,7 @@ pub fn has_work(machine: &Machine) -> bool {
 
 /// Leaves, as far as can be.
 pub async fn leave(machine: &Machine, log: &Log) {
-    let settings = Settings { address: machine.api(), timeout: CALL, ..Settings::default() };
+    let settings = Settings { timeout: CALL, ..super::own_api(machine) };
     let Ok(api) = PublicClient::new(settings) else { return };
     let config = &machine.config;
     if let Some(drain) = config.client.drain_on_shutdown.as_ref().filter(|_| config.client.enabled) {

@@ -288,6 +288,19 @@ fn leave_first(
     }
 }
 
+/// How a machine asks its own public API.
+fn own_api(machine: &Machine) -> client::public::Settings {
+    let tls = &machine.config.tls;
+    let file = |path: &str| tls.http.then(|| PathBuf::from(path));
+    client::public::Settings {
+        address: machine.api(),
+        tls_skip_verify: tls.http,
+        client_cert: file(&tls.cert_file),
+        client_key: file(&tls.key_file),
+        ..client::public::Settings::default()
+    }
+}
+
 /// Waits until the cluster can work; `true` when somebody wanted the end before.
 fn wait(
     machine: &Machine,
@@ -296,15 +309,7 @@ fn wait(
     wishes: &mut Wishes,
     ui: &mut Ui,
 ) -> anyhow::Result<bool> {
-    let tls = &machine.config.tls;
-    let file = |path: &str| tls.http.then(|| PathBuf::from(path));
-    let settings = client::public::Settings {
-        tls_skip_verify: tls.http,
-        client_cert: file(&tls.cert_file),
-        client_key: file(&tls.key_file),
-        ..client::public::Settings::default()
-    };
-    let waiting = Waiting { address: machine.api(), specs, settings };
+    let waiting = Waiting { address: machine.api(), specs, settings: own_api(machine) };
     let wishes = std::cell::RefCell::new((wishes, false));
     let gave_up = || {
         let (wishes, ended) = &mut *wishes.borrow_mut();
