@@ -23,6 +23,8 @@ pub const GROUPS: &[(&str, &str)] = &[
     ("operator gossip", "Gossip between servers"),
     ("operator gossip keyring", "Keys that seal gossip"),
     ("operator raft", "The replicated log's servers"),
+    ("operator root", "Keys that sign identities and encrypt variables"),
+    ("operator root keyring", "Those keys: list, rotate, remove"),
     ("operator scheduler", "How the cluster schedules"),
     ("scaling", "What may be done to the counts of groups"),
     ("scaling policy", "Bounds and rules for whoever scales groups"),

@@ -49,6 +49,7 @@ pub mod node_pool;
 pub mod node_status;
 pub mod operator;
 pub mod operator_care;
+pub mod operator_debug;
 pub mod operator_snapshot;
 pub mod placement;
 pub mod scaling_policy;

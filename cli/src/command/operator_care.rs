@@ -167,6 +167,12 @@ pub async fn autopilot_health(cx: &mut Cx) -> Result<u8, Failure> {
 pub async fn keyring_list(cx: &mut Cx) -> Result<u8, Failure> {
     let answer = cx.client.get::<Vec<RootKeyMeta>>("/v1/operator/keyring/keys", &Query::default()).await;
     let (keys, _) = answer.map_err(|error| Failure::api("error", &error))?;
+    let text = key_table(cx, &keys);
+    cx.ui.line(text);
+    Ok(0)
+}
+
+fn key_table(cx: &Cx, keys: &[RootKeyMeta]) -> String {
     let mut rows = vec![row(["Key", "State", "Create Time", "Publish Time"])];
     for key in keys {
         let state =
@@ -174,6 +180,53 @@ pub async fn keyring_list(cx: &mut Cx) -> Result<u8, Failure> {
         let published = if key.publish_time == 0 { "<none>".to_owned() } else { cx.stamp(key.publish_time) };
         rows.push(vec![id(&key.key_id, cx.verbose()), state, cx.stamp(key.create_time), published]);
     }
-    cx.ui.line(table(&rows));
+    table(&rows)
+}
+
+pub async fn keyring_rotate(cx: &mut Cx) -> Result<u8, Failure> {
+    let mut query = Query::default();
+    let ahead = cx.flags.some("prepublish").map(|text| {
+        let span = parse_go_duration(text).filter(|span| span.0 > 0);
+        span.ok_or_else(|| Failure::new(format!("Error: -prepublish takes a duration such as 24h, not {text:?}")))
+    });
+    match (ahead.transpose()?, cx.flags.is("full"), cx.flags.is("now")) {
+        (Some(_), true, _) | (Some(_), _, true) => {
+            return Err(Failure::new("The -prepublish flag cannot be used together with -full or -now"));
+        }
+        (Some(span), ..) => query = query.with("publish_time", (cx.ui.now() + span.0).to_string()),
+        (None, true, _) => query = query.with("full", "true"),
+        (None, false, _) => {}
+    }
+    let sent = cx.writer()?.send(Method::PUT, "/v1/operator/keyring/rotate", &query, None).await;
+    let answer = sent.map_err(|error| Failure::api("error", &error))?;
+    let value: Value = read(&answer.body)?;
+    let key: RootKeyMeta = serde_json::from_value(value["Key"].clone())
+        .map_err(|error| Failure::new(format!("Error reading the answer: {error}")))?;
+    let text = key_table(cx, &[key]);
+    cx.ui.line(text);
     Ok(0)
+}
+
+pub async fn keyring_remove(cx: &mut Cx) -> Result<u8, Failure> {
+    let asked = cx.arg(0).to_owned();
+    let answer = cx.client.get::<Vec<RootKeyMeta>>("/v1/operator/keyring/keys", &Query::default()).await;
+    let (keys, _) = answer.map_err(|error| Failure::api("error", &error))?;
+    let meant: Vec<&RootKeyMeta> = keys.iter().filter(|key| key.key_id.starts_with(&asked)).collect();
+    let key_id = match meta_ids(&meant)[..] {
+        [one] => one.to_owned(),
+        [] => return Err(Failure::new(format!("error: there is no root key {asked:?}"))),
+        _ => return Err(Failure::new(format!("error: several root keys begin with {asked:?}"))),
+    };
+    let mut query = Query::default();
+    if cx.flags.is("force") {
+        query = query.with("force", "true");
+    }
+    let sent = cx.writer()?.send(Method::DELETE, &format!("/v1/operator/keyring/key/{key_id}"), &query, None).await;
+    sent.map_err(|error| Failure::api("error", &error))?;
+    cx.ui.line(format!("Root encryption key {key_id} successfully removed."));
+    Ok(0)
+}
+
+fn meta_ids<'a>(keys: &[&'a RootKeyMeta]) -> Vec<&'a str> {
+    keys.iter().map(|key| key.key_id.as_str()).collect()
 }

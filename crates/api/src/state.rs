@@ -91,6 +91,28 @@ pub enum ChangePeers {
     TransferLeadership { to: u64 },
 }
 
+/// `POST` [`RotateKey`], answered by [`RotatedKey`].
+pub const ROTATE_KEY: &str = "/v1/internal/keyring/rotate";
+
+/// Ask for a new root key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct RotateKey {
+    /// The asker's name for this wish, so that it is done once.
+    pub request: Option<fsm::RequestId>,
+    /// Id of the key to make, a UUID.
+    pub key_id: String,
+    /// Unix nanoseconds from which on it signs; 0 = at once.
+    pub publish_time: i64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct RotatedKey {
+    pub key: model::keyring::RootKeyMeta,
+    pub index: Index,
+}
+
 /// `POST` [`MintToken`], answered by [`Minted`].
 pub const INTRODUCTION_TOKEN: &str = "/v1/internal/introduction-token";
 /// `POST` [`Introduce`], answered by [`Introduced`]. The one call that needs no certificate.

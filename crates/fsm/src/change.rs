@@ -108,6 +108,10 @@ pub enum Change {
     Autopilot(Arc<AutopilotConfiguration>),
     /// What is public of a root key.
     RootKey(Arc<RootKey>),
+    /// A root key is gone; where its secrets were, they are, too.
+    RootKeyGone {
+        key_id: String,
+    },
     /// What was done to a job's counts.
     JobScaling(Arc<JobScaling>),
     JobScalingGone {
@@ -239,7 +243,7 @@ impl Change {
             Self::PeriodicLaunch(_) | Self::PeriodicLaunchGone { .. } => Table::PeriodicLaunches,
             Self::Capacity { .. } => Table::Capacity,
             Self::Autopilot(_) => Table::Autopilot,
-            Self::RootKey(_) => Table::RootKeys,
+            Self::RootKey(_) | Self::RootKeyGone { .. } => Table::RootKeys,
         }
     }
 }

@@ -169,6 +169,11 @@ pub enum Command {
     AutopilotSet { config: Box<AutopilotConfiguration>, cas: Option<Index> },
     /// The first root key, or with `replaces` the next one. Proposed by: state.
     RootKeyAdd { key: Box<RootKey>, material: KeyMaterial, replaces: bool },
+    /// A key that was published ahead takes the active one's place. Proposed by: state.
+    RootKeyActivate { key_id: String },
+    /// A key and its secrets are forgotten; never the active one, and one in use only with `force`.
+    /// Proposed by: gateway.
+    RootKeyRemove { key_id: String, force: bool },
     /// The state becomes that of a snapshot, brought in piece by piece. Proposed by: gateway, state (abort).
     Restore(RestoreStep),
     /// Refused while nodes or jobs that are not dead use one of them. Proposed by: gateway.

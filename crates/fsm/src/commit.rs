@@ -103,6 +103,10 @@ impl State {
             Change::NodePoolGone { name } => drop(self.node_pools.remove(name)),
             Change::SchedulerConfig(config) => self.scheduler_config = Some(Arc::clone(config)),
             Change::Autopilot(config) => self.autopilot = Some(Arc::clone(config)),
+            Change::RootKeyGone { key_id } => {
+                self.root_keys.remove(key_id);
+                self.key_material.remove(key_id);
+            }
             Change::RootKey(key) => drop(self.root_keys.insert(key.meta.key_id.clone(), Arc::clone(key))),
             Change::JobScaling(row) => {
                 self.job_scaling.insert((row.namespace.clone(), row.job_id.clone()), Arc::clone(row));

@@ -17,6 +17,8 @@ pub enum RootKeyState {
     Active,
     /// Verifies and decrypts only.
     Inactive,
+    /// Its public part is told already; it signs from its publish time on.
+    Prepublished,
 }
 
 /// `RootKeyMeta` on the wire.

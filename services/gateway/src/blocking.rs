@@ -304,6 +304,7 @@ impl Follow {
             | Change::SchedulerConfig(_)
             | Change::Autopilot(_)
             | Change::RootKey(_)
+            | Change::RootKeyGone { .. }
             | Change::PeriodicLaunch(_)
             | Change::PeriodicLaunchGone { .. }
             | Change::JobFence { .. }

@@ -1,9 +1,10 @@
-//! What only the raft leader does: the first command of a cluster, and the expiry of silent leases.
+//! What only the raft leader does: the first command of a cluster, root keys whose time has come, and the expiry of silent leases.
 
 use std::time::Duration;
 
 use fsm::command::{Command, Envelope, Founding};
 use model::Role;
+use model::keyring::{RootKeyMeta, RootKeyState};
 
 use crate::keyring;
 use crate::members;
@@ -34,6 +35,13 @@ pub async fn tend(server: &Server, region: &str, founding: &Founding, led: &mut 
     if !state.cluster().epoch.is_empty() && state.active_root_key().is_none() {
         let key = keyring::new_key(client::state::new_uuid(), client::clock::unix_nanos());
         propose(&running, key.map_err(str::to_owned)?).await?;
+    }
+    let now = client::clock::unix_nanos();
+    let due = |key: &RootKeyMeta| key.state == RootKeyState::Prepublished && key.publish_time <= now;
+    if let Some(key) = state.root_keys().find(|key| due(&key.meta)) {
+        let key_id = key.meta.key_id.clone();
+        tracing::info!(key_id, "a root key that was published ahead is active now");
+        propose(&running, Command::RootKeyActivate { key_id }).await?;
     }
     let silent = running.machine.silent_leases(client::clock::boot_time(), LEASE_TTL);
     for (lease, term) in &silent {

@@ -12,6 +12,7 @@ pub mod leader;
 pub mod machine;
 pub mod members;
 pub mod network;
+pub mod rotate;
 pub mod routes;
 pub mod server;
 mod small_file;

@@ -28,7 +28,7 @@ use crate::server::{Running, Server};
 use crate::{stream, watch};
 
 /// Longest time a forwarded command may take.
-const FORWARD: Duration = Duration::from_secs(10);
+pub(crate) const FORWARD: Duration = Duration::from_secs(10);
 
 /// Largest command.
 pub const COMMAND_BYTES_MAX: usize = 16 << 20;
@@ -97,6 +97,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(OpenApiRouter::new().routes(routes!(dismissed)).layer(require(SERVERS)))
         .merge(OpenApiRouter::new().routes(routes!(sign)).layer(require(SIGNEES)))
         .merge(crate::introductions::router())
+        .merge(crate::rotate::router())
 }
 
 fn limit(bytes: usize) -> axum::extract::DefaultBodyLimit {
@@ -105,7 +106,7 @@ fn limit(bytes: usize) -> axum::extract::DefaultBodyLimit {
 
 impl App {
     /// For those who use the cluster.
-    fn running(&self) -> Result<Running, Refused> {
+    pub(crate) fn running(&self) -> Result<Running, Refused> {
         if let Some(why) = self.server.contact().held() {
             return Err(Refused::new(Code::NotReady, why.as_str()));
         }
@@ -129,7 +130,12 @@ impl App {
     }
 
     /// Hands a call to the leader as it is; `leader` as raft told.
-    async fn forward(&self, leader: Option<raft::Peer>, headers: &HeaderMap, call: Call) -> Result<Response, Refused> {
+    pub(crate) async fn forward(
+        &self,
+        leader: Option<raft::Peer>,
+        headers: &HeaderMap,
+        call: Call,
+    ) -> Result<Response, Refused> {
         if headers.contains_key(FORWARDED) {
             return Err(Refused::new(Code::NoLeader, "this server is not the leader any more"));
         }
@@ -193,7 +199,7 @@ async fn propose(State(app): State<App>, peer: Peer, headers: HeaderMap, body: B
     }
 }
 
-fn propose_error(error: &ProposeError) -> Refused {
+pub(crate) fn propose_error(error: &ProposeError) -> Refused {
     let code = match error {
         ProposeError::NotLeader { .. } | ProposeError::Unavailable(_) => Code::NoLeader,
         ProposeError::Unknown(_) => Code::UnknownOutcome,

@@ -2,9 +2,9 @@
 
 use super::{FILTER, JSON, PLAIN, TEMPLATE, VERBOSE};
 use crate::command::{
-    Command, Reach, Runner, gossip_keys, operator, operator_care, operator_snapshot, scheduler, server,
+    Command, Reach, Runner, gossip_keys, operator, operator_care, operator_debug, operator_snapshot, scheduler, server,
 };
-use crate::flags::{list, switch, text};
+use crate::flags::{Kind, flag, list, switch, text};
 
 pub static COMMANDS: &[Command] = &[
     Command {
@@ -57,6 +57,35 @@ pub static COMMANDS: &[Command] = &[
             text("enable-custom-upgrades", "BOOL", "Kept for compatibility."),
         ],
         runner: Runner::Client(|cx| Box::pin(operator_care::autopilot_set(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "operator debug",
+        summary: "Captures the cluster's state and metrics over a while, into one file",
+        about: "For somebody who is to help. Values with a secret's name are left out, and jobs are listed without their \
+            tasks' environments. Log lines and profiles are not captured yet: the flags about them are accepted and \
+            do nothing. An interrupt ends it early.",
+        flags: &[
+            flag("duration", Kind::Text, "5m", "DURATION", "How long to capture."),
+            flag("interval", Kind::Text, "30s", "DURATION", "How long between two captures."),
+            flag(
+                "node-id",
+                Kind::Text,
+                "all",
+                "IDS",
+                "Nodes to ask for their own state: ids or beginnings, with commas.",
+            ),
+            flag("max-nodes", Kind::Uint, "10", "NUMBER", "How many nodes to ask at most; 0 = all."),
+            text("node-class", "CLASS", "Ask nodes of this class only."),
+            flag("server-id", Kind::Text, "all", "NAMES", "Accepted for compatibility: any server tells of all."),
+            text("output", "DIR", "Write files into a new directory in DIR instead of an archive here."),
+            switch("stale", "Ask any server, not the leader."),
+            VERBOSE,
+            text("log-level", "LEVEL", "Accepted; nothing is captured of logs yet."),
+            text("pprof-duration", "DURATION", "Accepted; there are no profiles."),
+            text("pprof-interval", "DURATION", "Accepted; there are no profiles."),
+        ],
+        runner: Runner::Client(|cx| Box::pin(operator_debug::debug(cx))),
         ..PLAIN
     },
     Command {
@@ -145,6 +174,30 @@ pub static COMMANDS: &[Command] = &[
         summary: "Lists the keys that encrypt variables and sign identities",
         flags: &[VERBOSE],
         runner: Runner::Client(|cx| Box::pin(operator_care::keyring_list(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "operator root keyring remove",
+        usage: "[options] <key>",
+        summary: "Forgets a root key that is not active any more",
+        about: "What it signed is not verified any more, what it encrypted not read: it is refused while allocations that \
+            it signed for are not over.",
+        flags: &[switch("force", "Remove it although it is in use.")],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(operator_care::keyring_remove(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "operator root keyring rotate",
+        summary: "Makes a new root key",
+        about: "The old one verifies and decrypts until it is removed.",
+        flags: &[
+            switch("full", "Have everything encrypted anew. Nothing is encrypted with root keys yet."),
+            switch("now", "Accepted for compatibility: without -prepublish the new key signs at once."),
+            text("prepublish", "DURATION", "Publish the key now, and sign with it after this time."),
+            VERBOSE,
+        ],
+        runner: Runner::Client(|cx| Box::pin(operator_care::keyring_rotate(cx))),
         ..PLAIN
     },
     Command {

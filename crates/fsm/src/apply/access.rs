@@ -42,6 +42,8 @@ fn proposers(command: &Command) -> (&'static str, &'static [Role]) {
         Command::NodePoolUpsert { .. } => ("NodePoolUpsert", &[Gateway]),
         Command::AutopilotSet { .. } => ("AutopilotSet", &[Gateway]),
         Command::RootKeyAdd { .. } => ("RootKeyAdd", &[State]),
+        Command::RootKeyActivate { .. } => ("RootKeyActivate", &[State]),
+        Command::RootKeyRemove { .. } => ("RootKeyRemove", &[Gateway]),
         Command::Restore(RestoreStep::Abort { .. }) => ("Restore", &[Gateway, State]),
         Command::Restore(_) => ("Restore", &[Gateway]),
         Command::NodePoolDelete { .. } => ("NodePoolDelete", &[Gateway]),

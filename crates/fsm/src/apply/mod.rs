@@ -144,6 +144,8 @@ fn dispatch(tx: &mut Tx, command: &Command) -> Result<Reply, Refusal> {
         Command::NodePoolUpsert { pools } => config::node_pools(tx, pools),
         Command::AutopilotSet { config, cas } => care::autopilot(tx, config, *cas),
         Command::RootKeyAdd { key, material, replaces } => care::root_key(tx, key, material, *replaces),
+        Command::RootKeyActivate { key_id } => care::activate(tx, key_id),
+        Command::RootKeyRemove { key_id, force } => care::remove_key(tx, key_id, *force),
         Command::Restore(step) => restore::step(tx, step),
         Command::NodePoolDelete { names } => delete::node_pools(tx, names),
         Command::NamespaceDelete { names } => delete::namespaces(tx, names),

@@ -220,3 +220,40 @@ fn autopilot_s_configuration_is_set_only_at_the_index_that_is_named() {
     assert_eq!((now.max_trailing_logs, now.create_index, now.modify_index), (9, first.create_index, world.index()));
     world.assert_followed();
 }
+
+#[test]
+fn keyring_003_004_an_old_key_stays_readable_until_it_is_removed_and_the_active_one_is_never() {
+    use model::keyring::{RootKey, RootKeyMeta, RootKeyState};
+    let mut world = World::new();
+    let add = |id: &str, state, publish_time| {
+        let meta = RootKeyMeta { key_id: id.into(), state, publish_time, ..Default::default() };
+        let material = fsm::KeyMaterial { wrapped: format!("w-{id}"), wrapping_key: format!("k-{id}") };
+        Command::RootKeyAdd { key: Box::new(RootKey { meta, public: id.into() }), material, replaces: true }
+    };
+    let remove = |id: &str, force| Command::RootKeyRemove { key_id: id.into(), force };
+    let state = |world: &World, id: &str| world.state.root_keys().find(|k| k.meta.key_id == id).map(|k| k.meta.state);
+    world.accept(Role::State, add("k1", RootKeyState::Active, 0));
+    world.node("n1");
+    world.register(job("web"));
+    world.place("web", "n1", &["a"]);
+    assert!(matches!(world.refuse(Role::Gateway, remove("k1", true)), Refusal::Conflict(_)), "it is active");
+    // Published ahead, a key changes nothing until its turn.
+    world.accept(Role::State, add("k2", RootKeyState::Prepublished, 99));
+    assert_eq!(world.state.active_root_key().unwrap().meta.key_id, "k1");
+    assert!(matches!(world.refuse(Role::State, add("k3", RootKeyState::Prepublished, 99)), Refusal::Conflict(_)));
+    world.accept(Role::State, Command::RootKeyActivate { key_id: "k2".into() });
+    assert_eq!((state(&world, "k1"), state(&world, "k2")), (Some(RootKeyState::Inactive), Some(RootKeyState::Active)));
+    assert!(matches!(
+        world.refuse(Role::State, Command::RootKeyActivate { key_id: "k2".into() }),
+        Refusal::Conflict(_)
+    ));
+    let material = |world: &World, id: &str| world.state.key_material(id).map(|m| m.wrapped.clone());
+    assert_eq!((material(&world, "k1").unwrap(), material(&world, "k2").unwrap()), ("w-k1".into(), "w-k2".into()));
+    // In use by an allocation; with force it goes, and its secrets with it.
+    assert!(matches!(world.refuse(Role::Gateway, remove("k1", false)), Refusal::Conflict(_)));
+    assert!(matches!(world.refuse(Role::Gateway, remove("k9", true)), Refusal::NotFound { .. }));
+    world.accept(Role::Gateway, remove("k1", true));
+    assert_eq!((state(&world, "k1"), material(&world, "k1")), (None, None));
+    assert!(matches!(world.refuse(Role::Gateway, remove("k2", true)), Refusal::Conflict(_)), "it is active now");
+    world.assert_followed();
+}
