@@ -148,9 +148,13 @@ impl StateClient {
     }
 
     async fn ask_read_index(&self, within: Duration) -> Result<Index, ProposeError> {
-        let read: api::state::ReadIndex =
-            self.at_leader(true, within, |attempt| Ok(Call::get(api::state::READ_INDEX, attempt))).await?;
-        Ok(read.index)
+        let asked = self.at_leader(true, within, |attempt| Ok(Call::get(api::state::READ_INDEX, attempt))).await;
+        match asked {
+            Ok(api::state::ReadIndex { index }) => Ok(index),
+            // A question has no effect that could be unknown: it has no answer.
+            Err(ProposeError::Unknown(error)) => Err(ProposeError::Unavailable(Some(error))),
+            Err(error) => Err(error),
+        }
     }
 
     /// Sends one call to the leader, wherever that is.

@@ -279,6 +279,13 @@ async fn a_job_s_allocations_wake_by_job_and_not_by_table() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_read_whose_leader_does_not_answer_has_no_leader() {
+    let cluster = Cluster::start().await;
+    cluster.truth.fall_silent();
+    cluster.get("/v1/jobs").await.says(500, "No cluster leader");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_leader_default_reads_fail_after_a_while_and_stale_ones_answer() {
     let cluster = Cluster::start().await;
     cluster.add_job(job("web", 1));

@@ -47,6 +47,7 @@ pub struct Truth {
     lines: Mutex<Vec<(u64, Bytes)>>,
     last: watch::Sender<u64>,
     leader: AtomicBool,
+    silent: AtomicBool,
     pub beats: Mutex<Vec<Beats>>,
     pub news: Mutex<Vec<AllocClientUpdate>>,
     pub controller_works: AtomicBool,
@@ -59,6 +60,7 @@ impl Truth {
             lines: Mutex::default(),
             last: watch::Sender::new(0),
             leader: AtomicBool::new(true),
+            silent: AtomicBool::new(false),
             beats: Mutex::default(),
             news: Mutex::default(),
             controller_works: AtomicBool::new(true),
@@ -105,6 +107,11 @@ impl Truth {
         self.leader.store(there, Ordering::SeqCst);
     }
 
+    /// Questions for a read index get no answer at all.
+    pub fn fall_silent(&self) {
+        self.silent.store(true, Ordering::SeqCst);
+    }
+
     fn check_leader(&self) -> Result<(), Refused> {
         if self.leader.load(Ordering::SeqCst) { Ok(()) } else { Err(Refused::new(Code::NoLeader, "no leader")) }
     }
@@ -120,6 +127,9 @@ async fn propose(State(truth): Here, body: Bytes) -> Result<Json<Proposed>, Refu
 }
 
 async fn read_index(State(truth): Here) -> Result<Json<ReadIndex>, Refused> {
+    if truth.silent.load(Ordering::SeqCst) {
+        std::future::pending::<()>().await;
+    }
     truth.check_leader()?;
     Ok(Json(ReadIndex { index: truth.state.lock().unwrap().index() }))
 }
