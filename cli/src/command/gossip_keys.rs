@@ -61,11 +61,11 @@ pub async fn remove(cx: &mut Cx) -> Result<u8, Failure> {
 }
 
 async fn change(cx: &mut Cx, what: &str, said: &str) -> Result<u8, Failure> {
-    cx.ui.line(said);
     let body = json!({ "Key": cx.arg(0) });
     let path = format!("/v1/agent/keyring/{what}");
     let done = cx.client.put::<_, Value>(&path, &Query::default(), &body).await;
     done.map_err(|error| Failure::api("error", &error))?;
+    cx.ui.line(said);
     cx.ui.line("Successful");
     Ok(0)
 }
