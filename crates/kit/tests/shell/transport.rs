@@ -199,6 +199,29 @@ async fn neither_side_believes_another_clusters_ca() {
 }
 
 #[tokio::test]
+async fn neither_side_believes_a_certificate_that_has_expired_and_says_so() {
+    let cluster = Cluster::new();
+    let soon = |role: Role, name: &str| {
+        let dir = cluster.dir.path().join(name);
+        cluster.ca.write_identity(&dir, role, name, "global", SECOND).unwrap();
+        Identity::load(dir).unwrap()
+    };
+    let (old_server, old_caller) = (soon(Role::State, "s1"), soon(Role::Gateway, "g1"));
+    let server = Server::start(Tls::Mutual(old_server.clone()), Limits::internal());
+    let good = Server::start(Tls::Mutual(cluster.identity(Role::State, "s2")), Limits::internal());
+    while std::time::SystemTime::now() <= old_server.not_after().max(old_caller.not_after()) + SECOND {
+        tokio::time::sleep(SECOND / 10).await;
+    }
+    let http = Http::new(cluster.identity(Role::Gateway, "g2"));
+    let error = http.get_json::<Value>((server.addr, Role::State), "/who", SECOND).await.unwrap_err();
+    assert_eq!(error.outcome(), Outcome::NotSent);
+    assert!(chain(&error).to_lowercase().contains("expired"), "{}", chain(&error));
+    http.get_json::<Value>((good.addr, Role::State), "/who", SECOND).await.unwrap();
+    let error = Http::new(old_caller).get_json::<Value>((good.addr, Role::State), "/who", SECOND).await.unwrap_err();
+    assert!(chain(&error).to_lowercase().contains("expired"), "{}", chain(&error));
+}
+
+#[tokio::test]
 async fn a_server_of_another_role_region_or_name_is_not_spoken_to() {
     let cluster = Cluster::new();
     let server = Server::start(Tls::Mutual(cluster.identity(Role::Broker, "b1")), Limits::internal());
