@@ -135,3 +135,42 @@ async fn bad_luck_is_refused_with_one_clear_sentence() {
     let said = at(door, 2).refused(&[]);
     assert!(said.contains("is of another cluster than the certificate in"), "{said}");
 }
+
+#[tokio::test]
+async fn a_copy_of_a_nodes_data_is_kept_out_while_the_node_lives_and_may_take_its_place_then() {
+    let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+    let more = "server {\n  enabled = true\n  bootstrap_expect = 1\n}\n";
+    let mut server = Machine::new(dir.path(), "server", "127.0.0.1", port, more);
+    server.start(&[]);
+    server.until("/v1/status/leader", "a leader", |v| v.as_str().is_some_and(|l| !l.is_empty())).await;
+    let client = |name: &str, ip: &str| {
+        let more = format!("client {{\n  enabled = true\n  servers = [\"127.0.0.1:{}\"]\n}}\n{RAW_EXEC}", port + 1);
+        Machine::new(dir.path(), name, ip, port, &more)
+    };
+    let mut first = client("first", "127.0.0.5");
+    let token = server.ok(&["node", "intro", "create"]);
+    first.start(&["-client-intro-token", token.trim()]);
+    server.until("/v1/nodes", "the node is ready", |v| ready(v) == 1).await;
+    let mut copy = client("copy", "127.0.0.6");
+    let copied = std::process::Command::new("cp").arg("-a").arg(&first.data).arg(&copy.data).status().unwrap();
+    assert!(copied.success());
+    copy.start(&[]);
+    let limit = tokio::time::timeout(Duration::from_secs(30), async {
+        while !copy.log().contains("this node ID is in use by another agent that is alive") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    assert!(limit.await.is_ok(), "{}", copy.log());
+    let at = |ip: &'static str| move |v: &Value| ready(v) == 1 && v[0]["Address"] == ip;
+    server.until("/v1/nodes", "the first one is ready where it was", at("127.0.0.5")).await;
+    first.end("-KILL");
+    server.until("/v1/nodes", "its copy took its place", at("127.0.0.6")).await;
+    first.start(&[]);
+    let limit = tokio::time::timeout(Duration::from_secs(30), async {
+        while !first.log().contains("this node ID is in use by another agent that is alive") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    assert!(limit.await.is_ok(), "{}", first.log());
+    server.until("/v1/nodes", "its copy stays", at("127.0.0.6")).await;
+}

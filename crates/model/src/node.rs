@@ -18,6 +18,10 @@ use crate::time::Nanos;
 use crate::time::Timestamp;
 
 /// `Node` on the wire.
+/// Attribute that tells the place an agent runs at, this start of this host with this data directory, from that
+/// of a copy of its data elsewhere.
+pub const PLACE: &str = "unique.agent.place";
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default, rename_all = "PascalCase")]

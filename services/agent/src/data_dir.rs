@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use client::state::new_uuid;
@@ -29,6 +29,8 @@ pub struct DataDir {
     pub alloc_base: PathBuf,
     pub store: PathBuf,
     pub secret_id: String,
+    /// See [`model::node::PLACE`].
+    pub place: String,
 }
 
 impl DataDir {
@@ -47,8 +49,17 @@ impl DataDir {
             return Err(DataDirError::BadSecret { path: secret_path });
         }
         let alloc_base = make_dir(alloc_dir.unwrap_or(&dir.join(ALLOC_DIR)), 0o711)?;
-        Ok(Self { alloc_base, store: dir.join(STORE_FILE), secret_id })
+        let place = place(&dir).map_err(|source| DataDirError::Io { path: dir.clone(), source })?;
+        Ok(Self { alloc_base, store: dir.join(STORE_FILE), secret_id, place })
     }
+}
+
+/// The same for each start of an agent here while the host runs; another for a copy of the directory.
+fn place(dir: &Path) -> io::Result<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let found = fs::metadata(dir)?;
+    let text = format!("{} {} {}", boot.trim(), found.dev(), found.ino());
+    Ok(format!("{:016x}", model::hash::fnv1a(text.as_bytes())))
 }
 
 /// The real path of a directory, made with exactly this mode; one that is there is left as it is.
@@ -95,7 +106,9 @@ mod tests {
         let id = NodeId::from("6f1f2d1e-0000-4000-8000-000000000001");
         let first = DataDir::open(&dir, None, &id).unwrap();
         let again = DataDir::open(&dir, None, &id).unwrap();
-        assert_eq!(first.secret_id, again.secret_id);
+        assert_eq!((&first.secret_id, &first.place), (&again.secret_id, &again.place));
+        let elsewhere = DataDir::open(&base.path().join("b"), None, &id).unwrap();
+        assert_ne!(first.place, elsewhere.place, "a copy is told from it");
         assert_eq!((mode(&dir.join(ID_FILE)), mode(&dir.join(SECRET_FILE))), (0o600, 0o600));
         assert_eq!((mode(&dir), mode(&first.alloc_base)), (0o711, 0o711));
     }

@@ -23,6 +23,7 @@ pub struct Maker {
     alloc_base: PathBuf,
     id: NodeId,
     secret_id: String,
+    place: String,
     /// Where the cluster reaches this agent.
     addr: SocketAddr,
     drivers: Drivers,
@@ -38,7 +39,12 @@ impl Maker {
         addr: SocketAddr,
         drivers: Drivers,
     ) -> Self {
-        Self { config, alloc_base, id, secret_id, addr, drivers, dynamic: Arc::default() }
+        Self { config, alloc_base, id, secret_id, place: String::new(), addr, drivers, dynamic: Arc::default() }
+    }
+
+    /// See [`model::node::PLACE`].
+    pub fn at_place(self, place: String) -> Self {
+        Self { place, ..self }
     }
 
     /// With metadata that people changed.
@@ -86,6 +92,7 @@ impl Maker {
             ..Node::default()
         };
         node.attributes.insert("unique.advertise.address".to_owned(), self.addr.to_string());
+        node.attributes.insert(model::node::PLACE.to_owned(), self.place.clone());
         node.attributes.insert("steppe.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
         for driver in self.drivers.values().filter(|driver| config.denied.offers(driver.name())) {
             let mut info = driver.fingerprint();

@@ -146,6 +146,7 @@ impl Agent {
         let drivers = drivers(&config, cgroups.clone(), &id).await?;
         let maker =
             Maker::new(config.clone(), dir.alloc_base.clone(), id.clone(), dir.secret_id, addr, drivers.clone())
+                .at_place(dir.place)
                 .with_meta(DynamicMeta::open(dir.store.with_file_name("meta.json")));
         let making = maker.clone();
         let node = watch::Sender::new(Arc::new(tokio::task::spawn_blocking(move || making.make()).await??));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::access::{NODE_POOL_ALL, NODE_POOL_DEFAULT};
-use model::node::{DrainMetadata, DrainStrategy, NodeEvent};
+use model::node::{DrainMetadata, DrainStrategy, NodeEvent, PLACE};
 use model::{Eligibility, Evaluation, Index, Node, NodeId, NodeStatus, Role, Timestamp};
 
 use super::tx::{Tx, valid_id};
@@ -34,6 +34,13 @@ pub(super) fn register(tx: &mut Tx, node: &Node, evals: &[Evaluation]) -> Result
     if old.as_ref().is_some_and(|old| old.secret_id != node.secret_id) {
         return Err(Refusal::Conflict("node secret ID does not match".to_owned()));
     }
+    if old.as_ref().is_some_and(|old| is_elsewhere(old, node)) {
+        return Err(Refusal::Conflict(
+            "this node ID is in use by another agent that is alive: a copy of a data directory is not another node, \
+             start it with an empty one"
+                .to_owned(),
+        ));
+    }
     if tx.state.node_pool(&new.node_pool).is_none() {
         config::put_pool(tx, &new.node_pool, "");
     }
@@ -49,6 +56,14 @@ pub(super) fn register(tx: &mut Tx, node: &Node, evals: &[Evaluation]) -> Result
     }
     insert_evals(tx, evals)?;
     Ok(Reply::Node { heartbeat: true })
+}
+
+/// The one that registered lives, and it is not the one that asks now. An agent that moved with its data is
+/// taken once its former place is down.
+fn is_elsewhere(old: &Node, new: &Node) -> bool {
+    let place = |node: &Node| node.attributes.get(PLACE).cloned();
+    let lives = matches!(old.status, NodeStatus::Initializing | NodeStatus::Ready);
+    lives && place(old).zip(place(new)).is_some_and(|(old, new)| old != new)
 }
 
 fn begin(tx: &Tx, node: &mut Node) {

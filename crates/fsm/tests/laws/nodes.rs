@@ -86,6 +86,29 @@ fn node_001_another_secret_is_refused() {
     }
 }
 
+/// A node id used twice: the data directory of an agent that lives was copied.
+#[test]
+fn a_node_that_lives_is_not_taken_over_by_its_copy_before_it_is_down() {
+    let at = |place: &str| Node {
+        attributes: [(model::node::PLACE.to_owned(), place.to_owned())].into(),
+        ..world::node("n1")
+    };
+    let mut world = World::new();
+    register(&mut world, at("here"));
+    for status in [None, Some(NodeStatus::Ready)] {
+        if let Some(status) = status {
+            world.node_status("n1", status);
+        }
+        let copy = Command::NodeRegister { node: Box::new(at("there")), evals: vec![] };
+        let refusal = world.refuse(Role::Gateway, copy);
+        assert!(matches!(&refusal, Refusal::Conflict(why) if why.contains("another agent that is alive")), "{refusal}");
+        register(&mut world, at("here"));
+    }
+    world.node_status("n1", NodeStatus::Down);
+    register(&mut world, at("there"));
+    assert_eq!(world.node_row("n1").attributes[model::node::PLACE], "there");
+}
+
 #[test]
 fn a_node_without_an_id_or_in_every_pool_is_refused() {
     let mut world = World::new();
