@@ -114,10 +114,6 @@ async fn a_stream_in_which_nothing_happens_gives_signs_of_life() {
     use futures::StreamExt as _;
     let cluster = Cluster::start().await;
     let wanted = gateway::events::topics::Wanted::parse(["Deployment"].into_iter(), None).unwrap();
-    // The copy is there: it does not begin anew under this stream.
-    let mut lines = open(&cluster, Query::default().with("topic", "Job")).await;
-    cluster.add_job(job("a", 1));
-    told(&mut lines, "a").await;
     let log = cluster.app.watches.events().clone();
     let after = log.floor();
     let beat = std::time::Duration::from_millis(50);

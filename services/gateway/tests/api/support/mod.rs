@@ -323,7 +323,11 @@ impl Cluster {
         let (bound, public) = listener();
         let limits = Limits::public(gateway::body::BODY_BYTES_MAX);
         tokio::spawn(server::serve(bound, Tls::Plain, gateway::public::router(app.clone()), limits, shutdown.clone()));
-        Self { dir, authority, truth, app, public, internal, shutdown }
+        let cluster = Self { dir, authority, truth, app, public, internal, shutdown };
+        // Its copy is there: what happens from here on is a change of it, and not its beginning.
+        let founded = cluster.truth.state().index();
+        until(|| cluster.app.watches.view().state.index() >= founded).await;
+        cluster
     }
 
     /// The identity of a process that is not there yet.
