@@ -186,6 +186,9 @@ async fn propose(State(app): State<App>, peer: Peer, headers: HeaderMap, body: B
         return Err(Refused::new(Code::Forbidden, text));
     }
     let running = app.running()?;
+    if running.raft.status().borrow().is_leader() {
+        founded(&running)?;
+    }
     let _expected = running.machine.expect(&body, envelope);
     match running.raft.propose(body.clone()).await {
         Ok((_, proposed)) => {
@@ -197,6 +200,14 @@ async fn propose(State(app): State<App>, peer: Peer, headers: HeaderMap, body: B
         }
         Err(error) => Err(propose_error(&error)),
     }
+}
+
+/// A leader's first command makes the cluster: its region, its namespaces. Nothing is read or written before.
+fn founded(running: &Running) -> Result<(), Refused> {
+    if running.machine.state().cluster().epoch.is_empty() {
+        return Err(Refused::new(Code::NoLeader, "the cluster is being founded"));
+    }
+    Ok(())
 }
 
 pub(crate) fn propose_error(error: &ProposeError) -> Refused {
@@ -226,6 +237,7 @@ async fn read_index(State(app): State<App>, headers: HeaderMap) -> Result<Respon
             if !matches!(reached, Ok(Ok(_))) {
                 return Err(Refused::new(Code::NotReady, "the leader has not applied its own log in time"));
             }
+            founded(&running)?;
             // Entries without a command have no line in the feed: name the last one that has.
             let read = ReadIndex { index: running.machine.feed().last() };
             Ok((app.leader_header(&running), Json(read)).into_response())
