@@ -26,12 +26,20 @@ const ASK_AGAIN: Duration = Duration::from_millis(50);
 const ASK: Duration = Duration::from_secs(1);
 
 /// When a quorum was last known to follow the leader this server hears.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Contact {
+    /// When this server began to listen.
+    since: Duration,
     /// Milliseconds since boot; 0 = never.
     at_ms: AtomicU64,
     /// Why this server must not be relied on, whomever it hears.
     held: ArcSwapOption<String>,
+}
+
+impl Default for Contact {
+    fn default() -> Self {
+        Self { since: boot_time(), at_ms: AtomicU64::new(0), held: ArcSwapOption::empty() }
+    }
 }
 
 impl Contact {
@@ -53,6 +61,11 @@ impl Contact {
 
     pub fn held(&self) -> Option<Arc<String>> {
         self.held.load_full()
+    }
+
+    /// No leader is heard, and one would have been by now.
+    pub fn is_missed(&self) -> bool {
+        !self.is_heard() && boot_time().saturating_sub(self.since) > FRESH
     }
 
     /// A leader is heard.
@@ -106,10 +119,13 @@ mod tests {
 
     #[test]
     fn contact_is_fresh_for_a_while_after_it_was_asked_for_and_never_before() {
-        let contact = Contact::default();
+        let mut contact = Contact::default();
         assert!(!contact.is_fresh());
+        assert!(!contact.is_missed(), "it has hardly listened");
+        contact.since = contact.since.saturating_sub(FRESH * 2);
+        assert!(contact.is_missed());
         contact.touch(boot_time());
-        assert!(contact.is_fresh());
+        assert!(contact.is_fresh() && !contact.is_missed());
         contact.hold(Some("of another cluster"));
         assert!(!contact.is_fresh() && contact.is_heard());
         contact.hold(None);

@@ -93,7 +93,7 @@ impl Server {
 
     /// It has a log, hears no leader, and was not removed by hand: it wants to be taken in.
     pub fn asks(&self, status: &raft::Status) -> bool {
-        status.initialized && !self.contact.is_heard() && !self.dismissed.load(Ordering::Acquire)
+        status.initialized && self.contact.is_missed() && !self.dismissed.load(Ordering::Acquire)
     }
 
     pub fn wait_for(&self, what: &str) {
