@@ -17,11 +17,11 @@ use crate::status::NodeStatus;
 use crate::time::Nanos;
 use crate::time::Timestamp;
 
-/// `Node` on the wire.
 /// Attribute that tells the place an agent runs at, this start of this host with this data directory, from that
 /// of a copy of its data elsewhere.
 pub const PLACE: &str = "unique.agent.place";
 
+/// `Node` on the wire.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default, rename_all = "PascalCase")]
