@@ -201,13 +201,22 @@ async fn gossip_keys_turn_under_way_and_no_member_is_lost() {
         let rejected = |line: &&str| line.contains("gossip packet rejected") && !line.contains("broker");
         assert_eq!(log.lines().find(rejected), None);
     }
-    // The first server went on purpose; nobody else was ever missed but the broker that was killed.
-    let missed: Vec<String> = servers[1..]
-        .iter()
-        .flat_map(|s| s.log().lines().map(str::to_owned).collect::<Vec<_>>())
-        .filter(|line| line.contains("member failed") && !line.contains("127.0.0.1:") && !line.contains("role=broker"))
-        .collect();
-    assert!(missed.is_empty(), "{missed:#?}");
+    // The first server went on purpose, the broker was killed. Of the others nobody is lost: whom a process took
+    // for failed, because an answer came late, it has heard of since.
+    for server in &servers[1..] {
+        let log = server.log();
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains("kit::gossip::engine: member")).collect();
+        let who = |line: &str| -> Vec<String> {
+            let words = line.split_whitespace();
+            let by = line.split_whitespace().take(1);
+            by.chain(words.filter(|w| w.starts_with("name=") || w.starts_with("role="))).map(str::to_owned).collect()
+        };
+        for (at, missed) in lines.iter().enumerate().filter(|(_, line)| line.contains("member failed")) {
+            let on_purpose = missed.contains("127.0.0.1:") || missed.contains("role=broker");
+            let heard = |line: &&str| !line.contains("member failed") && who(line) == who(missed);
+            assert!(on_purpose || lines[at..].iter().any(heard), "{missed}");
+        }
+    }
 }
 
 #[tokio::test]
