@@ -7,9 +7,8 @@
 //! Pure but for the clock, the random source and [`save`], which never replaces a file.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -20,6 +19,7 @@ use rcgen::{
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use crate::files;
 use crate::pki::{Pem, PkiError, validity};
 
 const PEM_BYTES_MAX: u64 = 1 << 20;
@@ -239,12 +239,10 @@ impl Facts {
 /// There is one already, or it cannot be written.
 pub fn save(path: &Path, text: &str, private: bool) -> Result<(), CertsError> {
     let mode = if private { 0o600 } else { 0o644 };
-    let fail = |source| CertsError::File { path: path.to_owned(), source };
-    match fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path) {
-        Ok(mut file) => file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(fail),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(CertsError::Exists(path.to_owned())),
-        Err(e) => Err(fail(e)),
-    }
+    files::create_new(path, text.as_bytes(), mode).map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => CertsError::Exists(path.to_owned()),
+        _ => CertsError::File { path: path.to_owned(), source },
+    })
 }
 
 /// Reads a PEM file.

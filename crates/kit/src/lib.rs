@@ -5,6 +5,7 @@
 
 pub mod background;
 pub mod certs;
+pub mod files;
 pub mod gossip;
 pub mod guard;
 pub mod https;

@@ -14,8 +14,8 @@
 //! Only `state` and the commands that make a cluster hold an [`Authority`].
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -26,6 +26,8 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
 };
 use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::files;
 
 /// File of the CA's key, beside `ca.pem`.
 pub const CA_KEY_FILE: &str = "ca-key.pem";
@@ -281,31 +283,15 @@ fn make_dir(dir: &Path) -> Result<(), PkiError> {
 }
 
 fn create_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PkiError> {
-    let file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
-    match file {
-        Ok(mut file) => file.write_all(bytes).and_then(|()| file.sync_all()).map_err(file_error(path)),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(PkiError::Exists { path: path.to_owned() }),
-        Err(e) => Err(file_error(path)(e)),
-    }
+    files::create_new(path, bytes, mode).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => PkiError::Exists { path: path.to_owned() },
+        _ => file_error(path)(error),
+    })
 }
 
-/// Replaces a file at once: a reader sees the old or the new, never a part.
+/// See [`files::replace`].
 pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PkiError> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}.new", std::process::id()));
-    let temporary = PathBuf::from(temporary);
-    let write = || -> io::Result<()> {
-        // A left-over of a crash may have another mode: begin with a new file.
-        match fs::remove_file(&temporary) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(file_error(path))
+    files::replace(path, bytes, mode).map_err(file_error(path))
 }
 
 #[cfg(test)]

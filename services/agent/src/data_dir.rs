@@ -1,8 +1,8 @@
 //! The agent's directory: made with the right modes, bound to one node, with the node's secret.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use client::state::new_uuid;
@@ -80,14 +80,7 @@ fn read_or_create(path: &Path, make: impl FnOnce() -> String) -> Result<String, 
         _ => {}
     }
     let text = make();
-    let staged = path.with_extension("new");
-    let write = || -> io::Result<()> {
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&staged, path)
-    };
-    write().map_err(fail)?;
+    kit::files::replace(path, text.as_bytes(), 0o600).map_err(fail)?;
     Ok(text.to_lowercase())
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -94,11 +94,8 @@ impl DynamicMeta {
             return Err(MetaError::TooMany);
         }
         if let Some(file) = &self.file {
-            let staged = file.with_extension("new");
-            let mut writing = fs::File::create(&staged)?;
-            writing.write_all(&serde_json::to_vec(&all).map_err(io::Error::from)?)?;
-            writing.sync_all()?;
-            fs::rename(staged, file)?;
+            let text = serde_json::to_vec(&all).map_err(io::Error::from)?;
+            kit::files::replace(file, &text, 0o644)?;
         }
         *kept = all;
         Ok(())

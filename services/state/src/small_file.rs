@@ -1,8 +1,7 @@
 //! Files of one short line beside the log: the format, the raft id. Each is there as a whole or
 //! not at all, whenever the power fails.
 
-use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 
 /// The line, without its end; `None` when there is no such file.
@@ -18,13 +17,7 @@ pub fn read(path: &Path) -> io::Result<Option<String>> {
 pub fn write(path: &Path, line: &str) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(dir)?;
-    let temporary = path.with_extension("new");
-    let mut file = File::create(&temporary)?;
-    file.write_all(line.as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)?;
-    File::open(dir)?.sync_all()
+    kit::files::replace(path, format!("{line}\n").as_bytes(), 0o644)
 }
 
 #[cfg(test)]
