@@ -27,7 +27,8 @@ pub struct Meta {
 
 impl Meta {
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
-        headers.insert(INDEX, self.index.get().into());
+        // Never 0: who asks on from there would not wait, but ask again and again.
+        headers.insert(INDEX, self.index.get().max(1).into());
         let known = if self.known_leader { "true" } else { "false" };
         headers.insert(KNOWN_LEADER, HeaderValue::from_static(known));
         let contact = u64::try_from(self.last_contact.as_millis()).unwrap_or(u64::MAX);

@@ -1,0 +1,50 @@
+//! Other people's clients, unmodified, against a cluster of real processes: each registers, plans, watches,
+//! scales, reads the output of and stops a job, and lists nodes, allocations and evaluations with filters and
+//! pages. What they do is in `e2e/clients/`; `e2e/clients/prepare` installs them, and where it cannot (no
+//! registry, no compiler to be had) the test is skipped and says why.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../../crates/driver/tests/support/runner.rs"]
+mod runner;
+
+use std::process::{Command, ExitCode};
+
+use e2e::cluster::{Cluster, root, text};
+use runner::Test;
+
+const CLIENTS: &[(&str, Test)] = &[
+    ("python-nomad", ("python_nomad_as_published_works_a_day_with_the_cluster", || day("python-nomad"))),
+    ("go-api", ("nomads_go_module_as_published_works_a_day_with_the_cluster", || day("go-api"))),
+];
+
+fn main() -> ExitCode {
+    let mut codes = Vec::new();
+    for (client, test) in CLIENTS {
+        let listing = std::env::args().any(|arg| arg == "--list");
+        let missing = if listing { None } else { prepare(client).err() };
+        codes.push(runner::main(missing, &[*test]));
+    }
+    if codes.iter().all(|code| *code == ExitCode::SUCCESS) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The command that runs the client, or why there is none.
+fn prepare(client: &str) -> Result<Vec<String>, String> {
+    let done = Command::new(root().join("e2e/clients/prepare")).arg(client).output().unwrap();
+    if !done.status.success() {
+        let said = text(&done.stderr);
+        return Err(said.trim_end().lines().last().unwrap_or("it cannot be installed").to_owned());
+    }
+    Ok(text(&done.stdout).split_whitespace().map(str::to_owned).collect())
+}
+
+fn day(client: &str) {
+    let command = prepare(client).unwrap();
+    let cluster = Cluster::start();
+    let done = Command::new("timeout")
+        .arg("240")
+        .args(&command)
+        .arg(format!("http://127.0.0.1:{}", cluster.port))
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{client}: {}{}", text(&done.stdout), text(&done.stderr));
+}
