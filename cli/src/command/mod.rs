@@ -11,6 +11,7 @@
 //! Exit codes: 0 done; 1 failed or misused; 2 a watched evaluation could not place everything; 127 there
 //! is no such command; `job plan` and `job validate` have codes of their own.
 
+pub mod agent_monitor;
 pub mod alloc_act;
 pub mod alloc_exec;
 pub mod alloc_fs;

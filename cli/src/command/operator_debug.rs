@@ -106,7 +106,7 @@ pub async fn debug(cx: &mut Cx) -> Result<u8, Failure> {
         "IntervalSeconds": plan.interval.as_secs(),
         "Nodes": nodes,
         "Errors": errors,
-        "NotCaptured": "log lines and profiles: /v1/agent/monitor and /v1/agent/pprof are not built yet",
+        "NotCaptured": "log lines, which `steppe monitor` shows, and profiles, which there are none of",
     });
     write("index.json", &index)?;
     sink.finish().map_err(|error| failed(&name, &error))?;

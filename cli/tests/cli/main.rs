@@ -14,3 +14,4 @@ mod operator;
 mod reference;
 mod restart;
 mod trust;
+mod watch_log;

@@ -15,6 +15,7 @@ pub mod headers;
 pub mod job_changes;
 pub mod node;
 pub mod operate;
+pub mod process;
 pub mod public;
 pub mod scheduler;
 pub mod search;

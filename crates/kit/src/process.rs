@@ -9,6 +9,7 @@
 
 pub mod ops;
 pub mod ready;
+pub mod tap;
 pub mod telemetry;
 
 use std::future::Future;

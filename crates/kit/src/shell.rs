@@ -225,7 +225,7 @@ impl Shell {
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
         let listener = listener.ok_or_else(|| ShellError::Other("the listener is in use already".to_owned()))?;
         let router = router
-            .merge(ops::router(self.readiness.clone(), self.metrics.clone(), openapi_json))
+            .merge(ops::router(self.readiness.clone(), self.metrics.clone(), openapi_json, &self.shutdown))
             .merge(self.gossip.router());
         let identity = self.http.identity().clone();
         let (tls, router) = match stranger {

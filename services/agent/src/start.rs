@@ -204,7 +204,7 @@ impl Agent {
         tracing::info!(node_id = %id, name = %link.node.borrow().name, "agent started");
         let app = routes::App::new(Arc::clone(&link), maker, fingerprint, shutdown.clone());
         let router = routes::router().into_router();
-        let router = router.with_state(app).merge(ops::router(readiness, metrics, OPENAPI));
+        let router = router.with_state(app).merge(ops::router(readiness, metrics, OPENAPI, &shutdown));
         server::serve(listener, Tls::Mutual(identity), router, limits_in(), shutdown).await;
 
         if let Some(passing_on) = passing_on {

@@ -15,6 +15,7 @@ pub mod list;
 pub mod machine;
 pub mod not_built;
 pub mod options;
+pub mod processes;
 pub mod public;
 pub mod raft_status;
 pub mod read;

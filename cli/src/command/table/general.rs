@@ -1,8 +1,8 @@
 //! Commands that belong to no group.
 
 use super::{JSON, PLAIN, TEMPLATE, VERBOSE};
-use crate::command::{Command, Reach, Runner, complete, server, status, system};
-use crate::flags::switch;
+use crate::command::{Command, Reach, Runner, agent_monitor, complete, server, status, system};
+use crate::flags::{switch, text};
 
 pub static COMMANDS: &[Command] = &[
     Command {
@@ -25,6 +25,25 @@ pub static COMMANDS: &[Command] = &[
         args: (0, usize::MAX),
         hidden: true,
         runner: Runner::Process(complete::candidates),
+        ..PLAIN
+    },
+    Command {
+        path: "monitor",
+        summary: "Shows what a machine's processes log, as they log it",
+        about: "The machine at -address, or the one named: all services that run there, and its node's agent, each line \
+            with the name of its process. Its own log is not changed by -log-level. Ctrl-C ends it.",
+        flags: &[
+            text(
+                "log-level",
+                "LEVEL",
+                "Lines of this level and above: TRACE, DEBUG, INFO, WARN, ERROR. Default: INFO.",
+            ),
+            switch("log-include-location", "With file and line of the code."),
+            text("node-id", "ID", "The machine of this node; ids may be shortened."),
+            text("server-id", "NAME", "The machine of this server; `leader` is the one that leads."),
+            switch("json", "Lines as JSON."),
+        ],
+        runner: Runner::Client(|cx| Box::pin(agent_monitor::run(cx))),
         ..PLAIN
     },
     Command {

@@ -80,7 +80,7 @@ pub const NOT_BUILT: &[&str] = &[
     "fmt",
     "license",
     "login",
-    "monitor",
+    "monitor export",
     "node identity",
     "operator client-state",
     "operator raft info",

@@ -1,14 +1,31 @@
-//! The routes every service has: is it alive, can it work, what does it count, what can it do.
+//! The routes every service has: is it alive, can it work, what does it count, what does it log, what can it do.
 
+use std::convert::Infallible;
+use std::time::Duration;
+
+use api::Code;
+use api::process::{LogAsk, MONITOR};
 use axum::Router;
-use axum::extract::RawQuery;
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, RawQuery};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use futures::StreamExt as _;
+use model::Role;
 use serde::Serialize;
+use tracing::level_filters::LevelFilter;
 
 use super::ready::{Readiness, Unmet};
+use super::tap::{Form, Lines};
+use super::{Shutdown, telemetry};
+use crate::guard::{refusal, require};
 use crate::metrics::Metrics;
+
+/// Nothing for this long, and an empty line says that the stream lives.
+const BEAT: Duration = Duration::from_secs(2);
+/// Bytes of a piece, after which no further line is added.
+const PIECE_BYTES: usize = 16 << 10;
 
 #[derive(Serialize)]
 struct Ready {
@@ -16,10 +33,11 @@ struct Ready {
     unmet: Vec<Unmet>,
 }
 
-/// `/health/live`, `/health/ready`, `/metrics` (with `format=json` the last interval's summary), `/openapi.json`.
+/// `/health/live`, `/health/ready`, `/metrics` (with `format=json` the last interval's summary), `/openapi.json`,
+/// and for gateways the log as it is written.
 ///
 /// `/health/live` takes no lock and touches nothing: it answers as long as the runtime runs.
-pub fn router(readiness: Readiness, metrics: Metrics, openapi_json: &'static str) -> Router {
+pub fn router(readiness: Readiness, metrics: Metrics, openapi_json: &'static str, shutdown: &Shutdown) -> Router {
     let ready = move || {
         let unmet = readiness.unmet();
         async move {
@@ -36,11 +54,47 @@ pub fn router(readiness: Readiness, metrics: Metrics, openapi_json: &'static str
         };
         async move { answer }
     };
+    let shutdown = shutdown.clone();
+    let monitor = move |Query(ask): Query<LogAsk>| {
+        let answer = monitor(&ask, shutdown.clone());
+        async move { answer }
+    };
     Router::new()
+        .route(MONITOR, get(monitor).layer(require(&[Role::Gateway])))
         .route("/health/live", get(|| async { "live\n" }))
         .route("/health/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/openapi.json", get(move || async move { content("application/json", openapi_json) }))
+}
+
+/// Lines as they are written, until the caller goes or this process ends.
+fn monitor(ask: &LogAsk, shutdown: Shutdown) -> Response {
+    let Ok(level) = ask.level.parse::<LevelFilter>() else {
+        return refusal(Code::BadRequest, "unknown log level");
+    };
+    let Ok(lines) = telemetry::tap().read(level, Form { json: ask.json, location: ask.location }) else {
+        return refusal(Code::TooMany, "too many readers of the log, try again later");
+    };
+    let pieces = futures::stream::unfold(lines, |mut lines| async move {
+        let piece = piece(&mut lines).await?;
+        Some((Ok::<_, Infallible>(Bytes::from(piece)), lines))
+    });
+    let pieces = pieces.take_until(async move { shutdown.requested().await });
+    content("text/plain; charset=utf-8", Body::from_stream(pieces))
+}
+
+/// What is there; an empty line if there is nothing for a while.
+async fn piece(lines: &mut Lines) -> Option<String> {
+    let mut piece = match tokio::time::timeout(BEAT, lines.next()).await {
+        Ok(line) => line?,
+        Err(_) => return Some("\n".to_owned()),
+    };
+    while piece.len() < PIECE_BYTES
+        && let Some(line) = lines.ready()
+    {
+        piece.push_str(&line);
+    }
+    Some(piece)
 }
 
 fn content(kind: &'static str, body: impl IntoResponse) -> Response {

@@ -1,4 +1,4 @@
-//! Log lines on stderr: for people, or as JSON.
+//! Log lines on stderr: for people, or as JSON. Besides, to whoever reads along: [`super::tap`].
 
 use std::io;
 use std::sync::OnceLock;
@@ -6,9 +6,10 @@ use std::sync::OnceLock;
 use tracing_subscriber::fmt::time::SystemTime;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, reload};
+use tracing_subscriber::{EnvFilter, Layer as _, Registry, reload};
 
 use super::StartError;
+use super::tap::Tap;
 
 /// Libraries whose own logging is finer than ours at the same level; a filter that names one wins.
 const QUIET: &str = "openraft=warn,hyper=warn,rustls=warn,foca=warn";
@@ -16,6 +17,12 @@ const QUIET: &str = "openraft=warn,hyper=warn,rustls=warn,foca=warn";
 /// Changes the filter of the subscriber that is installed.
 type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), StartError> + Send + Sync>;
 static FILTER: OnceLock<SetFilter> = OnceLock::new();
+static TAP: OnceLock<Tap> = OnceLock::new();
+
+/// Where this process's lines are read as they are written.
+pub fn tap() -> &'static Tap {
+    TAP.get_or_init(Tap::default)
+}
 
 fn filter_of(filter: &str) -> Result<EnvFilter, StartError> {
     EnvFilter::try_new(format!("{QUIET},{filter}")).map_err(|_| StartError::LogFilter(filter.to_owned()))
@@ -31,12 +38,14 @@ pub fn init(filter: &str, json: bool) -> Result<(), StartError> {
     // Whoever reads the lines may be gone; that is no reason to end.
     let lines =
         tracing_subscriber::fmt::layer().with_writer(io::stderr).with_timer(SystemTime).log_internal_errors(false);
-    let all = tracing_subscriber::registry().with(filter);
-    let installed = if json {
-        all.with(lines.json().flatten_event(true).with_current_span(false)).try_init()
+    let lines = if json {
+        lines.json().flatten_event(true).with_current_span(false).with_filter(filter).boxed()
     } else {
-        all.with(lines.with_ansi(io::IsTerminal::is_terminal(&io::stderr()))).try_init()
+        lines.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).with_filter(filter).boxed()
     };
+    let mut layers = tap().layers::<Registry>();
+    layers.push(lines);
+    let installed = tracing_subscriber::registry().with(layers).try_init();
     // Fails only if a subscriber is installed already.
     if installed.is_ok() {
         let _ = FILTER.set(Box::new(set));

@@ -465,7 +465,7 @@ async fn operators_see_liveness_readiness_metrics_and_the_interface() {
     let condition = readiness.condition("raft", "no leader");
     let metrics = kit::metrics::Metrics::new(&[("host", "h")]);
     metrics.counter("nomad.raft.apply", &[]).increment();
-    let ops = kit::process::ops::router(readiness, metrics, "{\"openapi\":\"3.1.0\"}");
+    let ops = kit::process::ops::router(readiness, metrics, "{\"openapi\":\"3.1.0\"}", &Shutdown::new());
     let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(serve(listener, Tls::Plain, ops, Limits::internal(), Shutdown::new()));

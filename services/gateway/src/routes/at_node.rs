@@ -154,7 +154,7 @@ pub fn passed_on(
 }
 
 /// The same pieces, as long as somebody takes them.
-fn taken(
+pub(super) fn taken(
     pieces: impl Stream<Item = Result<Bytes, CallError>> + Send + 'static,
     permit: OwnedSemaphorePermit,
 ) -> impl Stream<Item = Result<Bytes, CallError>> + Send {

@@ -28,6 +28,7 @@ pub mod local_node;
 pub mod logs;
 pub mod membership;
 pub mod metrics;
+pub mod monitor;
 pub mod namespace_writes;
 pub mod namespaces;
 pub mod node_fate;
@@ -91,6 +92,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(keyring::router())
         .merge(gossip_keys::router())
         .merge(metrics::router())
+        .merge(monitor::router())
 }
 
 /// How fresh an answer is to be, and how it is written.
