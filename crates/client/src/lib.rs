@@ -15,5 +15,6 @@ pub mod lease;
 pub mod peers;
 pub mod public;
 pub mod replica;
+mod sight;
 pub mod state;
 pub mod tls;

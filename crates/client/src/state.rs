@@ -4,6 +4,10 @@
 //! hop, so the last known one is tried first. A command with a request id is tried again until the
 //! deadline, whatever happened to the answer; one without is tried again only while it surely did not
 //! reach anybody.
+//!
+//! A server that is frozen or cut off leaves a call without an answer. So while one is late, the others are
+//! asked who leads ([`crate::sight`]): if that is another, what may be tried again is tried there at once; if
+//! it has been nobody for as long as the caller's [`Patience`] lasts, the caller is told.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,6 +24,7 @@ use crate::clock;
 use crate::error::{CallError, Outcome};
 use crate::http::{Call, Http, Target};
 use crate::peers::Peers;
+use crate::sight::Lookout;
 
 /// Longest time for one attempt; the whole has the caller's deadline.
 const ATTEMPT: Duration = Duration::from_secs(5);
@@ -43,13 +48,45 @@ pub enum ProposeError {
     Rejected(#[source] CallError),
 }
 
+/// How long a caller waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    pub within: Duration,
+    /// While nobody leads; up to a look round longer.
+    pub leaderless: Duration,
+}
+
+impl From<Duration> for Patience {
+    fn from(within: Duration) -> Self {
+        Self { within, leaderless: within }
+    }
+}
+
 /// Caller of the state servers. Clones share hints.
 #[derive(Clone)]
 pub struct StateClient {
     http: Http,
     peers: Arc<dyn Peers>,
     role: Role,
+    lookout: Lookout,
     shared: Arc<Shared>,
+}
+
+/// What became of the attempts at one call.
+#[derive(Default)]
+struct Tried {
+    last: Option<CallError>,
+    /// One attempt of which nothing is known makes the whole unknown, whatever the others said.
+    unknown: Option<CallError>,
+    /// Where an attempt is under way.
+    flying: Option<SocketAddr>,
+}
+
+impl Tried {
+    fn outcome(self, within: Duration) -> ProposeError {
+        let flying = self.flying.map(|addr| CallError::Timeout { addr, within, sent: true });
+        self.unknown.or(flying).map_or(ProposeError::Unavailable(self.last), ProposeError::Unknown)
+    }
 }
 
 #[derive(Default)]
@@ -63,7 +100,8 @@ struct Shared {
 
 impl StateClient {
     pub fn new(http: Http, peers: Arc<dyn Peers>, role: Role) -> Self {
-        Self { http, peers, role, shared: Arc::default() }
+        let lookout = Lookout::new(http.clone(), Arc::clone(&peers));
+        Self { http, peers, role, lookout, shared: Arc::default() }
     }
 
     pub fn http(&self) -> &Http {
@@ -92,10 +130,10 @@ impl StateClient {
     pub async fn propose_envelope(
         &self,
         envelope: &Envelope,
-        within: Duration,
+        patience: impl Into<Patience>,
     ) -> Result<(Index, Reply), ProposeError> {
         let proposed: api::state::Proposed = self
-            .at_leader(envelope.request.is_some(), within, |attempt| {
+            .at_leader(envelope.request.is_some(), patience.into(), |attempt| {
                 Call::post(api::state::PROPOSE, attempt).json(envelope)
             })
             .await?;
@@ -110,7 +148,18 @@ impl StateClient {
     ///
     /// # Errors
     /// [`ProposeError::Unavailable`] when there is no leader in time.
-    pub async fn read_index(&self, within: Duration) -> Result<Index, ProposeError> {
+    pub async fn read_index(&self, patience: impl Into<Patience>) -> Result<Index, ProposeError> {
+        let Patience { within, leaderless } = patience.into();
+        if leaderless >= within {
+            return self.read_index_within(within).await;
+        }
+        tokio::select! {
+            index = self.read_index_within(within) => index,
+            () = self.lookout.nobody_leads_for(leaderless) => Err(ProposeError::Unavailable(None)),
+        }
+    }
+
+    async fn read_index_within(&self, within: Duration) -> Result<Index, ProposeError> {
         let deadline = Instant::now() + within;
         loop {
             let (sender, mut shared) = self.join_read();
@@ -148,7 +197,7 @@ impl StateClient {
     }
 
     async fn ask_read_index(&self, within: Duration) -> Result<Index, ProposeError> {
-        let asked = self.at_leader(true, within, |attempt| Ok(Call::get(api::state::READ_INDEX, attempt))).await;
+        let asked = self.at_leader(true, within.into(), |attempt| Ok(Call::get(api::state::READ_INDEX, attempt))).await;
         match asked {
             Ok(api::state::ReadIndex { index }) => Ok(index),
             // A question has no effect that could be unknown: it has no answer.
@@ -161,43 +210,82 @@ impl StateClient {
     async fn at_leader<T: serde::de::DeserializeOwned>(
         &self,
         repeatable: bool,
+        patience: Patience,
+        call: impl Fn(Duration) -> Result<Call, CallError>,
+    ) -> Result<T, ProposeError> {
+        let Patience { within, leaderless } = patience;
+        let mut tried = Tried::default();
+        if leaderless >= within {
+            return self.attempts(repeatable, within, &mut tried, call).await;
+        }
+        let done = tokio::select! {
+            done = self.attempts(repeatable, within, &mut tried, call) => Some(done),
+            () = self.lookout.nobody_leads_for(leaderless) => None,
+        };
+        done.unwrap_or_else(|| Err(tried.outcome(leaderless)))
+    }
+
+    async fn attempts<T: serde::de::DeserializeOwned>(
+        &self,
+        repeatable: bool,
         within: Duration,
+        tried: &mut Tried,
         call: impl Fn(Duration) -> Result<Call, CallError>,
     ) -> Result<T, ProposeError> {
         let deadline = Instant::now() + within;
         let mut backoff = BACKOFF_FIRST;
-        let (mut last, mut unknown) = (None, None);
         let mut turn = usize::try_from(rand::random::<u32>()).unwrap_or(0);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                // One attempt of which nothing is known makes the whole unknown, whatever the others said.
-                return Err(unknown.map_or(ProposeError::Unavailable(last), ProposeError::Unknown));
+                return Err(std::mem::take(tried).outcome(within));
             }
             if let Some(addr) = self.pick(turn) {
-                let target = Target::new(addr, Role::State);
                 let call = call(left.min(ATTEMPT)).map_err(ProposeError::Rejected)?;
-                match self.http.call(&target, call).await {
+                tried.flying = Some(addr);
+                let reply = self.attempt(addr, call, repeatable).await;
+                tried.flying = None;
+                match reply {
                     Ok(reply) => {
                         self.note_leader(&reply.headers);
                         return serde_json::from_slice(&reply.body)
                             .map_err(|source| ProposeError::Unknown(CallError::Decode { addr, source }));
                     }
-                    Err(error) => {
-                        self.forget_leader(addr);
-                        match effect(&error) {
-                            Outcome::Refused => return Err(ProposeError::Rejected(error)),
-                            Outcome::Unknown if !repeatable => return Err(ProposeError::Unknown(error)),
-                            Outcome::Unknown => unknown = Some(error),
-                            Outcome::NotSent => last = Some(error),
-                        }
-                    }
+                    Err(error) => match effect(&error) {
+                        Outcome::Refused => return Err(ProposeError::Rejected(error)),
+                        Outcome::Unknown if !repeatable => return Err(ProposeError::Unknown(error)),
+                        Outcome::Unknown => tried.unknown = Some(error),
+                        Outcome::NotSent => tried.last = Some(error),
+                    },
                 }
             }
             turn = turn.wrapping_add(1);
             tokio::time::sleep_until((Instant::now() + jittered(backoff)).min(deadline)).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
+    }
+
+    /// One attempt, given up when its answer is late and another server turns out to lead.
+    async fn attempt(&self, addr: SocketAddr, call: Call, repeatable: bool) -> Result<crate::http::Reply, CallError> {
+        let target = Target::new(addr, Role::State);
+        let began = Instant::now();
+        let another = async {
+            match repeatable {
+                true => self.lookout.another_leads(addr).await,
+                false => std::future::pending().await,
+            }
+        };
+        let reply = tokio::select! {
+            reply = self.http.call(&target, call) => reply,
+            leader = another => {
+                self.shared.leader.store(Some(Arc::new(leader)));
+                return Err(CallError::Timeout { addr, within: began.elapsed(), sent: true });
+            }
+        };
+        if reply.is_err() {
+            self.forget_leader(addr);
+        }
+        reply
     }
 
     fn pick(&self, turn: usize) -> Option<SocketAddr> {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{
     ChangeMembershipError, ClientWriteError, ForwardReason, ForwardToLeader, InitializeError, RaftError,
 };
@@ -293,6 +294,11 @@ impl Raft {
     /// What the node knows; changes of role and leader come at once, indexes at a gentle pace.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
+    }
+
+    /// What the node knows now; what [`Raft::status`] publishes may be as old as the last change.
+    pub fn now(&self) -> Status {
+        crate::status::of(&self.raft.metrics().borrow_watched(), &self.heard)
     }
 
     /// Founds the group. Exactly one of the peers calls this, once.

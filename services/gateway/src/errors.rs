@@ -39,7 +39,7 @@ impl ApiError {
     }
 
     pub fn no_leader() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "No cluster leader")
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "No cluster leader").retry_after(1)
     }
 
     /// The cause goes to the log; the caller learns that it is not their fault.
@@ -112,7 +112,7 @@ impl From<ProposeError> for ApiError {
             ProposeError::Unavailable(_) => Self::no_leader(),
             ProposeError::Unknown(ref cause) => {
                 tracing::warn!(error = %cause, "outcome of a command is not known");
-                Self::new(StatusCode::GATEWAY_TIMEOUT, error.to_string())
+                Self::new(StatusCode::GATEWAY_TIMEOUT, error.to_string()).retry_after(1)
             }
             ProposeError::Rejected(cause) => match cause.status() {
                 Some(StatusCode::PAYLOAD_TOO_LARGE) => {

@@ -4,21 +4,29 @@ use std::time::Duration;
 
 use api::state::{RAFT_STATUS, RaftStatus};
 use client::http::Target;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use model::Role;
 
 use crate::app::App;
 
-const ASK: Duration = Duration::from_secs(1);
+const ASK: Duration = Duration::from_millis(900);
 
-/// Raft as the first state server that answers sees it; one that knows a leader goes first.
+/// Raft as a state server sees it: the first that knows a leader, else the last that answers. All are asked at
+/// once, for one that is frozen answers nothing.
 pub async fn ask(app: &App) -> Option<RaftStatus> {
-    let mut found = None;
-    for peer in app.peers.peers(Role::State) {
+    let ask = |peer: client::peers::PeerAddr| async move {
         let target = Target::new(peer.addr, Role::State);
-        match app.http.get_json::<RaftStatus>(target, RAFT_STATUS, ASK).await {
-            Ok(status) if status.leader.is_some() => return Some(status),
-            Ok(status) => found = Some(status),
-            Err(error) => tracing::debug!(peer = peer.name, error = %error, "no raft status"),
+        let answer = app.http.get_json::<RaftStatus>(target, RAFT_STATUS, ASK).await;
+        answer.inspect_err(|error| tracing::debug!(peer = peer.name, error = %error, "no raft status")).ok()
+    };
+    let mut asked: FuturesUnordered<_> = app.peers.peers(Role::State).into_iter().map(ask).collect();
+    let mut found = None;
+    while let Some(answer) = asked.next().await {
+        match answer {
+            Some(status) if status.leader.is_some() => return Some(status),
+            Some(status) => found = Some(status),
+            None => {}
         }
     }
     found

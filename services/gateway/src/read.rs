@@ -6,12 +6,14 @@
 //!   index=n  ─► then wait until the thing asked for changed after n, or the wait is over
 //! ```
 //!
-//! Fails with the reference's words: no leader within 5 s is 500 `No cluster leader`; a replica that does
-//! not come up to the read index in time says 503, and another gateway may be asked.
+//! Fails with the reference's words: while nobody leads it is 500 `No cluster leader`, within a second and
+//! with `Retry-After`; a leader that is there has 5 s. A replica that does not come up to the read index in
+//! time says 503, and another gateway may be asked.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use client::state::Patience;
 use model::Index;
 use tokio::time::Instant;
 
@@ -21,8 +23,12 @@ use crate::blocking::{Key, Seen, View};
 use crate::errors::ApiError;
 use crate::options::Options;
 
-/// How long a default read is held while there is no leader.
-pub const LEADER_HOLD: Duration = Duration::from_secs(5);
+/// How long a default read is held: for a leader that is slow, and while there is none. An election takes less.
+pub const LEADER_HOLD: Patience = Patience { within: Duration::from_secs(5), leaderless: LEADERLESS };
+/// Answers without a leader come within a second.
+pub const LEADERLESS: Duration = Duration::from_millis(850);
+/// How long a first copy of the state is waited for.
+const FIRST_COPY: Duration = Duration::from_secs(5);
 /// How long the replica may take to come up to a read index.
 const CATCH_UP: Duration = Duration::from_secs(5);
 /// A source that was silent for longer is not in contact with the leader.
@@ -55,7 +61,7 @@ pub async fn read(
 pub async fn fresh(app: &App, stale: bool) -> Result<Arc<View>, ApiError> {
     if stale {
         app.replica
-            .reached(Index(0), LEADER_HOLD)
+            .reached(Index(0), FIRST_COPY)
             .await
             .map_err(|_| ApiError::not_ready("this gateway has no copy of the state yet"))?;
         return Ok(app.watches.view());

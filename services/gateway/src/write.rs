@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use client::state::Patience;
 use fsm::command::Envelope;
 use fsm::{Command, Reply};
 use model::{EvalStatus, Evaluation, Index, Job, Role};
@@ -9,9 +10,10 @@ use model::{EvalStatus, Evaluation, Index, Job, Role};
 use crate::app::App;
 use crate::body::Write;
 use crate::errors::ApiError;
+use crate::read::LEADERLESS;
 
-/// How long a write may look for a leader.
-const PROPOSE: Duration = Duration::from_secs(10);
+/// How long a write may take, and how long it looks for a leader while there is none.
+const PROPOSE: Patience = Patience { within: Duration::from_secs(10), leaderless: LEADERLESS };
 
 /// Why this gateway wants a job looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

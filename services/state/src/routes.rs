@@ -332,7 +332,7 @@ async fn snapshot(State(app): State<App>, Query(query): Query<SnapshotQuery>) ->
         (status = 503, description = "Not running", body = ErrorBody)))]
 async fn raft_status(State(app): State<App>) -> Result<Json<RaftStatus>, Refused> {
     let running = app.raft()?;
-    let status = running.raft.status().borrow().clone();
+    let status = running.raft.now();
     let peer = |voter: bool| {
         let app = app.clone();
         move |p: &raft::Peer| RaftPeer {
