@@ -4,6 +4,9 @@
 
 pub mod cluster;
 pub mod dev;
+pub mod fleet;
+pub mod history;
+pub mod load;
 pub mod machine;
 pub mod nouns;
 pub mod plane;
