@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
+pub mod complete;
+pub mod example;
+
 /// Every service's document as the handlers say it now: (service, JSON text).
 ///
 /// # Errors
@@ -21,7 +24,10 @@ pub fn generate() -> anyhow::Result<Vec<(&'static str, String)>> {
     documents
         .into_iter()
         .map(|(service, document)| {
-            let mut text = document.to_pretty_json().with_context(|| format!("document of {service}"))?;
+            let said = || format!("document of {service}");
+            let mut document = serde_json::to_value(&document).with_context(said)?;
+            complete::complete(&mut document, service);
+            let mut text = serde_json::to_string_pretty(&document).with_context(said)?;
             text.push('\n');
             Ok((service, text))
         })

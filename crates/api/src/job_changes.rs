@@ -20,10 +20,12 @@ pub struct ScalingRequest {
     pub count: Option<i64>,
     /// `Group`, and `Job` unless it is the path's.
     #[serde(with = "nil")]
+    #[schema(nullable)]
     pub target: BTreeMap<String, String>,
     pub message: String,
     pub error: bool,
     #[serde(with = "nil")]
+    #[schema(nullable)]
     pub meta: BTreeMap<String, Value>,
     pub region: String,
     pub namespace: String,
@@ -56,6 +58,7 @@ pub struct TaskGroupScaleStatus {
     pub healthy: i64,
     pub unhealthy: i64,
     #[serde(with = "nil")]
+    #[schema(nullable)]
     pub events: Vec<ScalingEvent>,
 }
 
@@ -138,6 +141,7 @@ pub struct NamespacedId {
 #[serde(default, rename_all = "PascalCase")]
 pub struct JobStatusesRequest {
     #[serde(with = "nil")]
+    #[schema(nullable)]
     pub jobs: Vec<NamespacedId>,
     pub include_children: bool,
 }
@@ -154,6 +158,7 @@ pub struct JobStatusesJob {
     pub kind: String,
     pub node_pool: String,
     #[serde(with = "nil")]
+    #[schema(nullable)]
     pub datacenters: Vec<String>,
     pub priority: i64,
     pub version: u64,
@@ -163,6 +168,7 @@ pub struct JobStatusesJob {
     pub group_count_sum: i64,
     /// Of a parent, instead of allocations.
     #[serde(with = "nil")]
+    #[schema(nullable)]
     pub child_statuses: Vec<String>,
     #[serde(rename = "ParentID")]
     pub parent_id: String,
@@ -219,6 +225,7 @@ pub struct JobDispatchRequest {
     pub job_id: String,
     pub payload: Bytes,
     #[serde(with = "nil")]
+    #[schema(nullable)]
     pub meta: BTreeMap<String, String>,
     /// Put into the child's name.
     pub id_prefix_template: String,
@@ -265,13 +272,16 @@ pub struct DeploymentRequest {
     pub all: bool,
     /// Of a promotion: these groups.
     #[serde(with = "nil")]
+    #[schema(nullable)]
     pub groups: Vec<String>,
     /// Of a promotion; the cluster's clock is what counts.
     pub promoted_at: i64,
     /// Of allocations' health.
     #[serde(rename = "HealthyAllocationIDs", with = "nil")]
+    #[schema(nullable)]
     pub healthy_allocation_ids: Vec<AllocId>,
     #[serde(rename = "UnhealthyAllocationIDs", with = "nil")]
+    #[schema(nullable)]
     pub unhealthy_allocation_ids: Vec<AllocId>,
     pub region: String,
     pub namespace: String,

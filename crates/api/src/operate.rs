@@ -33,6 +33,7 @@ pub struct NodeUpdateDrainRequest {
     /// Whether the node may be used again when the drain is ended.
     pub mark_eligible: bool,
     #[serde(with = "nil")]
+    #[schema(nullable)]
     pub meta: BTreeMap<String, String>,
 }
 
@@ -58,6 +59,7 @@ impl From<DrainSpec> for DrainStrategy {
 pub struct NodeChangeResponse {
     pub node_modify_index: Index,
     #[serde(rename = "EvalIDs", with = "nil")]
+    #[schema(nullable)]
     pub eval_ids: Vec<EvalId>,
     pub eval_create_index: Index,
     pub index: Index,
@@ -70,6 +72,7 @@ pub struct NodeUpdateResponse {
     #[serde(rename = "HeartbeatTTL")]
     pub heartbeat_ttl: Nanos,
     #[serde(rename = "EvalIDs", with = "nil")]
+    #[schema(nullable)]
     pub eval_ids: Vec<EvalId>,
     pub eval_create_index: Index,
     pub node_modify_index: Index,
@@ -78,6 +81,7 @@ pub struct NodeUpdateResponse {
     pub leader_rpc_addr: String,
     pub num_nodes: usize,
     #[serde(with = "nil")]
+    #[schema(nullable)]
     pub servers: Vec<NodeServerInfo>,
     pub scheduling_eligibility: String,
     pub signed_identity: Option<String>,
@@ -124,6 +128,7 @@ pub struct SchedulerSetConfigurationResponse {
 #[serde(default, rename_all = "PascalCase")]
 pub struct EvalDeleteRequest {
     #[serde(rename = "EvalIDs", with = "nil")]
+    #[schema(nullable)]
     pub eval_ids: Vec<EvalId>,
     pub filter: String,
     pub region: String,

@@ -89,9 +89,11 @@ pub struct JobPlanRequest {
 pub struct JobPlanResponse {
     pub annotations: Option<PlanAnnotations>,
     #[serde(rename = "FailedTGAllocs", with = "nil")]
+    #[schema(nullable)]
     pub failed_tg_allocs: BTreeMap<String, AllocMetric>,
     pub job_modify_index: Index,
     #[serde(with = "nil")]
+    #[schema(nullable)]
     pub created_evals: Vec<Evaluation>,
     pub diff: Option<JobDiff>,
     pub next_periodic_launch: Option<Timestamp>,
@@ -116,6 +118,7 @@ pub struct JobValidateRequest {
 pub struct JobValidateResponse {
     pub driver_config_validated: bool,
     #[serde(with = "nil")]
+    #[schema(nullable)]
     pub validation_errors: Vec<String>,
     pub error: String,
     pub warnings: String,
@@ -136,8 +139,10 @@ pub struct JobsParseRequest {
 #[serde(default, rename_all = "PascalCase")]
 pub struct JobVersionsResponse {
     #[serde(with = "nil")]
+    #[schema(nullable)]
     pub versions: Vec<Job>,
     #[serde(with = "nil")]
+    #[schema(nullable)]
     pub diffs: Vec<JobDiff>,
     pub index: Index,
     pub last_contact: Nanos,
@@ -183,6 +188,7 @@ pub struct ServerMembers {
     #[serde(rename = "ServerDC")]
     pub server_dc: String,
     #[serde(with = "nil")]
+    #[schema(nullable)]
     pub members: Vec<AgentMember>,
 }
 
@@ -194,6 +200,7 @@ pub struct AgentMember {
     pub addr: String,
     pub port: u16,
     #[serde(with = "nil")]
+    #[schema(nullable)]
     pub tags: BTreeMap<String, String>,
     pub status: String,
     pub protocol_min: u8,
@@ -209,9 +216,11 @@ pub struct AgentMember {
 #[serde(default)]
 pub struct AgentSelf {
     #[serde(with = "nil")]
+    #[schema(nullable)]
     pub config: BTreeMap<String, Value>,
     pub member: AgentMember,
     #[serde(with = "nil")]
+    #[schema(nullable)]
     pub stats: BTreeMap<String, BTreeMap<String, String>>,
 }
 
@@ -249,6 +258,7 @@ pub struct AgentHealth {
 #[serde(default, rename_all = "PascalCase")]
 pub struct RaftConfiguration {
     #[serde(with = "nil")]
+    #[schema(nullable)]
     pub servers: Vec<RaftServer>,
     pub index: Index,
 }

@@ -55,5 +55,6 @@ pub struct FuzzyMatch {
     pub id: String,
     /// Where it is: namespace, job, group, task.
     #[serde(with = "nil")]
+    #[schema(nullable)]
     pub scope: Vec<String>,
 }

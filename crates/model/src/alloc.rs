@@ -50,6 +50,7 @@ pub struct Allocation {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
     #[serde(with = "nil", skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub task_resources: BTreeMap<String, Resources>,
     pub allocated_resources: Option<AllocatedResources>,
     pub metrics: Option<AllocMetric>,
@@ -61,6 +62,7 @@ pub struct Allocation {
     pub client_status: ClientStatus,
     pub client_description: String,
     #[serde(with = "nil", skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub task_states: BTreeMap<String, TaskState>,
     #[serde(rename = "DeploymentID", skip_serializing_if = "DeploymentId::is_empty")]
     pub deployment_id: DeploymentId,
@@ -77,6 +79,7 @@ pub struct Allocation {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network_status: Option<AllocNetworkStatus>,
     #[serde(with = "nil", skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub preempted_allocations: Vec<AllocId>,
     #[serde(skip_serializing_if = "AllocId::is_empty")]
     pub preempted_by_allocation: AllocId,
@@ -88,8 +91,10 @@ pub struct Allocation {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shared_resources: Option<Resources>,
     #[serde(with = "nil", skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub alloc_states: Vec<AllocState>,
     #[serde(with = "nil", skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub signed_identities: BTreeMap<String, String>,
     #[serde(rename = "SigningKeyID", skip_serializing_if = "String::is_empty")]
     pub signing_key_id: String,
@@ -108,11 +113,23 @@ pub struct Allocation {
 #[serde(default, rename_all = "PascalCase")]
 pub struct AllocatedResources {
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub tasks: BTreeMap<String, AllocatedTaskResources>,
     pub shared: AllocatedSharedResources,
     #[serde(with = "nil")]
-    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, TaskLifecycle>))]
+    #[cfg_attr(feature = "openapi", schema(schema_with = task_lifecycles))]
     pub task_lifecycles: BTreeMap<String, Option<TaskLifecycle>>,
+}
+
+/// A map, or `null`, of what may be `null`, too: the derived schema has no word for the inner one.
+#[cfg(feature = "openapi")]
+fn task_lifecycles() -> utoipa::openapi::Schema {
+    use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Ref, Schema, SchemaType, Type};
+    let one = OneOfBuilder::new()
+        .item(Ref::from_schema_name("TaskLifecycle"))
+        .item(ObjectBuilder::new().schema_type(Type::Null));
+    let map = SchemaType::from_iter([Type::Object, Type::Null]);
+    ObjectBuilder::new().schema_type(map).additional_properties(Some(Schema::OneOf(one.build()))).into()
 }
 
 /// `AllocatedTaskResources` on the wire.
@@ -123,8 +140,10 @@ pub struct AllocatedTaskResources {
     pub cpu: AllocatedCpuResources,
     pub memory: AllocatedMemoryResources,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub networks: Vec<NetworkResource>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub devices: Vec<AllocatedDeviceResource>,
 }
 
@@ -135,6 +154,7 @@ pub struct AllocatedTaskResources {
 pub struct AllocatedCpuResources {
     pub cpu_shares: i64,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub reserved_cores: Vec<u16>,
 }
 
@@ -159,6 +179,7 @@ pub struct AllocatedDeviceResource {
     pub kind: String,
     pub name: String,
     #[serde(rename = "DeviceIDs", with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub device_ids: Vec<String>,
 }
 
@@ -170,8 +191,10 @@ pub struct AllocatedSharedResources {
     #[serde(rename = "DiskMB")]
     pub disk_mb: i64,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub networks: Vec<NetworkResource>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub ports: Vec<PortMapping>,
 }
 
@@ -216,6 +239,7 @@ pub struct AllocDeploymentStatus {
 #[serde(default, rename_all = "PascalCase")]
 pub struct RescheduleTracker {
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub events: Vec<RescheduleEvent>,
     pub last_reschedule: String,
 }
@@ -258,6 +282,7 @@ pub struct TaskState {
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub events: Vec<TaskEvent>,
     pub paused: String,
 }
@@ -322,6 +347,7 @@ pub struct AllocStub {
     pub client_description: String,
     pub desired_transition: DesiredTransition,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub task_states: BTreeMap<String, TaskState>,
     pub deployment_status: Option<AllocDeploymentStatus>,
     #[serde(rename = "FollowupEvalID")]
@@ -329,6 +355,7 @@ pub struct AllocStub {
     pub next_allocation: AllocId,
     pub reschedule_tracker: Option<RescheduleTracker>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub preempted_allocations: Vec<AllocId>,
     pub preempted_by_allocation: AllocId,
     pub create_index: Index,

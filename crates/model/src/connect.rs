@@ -31,12 +31,14 @@ pub struct ConsulConnect {
 #[serde(default, rename_all = "PascalCase")]
 pub struct ConsulSidecarService {
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub tags: Vec<String>,
     pub port: String,
     pub proxy: Option<ConsulProxy>,
     #[serde(rename = "DisableDefaultTCPCheck")]
     pub disable_default_tcp_check: bool,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub meta: BTreeMap<String, String>,
 }
 
@@ -49,19 +51,24 @@ pub struct SidecarTask {
     pub driver: String,
     pub user: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub config: BTreeMap<String, Value>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub env: BTreeMap<String, String>,
     pub resources: Option<Resources>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub meta: BTreeMap<String, String>,
     pub kill_timeout: Option<Nanos>,
     pub log_config: Option<LogConfig>,
     pub shutdown_delay: Option<Nanos>,
     pub kill_signal: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub volume_mounts: Vec<VolumeMount>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub identities: Vec<WorkloadIdentity>,
 }
 
@@ -76,9 +83,11 @@ pub struct ConsulProxy {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expose_config: Option<ConsulExposeConfig>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub upstreams: Vec<ConsulUpstream>,
     pub transparent_proxy: Option<ConsulTransparentProxy>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub config: BTreeMap<String, Value>,
 }
 
@@ -91,12 +100,16 @@ pub struct ConsulTransparentProxy {
     pub uid: String,
     pub outbound_port: u16,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub exclude_inbound_ports: Vec<String>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub exclude_outbound_ports: Vec<u16>,
     #[serde(rename = "ExcludeOutboundCIDRs", with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub exclude_outbound_cid_rs: Vec<String>,
     #[serde(rename = "ExcludeUIDs", with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub exclude_u_ids: Vec<String>,
     #[serde(rename = "NoDNS")]
     pub no_dns: bool,
@@ -108,8 +121,10 @@ pub struct ConsulTransparentProxy {
 #[serde(default, rename_all = "PascalCase")]
 pub struct ConsulExposeConfig {
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub paths: Vec<ConsulExposePath>,
     #[serde(with = "nil", skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub path: Vec<ConsulExposePath>,
 }
 
@@ -141,6 +156,7 @@ pub struct ConsulUpstream {
     pub local_bind_socket_mode: String,
     pub mesh_gateway: Option<ConsulMeshGateway>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub config: BTreeMap<String, Value>,
 }
 
@@ -171,11 +187,13 @@ pub struct ConsulGatewayProxy {
     pub connect_timeout: Option<Nanos>,
     pub envoy_gateway_bind_tagged_addresses: bool,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub envoy_gateway_bind_addresses: BTreeMap<String, ConsulGatewayBindAddress>,
     pub envoy_gateway_no_default_bind: bool,
     #[serde(rename = "EnvoyDNSDiscoveryType")]
     pub envoy_dns_discovery_type: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub config: BTreeMap<String, Value>,
 }
 
@@ -201,6 +219,7 @@ pub struct ConsulGatewayTLSConfig {
     #[serde(rename = "TLSMaxVersion")]
     pub tls_max_version: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub cipher_suites: Vec<String>,
     #[serde(rename = "SDS")]
     pub sds: Option<ConsulGatewayTLSSDSConfig>,
@@ -223,6 +242,7 @@ pub struct ConsulIngressConfigEntry {
     #[serde(rename = "TLS")]
     pub tls: Option<ConsulGatewayTLSConfig>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub listeners: Vec<ConsulIngressListener>,
 }
 
@@ -234,6 +254,7 @@ pub struct ConsulIngressListener {
     pub port: i64,
     pub protocol: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub services: Vec<ConsulIngressService>,
 }
 
@@ -244,6 +265,7 @@ pub struct ConsulIngressListener {
 pub struct ConsulIngressService {
     pub name: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub hosts: Vec<String>,
     #[serde(rename = "TLS")]
     pub tls: Option<ConsulGatewayTLSConfig>,
@@ -260,10 +282,13 @@ pub struct ConsulIngressService {
 #[serde(default, rename_all = "PascalCase")]
 pub struct ConsulHTTPHeaderModifiers {
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub add: BTreeMap<String, String>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub set: BTreeMap<String, String>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub remove: Vec<String>,
 }
 
@@ -287,6 +312,7 @@ pub struct ConsulLinkedService {
 #[serde(default, rename_all = "PascalCase")]
 pub struct ConsulTerminatingConfigEntry {
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub services: Vec<ConsulLinkedService>,
 }
 

@@ -32,6 +32,7 @@ pub struct Deployment {
     pub job_create_index: Index,
     pub is_multiregion: bool,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub task_groups: BTreeMap<String, DeploymentState>,
     pub status: DeploymentStatus,
     pub status_description: String,
@@ -48,6 +49,7 @@ pub struct Deployment {
 #[serde(default, rename_all = "PascalCase")]
 pub struct DeploymentState {
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub placed_canaries: Vec<AllocId>,
     pub auto_revert: bool,
     pub progress_deadline: Nanos,

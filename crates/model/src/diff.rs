@@ -24,10 +24,13 @@ pub struct JobDiff {
     #[serde(rename = "ID")]
     pub id: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub fields: Vec<FieldDiff>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub objects: Vec<ObjectDiff>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub task_groups: Vec<TaskGroupDiff>,
 }
 
@@ -40,12 +43,16 @@ pub struct TaskGroupDiff {
     pub kind: String,
     pub name: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub fields: Vec<FieldDiff>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub objects: Vec<ObjectDiff>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub tasks: Vec<TaskDiff>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub updates: BTreeMap<String, u64>,
 }
 
@@ -58,10 +65,13 @@ pub struct TaskDiff {
     pub kind: String,
     pub name: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub fields: Vec<FieldDiff>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub objects: Vec<ObjectDiff>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub annotations: Vec<String>,
 }
 
@@ -74,9 +84,11 @@ pub struct ObjectDiff {
     pub kind: String,
     pub name: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub fields: Vec<FieldDiff>,
     #[cfg_attr(feature = "openapi", schema(no_recursion))]
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     #[cfg_attr(feature = "openapi", schema(no_recursion))]
     pub objects: Vec<ObjectDiff>,
 }
@@ -92,5 +104,6 @@ pub struct FieldDiff {
     pub old: String,
     pub new: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub annotations: Vec<String>,
 }

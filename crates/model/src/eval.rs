@@ -56,22 +56,27 @@ pub struct Evaluation {
     #[serde(skip_serializing_if = "EvalId::is_empty")]
     pub blocked_eval: EvalId,
     #[serde(with = "nil", skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub related_evals: Vec<EvalStub>,
     #[serde(rename = "FailedTGAllocs", with = "nil", skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub failed_tg_allocs: BTreeMap<String, AllocMetric>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan_annotations: Option<PlanAnnotations>,
     #[serde(with = "nil", skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub class_eligibility: BTreeMap<String, bool>,
     #[serde(skip_serializing_if = "is_default")]
     pub escaped_computed_class: bool,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub quota_limit_reached: String,
     #[serde(with = "nil", skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub missing_non_node_resources: Vec<String>,
     #[serde(skip_serializing_if = "is_default")]
     pub annotate_plan: bool,
     #[serde(with = "nil", skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub queued_allocations: BTreeMap<String, i64>,
     #[serde(skip_serializing_if = "is_default")]
     pub snapshot_index: Index,

@@ -27,14 +27,19 @@ pub struct TaskGroup {
     pub name: Option<String>,
     pub count: Option<i64>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub constraints: Vec<Constraint>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub affinities: Vec<Affinity>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub tasks: Vec<Task>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub spreads: Vec<Spread>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub volumes: BTreeMap<String, VolumeRequest>,
     pub restart_policy: Option<RestartPolicy>,
     pub disconnect: Option<DisconnectStrategy>,
@@ -43,10 +48,13 @@ pub struct TaskGroup {
     pub update: Option<UpdateStrategy>,
     pub migrate: Option<MigrateStrategy>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub networks: Vec<NetworkResource>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub meta: BTreeMap<String, String>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub services: Vec<Service>,
     pub shutdown_delay: Option<Nanos>,
     pub max_run_duration: Option<Nanos>,
@@ -123,6 +131,7 @@ pub struct ScalingPolicy {
     pub min: Option<i64>,
     pub max: Option<i64>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub policy: BTreeMap<String, Value>,
     pub enabled: Option<bool>,
     #[serde(rename = "Type")]
@@ -132,6 +141,7 @@ pub struct ScalingPolicy {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub namespace: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub target: BTreeMap<String, String>,
     pub create_index: Index,
     pub modify_index: Index,
@@ -153,6 +163,7 @@ pub struct VolumeRequest {
     pub mount_options: Option<CSIMountOptions>,
     pub per_alloc: bool,
     #[serde(rename = "ExtraKeysHCL", with = "nil", skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub extra_keys_hcl: Vec<String>,
 }
 
@@ -164,7 +175,9 @@ pub struct CSIMountOptions {
     #[serde(rename = "FSType")]
     pub fs_type: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub mount_flags: Vec<String>,
     #[serde(rename = "ExtraKeysHCL", with = "nil", skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub extra_keys_hcl: Vec<String>,
 }

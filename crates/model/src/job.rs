@@ -31,17 +31,22 @@ pub struct Job {
     pub priority: Option<i64>,
     pub all_at_once: Option<bool>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub datacenters: Vec<String>,
     pub node_pool: Option<String>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub constraints: Vec<Constraint>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub affinities: Vec<Affinity>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub task_groups: Vec<TaskGroup>,
     pub update: Option<UpdateStrategy>,
     pub multiregion: Option<Multiregion>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub spreads: Vec<Spread>,
     pub periodic: Option<PeriodicConfig>,
     pub parameterized_job: Option<ParameterizedJobConfig>,
@@ -50,6 +55,7 @@ pub struct Job {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub migrate: Option<MigrateStrategy>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub meta: BTreeMap<String, String>,
     #[serde(rename = "UI")]
     pub ui: Option<JobUIConfig>,
@@ -91,6 +97,7 @@ pub struct JobVersionTag {
 pub struct JobUIConfig {
     pub description: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub links: Vec<JobUILink>,
 }
 
@@ -112,6 +119,7 @@ pub struct JobUILink {
 pub struct Multiregion {
     pub strategy: Option<MultiregionStrategy>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub regions: Vec<MultiregionRegion>,
 }
 
@@ -132,9 +140,11 @@ pub struct MultiregionRegion {
     pub name: String,
     pub count: Option<i64>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub datacenters: Vec<String>,
     pub node_pool: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub meta: BTreeMap<String, String>,
 }
 
@@ -146,6 +156,7 @@ pub struct PeriodicConfig {
     pub enabled: Option<bool>,
     pub spec: Option<String>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub specs: Vec<String>,
     pub spec_type: Option<String>,
     pub prohibit_overlap: Option<bool>,
@@ -159,8 +170,10 @@ pub struct PeriodicConfig {
 pub struct ParameterizedJobConfig {
     pub payload: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub meta_required: Vec<String>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub meta_optional: Vec<String>,
 }
 
@@ -209,6 +222,7 @@ pub struct Spread {
     pub attribute: String,
     pub weight: Option<i64>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub spread_target: Vec<SpreadTarget>,
 }
 
@@ -229,6 +243,7 @@ pub struct JobSubmission {
     pub source: String,
     pub format: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub variable_flags: BTreeMap<String, String>,
     pub variables: String,
     pub namespace: String,

@@ -22,25 +22,34 @@ pub struct AllocMetric {
     pub nodes_in_pool: i64,
     pub node_pool: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub nodes_available: BTreeMap<String, i64>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub class_filtered: BTreeMap<String, i64>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub constraint_filtered: BTreeMap<String, i64>,
     pub nodes_exhausted: i64,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub class_exhausted: BTreeMap<String, i64>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub dimension_exhausted: BTreeMap<String, i64>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub quota_exhausted: Vec<String>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub resources_exhausted: BTreeMap<String, Resources>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub scores: BTreeMap<String, f64>,
     pub allocation_time: Nanos,
     pub coalesced_failures: i64,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub score_meta_data: Vec<NodeScoreMeta>,
 }
 
@@ -52,6 +61,7 @@ pub struct NodeScoreMeta {
     #[serde(rename = "NodeID")]
     pub node_id: NodeId,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub scores: BTreeMap<String, f64>,
     pub norm_score: f64,
 }
@@ -62,8 +72,10 @@ pub struct NodeScoreMeta {
 #[serde(default, rename_all = "PascalCase")]
 pub struct PlanAnnotations {
     #[serde(rename = "DesiredTGUpdates", with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub desired_tg_updates: BTreeMap<String, DesiredUpdates>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub preempted_allocs: Vec<AllocStub>,
 }
 

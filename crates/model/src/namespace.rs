@@ -25,12 +25,15 @@ pub struct Namespace {
     pub vault_configuration: Option<NamespaceVaultConfiguration>,
     pub consul_configuration: Option<NamespaceConsulConfiguration>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub meta: BTreeMap<String, String>,
     pub create_index: Index,
     pub modify_index: Index,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub required_extra_claims: BTreeMap<String, String>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub optional_extra_claims: BTreeMap<String, String>,
     pub hash: Bytes,
 }
@@ -41,12 +44,16 @@ pub struct Namespace {
 #[serde(default, rename_all = "PascalCase")]
 pub struct NamespaceCapabilities {
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub enabled_task_drivers: Vec<String>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub disabled_task_drivers: Vec<String>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub enabled_network_modes: Vec<String>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub disabled_network_modes: Vec<String>,
 }
 
@@ -57,8 +64,10 @@ pub struct NamespaceCapabilities {
 pub struct NamespaceNodePoolConfiguration {
     pub default: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub allowed: Vec<String>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub denied: Vec<String>,
 }
 
@@ -69,8 +78,10 @@ pub struct NamespaceNodePoolConfiguration {
 pub struct NamespaceVaultConfiguration {
     pub default: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub allowed: Vec<String>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub denied: Vec<String>,
 }
 
@@ -81,8 +92,10 @@ pub struct NamespaceVaultConfiguration {
 pub struct NamespaceConsulConfiguration {
     pub default: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub allowed: Vec<String>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub denied: Vec<String>,
 }
 
@@ -94,9 +107,10 @@ pub struct NodePool {
     pub name: String,
     pub description: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub meta: BTreeMap<String, String>,
     #[serde(rename = "NodeIdentityTTL", with = "span_text")]
-    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "24h0m0s"))]
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "24h0m0s", default = ""))]
     pub node_identity_ttl: Nanos,
     pub scheduler_configuration: Option<NodePoolSchedulerConfiguration>,
     pub create_index: Index,

@@ -53,6 +53,7 @@ pub struct Node {
     pub status_description: String,
     pub status_updated_at: i64,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub events: Vec<NodeEvent>,
     #[serde(with = "object")]
     pub drivers: BTreeMap<String, DriverInfo>,
@@ -61,6 +62,7 @@ pub struct Node {
     #[serde(rename = "GCVolumesOnNodeGC")]
     pub gc_volumes_on_node_gc: bool,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub host_networks: BTreeMap<String, HostNetworkInfo>,
     #[serde(rename = "CSIControllerPlugins", with = "object")]
     pub csi_controller_plugins: BTreeMap<String, CSIInfo>,
@@ -88,13 +90,16 @@ pub struct NodeResources {
     pub memory: NodeMemoryResources,
     pub disk: NodeDiskResources,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub networks: Vec<NetworkResource>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub devices: Vec<NodeDeviceResource>,
     pub min_dynamic_port: i64,
     pub max_dynamic_port: i64,
     pub processors: NodeProcessors,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub node_networks: Vec<NodeNetworkResource>,
 }
 
@@ -106,6 +111,7 @@ pub struct NodeCpuResources {
     pub cpu_shares: i64,
     pub total_cpu_cores: u16,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub reservable_cpu_cores: Vec<u16>,
 }
 
@@ -137,8 +143,10 @@ pub struct NodeDeviceResource {
     pub kind: String,
     pub name: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub instances: Vec<NodeDevice>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub attributes: BTreeMap<String, Attribute>,
 }
 
@@ -193,6 +201,7 @@ pub struct NodeReservedResources {
 pub struct NodeReservedCpuResources {
     pub cpu_shares: u64,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub reserved_cpu_cores: Vec<u16>,
 }
 
@@ -244,6 +253,7 @@ pub struct DrainMetadata {
     #[serde(rename = "AccessorID")]
     pub accessor_id: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub meta: BTreeMap<String, String>,
 }
 
@@ -255,6 +265,7 @@ pub struct NodeEvent {
     pub message: String,
     pub subsystem: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub details: BTreeMap<String, String>,
     pub timestamp: Timestamp,
     pub create_index: Index,
@@ -356,6 +367,7 @@ pub struct CSINodeInfo {
 #[serde(default, rename_all = "PascalCase")]
 pub struct CSITopology {
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub segments: BTreeMap<String, String>,
 }
 
@@ -368,6 +380,7 @@ pub struct NodeListStub {
     #[serde(rename = "ID")]
     pub id: NodeId,
     #[serde(with = "nil", skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub attributes: BTreeMap<String, String>,
     pub datacenter: String,
     pub name: String,
@@ -379,6 +392,7 @@ pub struct NodeListStub {
     pub status: NodeStatus,
     pub status_description: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub drivers: BTreeMap<String, DriverInfo>,
     #[serde(with = "object")]
     pub host_volumes: BTreeMap<String, HostVolumeInfo>,
@@ -402,6 +416,7 @@ pub struct NodeNetworkResource {
     /// Megabits per second.
     pub speed: i64,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub addresses: Vec<NodeNetworkAddress>,
 }
 
@@ -431,10 +446,13 @@ pub struct NodeProcessors {
 #[serde(default, rename_all = "PascalCase")]
 pub struct Topology {
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub nodes: Vec<u16>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub distances: Vec<Vec<u16>>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub cores: Vec<Core>,
     pub override_total_compute: u64,
     #[serde(rename = "OverrideWitholdCompute")]

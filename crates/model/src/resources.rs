@@ -25,8 +25,10 @@ pub struct Resources {
     #[serde(rename = "DiskMB")]
     pub disk_mb: Option<i64>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub networks: Vec<NetworkResource>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub devices: Vec<RequestedDevice>,
     #[serde(rename = "NUMA")]
     pub numa: Option<NUMAResource>,
@@ -43,6 +45,7 @@ pub struct Resources {
 pub struct NUMAResource {
     pub affinity: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub devices: Vec<String>,
 }
 
@@ -54,8 +57,10 @@ pub struct RequestedDevice {
     pub name: String,
     pub count: Option<u64>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub constraints: Vec<Constraint>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub affinities: Vec<Affinity>,
 }
 
@@ -76,8 +81,10 @@ pub struct NetworkResource {
     #[serde(rename = "DNS", skip_serializing_if = "Option::is_none")]
     pub dns: Option<DNSConfig>,
     #[serde(with = "nil", skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub reserved_ports: Vec<Port>,
     #[serde(with = "nil", skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub dynamic_ports: Vec<Port>,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub hostname: String,
@@ -105,10 +112,13 @@ pub struct Port {
 #[serde(default, rename_all = "PascalCase")]
 pub struct DNSConfig {
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub servers: Vec<String>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub searches: Vec<String>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub options: Vec<String>,
 }
 
@@ -118,5 +128,6 @@ pub struct DNSConfig {
 #[serde(default, rename_all = "PascalCase")]
 pub struct CNIConfig {
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub args: BTreeMap<String, String>,
 }

@@ -29,6 +29,7 @@ pub struct ScalingEvent {
     pub message: String,
     pub error: bool,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub meta: BTreeMap<String, Value>,
     #[serde(rename = "EvalID")]
     pub eval_id: Option<EvalId>,
@@ -44,6 +45,7 @@ pub struct JobScaling {
     #[serde(rename = "JobID")]
     pub job_id: JobId,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub groups: BTreeMap<String, Vec<ScalingEvent>>,
     pub modify_index: Index,
 }
@@ -111,6 +113,7 @@ pub struct ScalingPolicyListStub {
     #[serde(rename = "Type")]
     pub kind: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub target: BTreeMap<String, String>,
     pub create_index: Index,
     pub modify_index: Index,

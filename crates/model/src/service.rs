@@ -18,23 +18,29 @@ use crate::time::Nanos;
 pub struct Service {
     pub name: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub tags: Vec<String>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub canary_tags: Vec<String>,
     pub enable_tag_override: bool,
     pub port_label: String,
     pub address_mode: String,
     pub address: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub checks: Vec<ServiceCheck>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check_restart: Option<CheckRestart>,
     pub connect: Option<ConsulConnect>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub meta: BTreeMap<String, String>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub canary_meta: BTreeMap<String, String>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub tagged_addresses: BTreeMap<String, String>,
     pub task_name: String,
     pub on_update: String,
@@ -56,6 +62,7 @@ pub struct ServiceCheck {
     pub kind: String,
     pub command: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub args: Vec<String>,
     pub path: String,
     pub protocol: String,
@@ -73,6 +80,7 @@ pub struct ServiceCheck {
     #[serde(rename = "TLSSkipVerify")]
     pub tls_skip_verify: bool,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub header: BTreeMap<String, Vec<String>>,
     pub method: String,
     pub check_restart: Option<CheckRestart>,

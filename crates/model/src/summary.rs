@@ -21,6 +21,7 @@ pub struct JobSummary {
     pub job_id: JobId,
     pub namespace: NamespaceName,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub summary: BTreeMap<String, TaskGroupSummary>,
     pub children: Option<JobChildrenSummary>,
     pub create_index: Index,
@@ -63,6 +64,7 @@ pub struct JobListStub {
     pub name: String,
     pub namespace: NamespaceName,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub datacenters: Vec<String>,
     pub node_pool: String,
     pub multiregion: Option<Multiregion>,
@@ -80,5 +82,6 @@ pub struct JobListStub {
     pub job_modify_index: Index,
     pub submit_time: i64,
     #[serde(with = "nil", skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub meta: BTreeMap<String, String>,
 }

@@ -26,29 +26,38 @@ pub struct Task {
     pub user: String,
     pub lifecycle: Option<TaskLifecycle>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub config: BTreeMap<String, Value>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub constraints: Vec<Constraint>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub affinities: Vec<Affinity>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub env: BTreeMap<String, String>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub services: Vec<Service>,
     pub resources: Option<Resources>,
     pub restart_policy: Option<RestartPolicy>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub meta: BTreeMap<String, String>,
     pub kill_timeout: Option<Nanos>,
     pub log_config: Option<LogConfig>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub artifacts: Vec<TaskArtifact>,
     pub vault: Option<Vault>,
     pub consul: Option<Consul>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub templates: Vec<Template>,
     pub dispatch_payload: Option<DispatchPayloadConfig>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub volume_mounts: Vec<VolumeMount>,
     #[serde(rename = "CSIPluginConfig")]
     pub csi_plugin_config: Option<TaskCSIPluginConfig>,
@@ -57,13 +66,17 @@ pub struct Task {
     pub kill_signal: String,
     pub kind: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub scaling_policies: Vec<ScalingPolicy>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub secrets: Vec<Secret>,
     pub identity: Option<WorkloadIdentity>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub identities: Vec<WorkloadIdentity>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub actions: Vec<Action>,
     pub schedule: Option<TaskSchedule>,
 }
@@ -98,6 +111,7 @@ pub struct Action {
     pub name: String,
     pub command: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub args: Vec<String>,
 }
 
@@ -110,8 +124,10 @@ pub struct Secret {
     pub provider: String,
     pub path: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub config: BTreeMap<String, Value>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub env: BTreeMap<String, String>,
 }
 
@@ -164,6 +180,7 @@ pub struct Template {
 pub struct ChangeScript {
     pub command: Option<String>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub args: Vec<String>,
     pub timeout: Option<Nanos>,
     pub fail_on_error: Option<bool>,
@@ -186,8 +203,10 @@ pub struct WaitConfig {
 pub struct TaskArtifact {
     pub getter_source: Option<String>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub getter_options: BTreeMap<String, String>,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub getter_headers: BTreeMap<String, String>,
     pub getter_mode: Option<String>,
     pub getter_insecure: Option<bool>,
@@ -236,6 +255,7 @@ pub struct TaskCSIPluginConfig {
 #[serde(default, rename_all = "PascalCase")]
 pub struct Vault {
     #[serde(with = "nil", skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub policies: Vec<String>,
     pub role: String,
     pub namespace: Option<String>,
@@ -264,6 +284,7 @@ pub struct Consul {
 pub struct WorkloadIdentity {
     pub name: String,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub audience: Vec<String>,
     pub change_mode: String,
     pub change_signal: String,
@@ -274,5 +295,6 @@ pub struct WorkloadIdentity {
     #[serde(rename = "TTL")]
     pub ttl: Nanos,
     #[serde(with = "nil")]
+    #[cfg_attr(feature = "openapi", schema(nullable))]
     pub extra_claims: Vec<String>,
 }

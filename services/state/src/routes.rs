@@ -250,6 +250,7 @@ async fn read_index(State(app): State<App>, headers: HeaderMap) -> Result<Respon
 }
 
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct FeedQuery {
     /// The follower has everything up to this index.
     after: u64,
@@ -301,6 +302,7 @@ fn gone(error: &FeedError) -> Refused {
 }
 
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct SnapshotQuery {
     /// Tables, comma-separated; all when absent.
     tables: Option<String>,
@@ -487,6 +489,7 @@ async fn dismissed(State(app): State<App>) -> StatusCode {
 }
 
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct ArchiveQuery {
     /// Not before the state has reached this index.
     index: Option<u64>,

@@ -58,6 +58,7 @@ const CATCH_UP: Duration = Duration::from_secs(4);
 pub const SLOW: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct StreamQuery {
     /// The caller's node.
     node: String,

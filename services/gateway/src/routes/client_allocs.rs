@@ -151,7 +151,7 @@ async fn no_checks(app: &App, id: String, options: &Options) -> Answered {
 #[utoipa::path(get, path = "/v1/client/allocation/{alloc_id}/checks", operation_id = "clientAllocationChecks", tag = "client",
     params(("alloc_id" = String, Path, description = "Full id of the allocation")),
     responses(
-        (status = 200, description = "By check id; `null` without checks", body = Object),
+        (status = 200, description = "By check id; `null` without checks", body = Option<Object>),
         (status = 404, description = "Unknown allocation", body = String, content_type = "text/plain")))]
 async fn checks(State(app): State<App>, Path(id): Path<String>, options: Options) -> Answered {
     no_checks(&app, id, &options).await
@@ -161,7 +161,7 @@ async fn checks(State(app): State<App>, Path(id): Path<String>, options: Options
 #[utoipa::path(get, path = "/v1/allocation/{alloc_id}/checks", operation_id = "allocationChecks", tag = "allocations",
     params(("alloc_id" = String, Path, description = "Full id of the allocation")),
     responses(
-        (status = 200, description = "By check id; `null` without checks", body = Object),
+        (status = 200, description = "By check id; `null` without checks", body = Option<Object>),
         (status = 404, description = "Unknown allocation", body = String, content_type = "text/plain")))]
 async fn checks_by_alloc(State(app): State<App>, Path(id): Path<String>, options: Options) -> Answered {
     no_checks(&app, id, &options).await

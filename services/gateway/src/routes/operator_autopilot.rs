@@ -45,7 +45,7 @@ struct SetParams {
 #[utoipa::path(post, path = "/v1/operator/autopilot/configuration", operation_id = "setAutopilotConfiguration", tag = "operator",
     params(SetParams), request_body = AutopilotConfiguration,
     responses(
-        (status = 200, description = "Whether it was set", body = bool),
+        (status = 200, description = "Whether it was set", body = bool, content_type = "application/json"),
         (status = 400, description = "Not a configuration", body = String, content_type = "text/plain")))]
 async fn configure(State(app): State<App>, options: Options, write: Write, body: Whole) -> Answered {
     let cas = match options.params.text("cas") {

@@ -16,7 +16,7 @@ pub fn router() -> OpenApiRouter<App> {
 /// Read the leader's address
 #[utoipa::path(get, path = "/v1/status/leader", operation_id = "readLeader", tag = "status",
     responses(
-        (status = 200, description = "host:port", body = String, example = json!("10.0.0.1:4647")),
+        (status = 200, description = "host:port", body = String, content_type = "application/json", example = json!("10.0.0.1:4647")),
         (status = 500, description = "No cluster leader", body = String, content_type = "text/plain")))]
 async fn leader(State(app): State<App>, options: Options) -> Answered {
     let leader = raft_status::ask(&app).await.and_then(|status| status.leader);
