@@ -12,6 +12,7 @@
 
 pub mod agent;
 pub mod command;
+pub mod container;
 pub mod env;
 pub mod flags;
 pub mod format;

@@ -6,6 +6,7 @@
 use std::future::Future;
 
 use clap::{Args, Command, FromArgMatches};
+use client::tls::CERT_FILE;
 use kit::process::{Settings, Shutdown};
 
 use crate::env::{Env, SERVICE_PREFIX};
@@ -103,6 +104,10 @@ impl Given<'_> {
         F: Future<Output = Result<(), E>>,
         E: std::error::Error + 'static,
     {
+        let dir = &settings.identity_dir;
+        if !dir.join(CERT_FILE).exists() {
+            return Err(no_certificate(dir).into());
+        }
         kit::process::start(settings)?;
         let runtime = kit::process::runtime(self.service)?;
         let done = runtime.block_on(async {
@@ -122,6 +127,15 @@ impl Given<'_> {
         line.extend(self.rest.iter().map(|word| double_dash(word)));
         C::from_arg_matches(&command.try_get_matches_from(line)?)
     }
+}
+
+/// What to do about a certificate that is missing.
+fn no_certificate(dir: &std::path::Path) -> String {
+    format!(
+        "there is no certificate in {}: for containers, `docker compose up certificates` makes those of the cluster; \
+         `steppe agent`, `steppe dev` and scripts/up make their processes' own",
+        dir.display()
+    )
 }
 
 /// `-data-dir` is `--data-dir`.
@@ -168,6 +182,15 @@ mod tests {
             (config.settings.region.as_str(), config.settings.log_json, config.bootstrap_expect),
             ("env", true, 3)
         );
+    }
+
+    #[test]
+    fn a_service_without_a_certificate_says_where_certificates_come_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings { identity_dir: dir.path().to_owned(), ..Settings::default() };
+        let nothing = |(), _| async { Ok::<(), kit::shell::ShellError>(()) };
+        let error = given(&[], &Env::default()).run(&settings, (), nothing).unwrap_err().to_string();
+        assert!(error.contains("`docker compose up certificates` makes those of the cluster"), "{error}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub const GROUPS: &[(&str, &str)] = &[
     ("deployment", "Deployments: how versions roll out"),
     ("eval", "Evaluations: what the schedulers were asked"),
     ("job", "Jobs: what is to run"),
+    ("container", "What the containers of compose.yaml run beside services"),
     ("local", "The local cluster of scripts/up and scripts/down"),
     ("namespace", "Namespaces"),
     ("node", "Nodes: the machines"),

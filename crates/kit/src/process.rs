@@ -40,6 +40,9 @@ pub struct Settings {
     /// Name of this process, unique in the region; the certificate's unless given.
     #[arg(long)]
     pub name: Option<String>,
+    /// Add the host's name to it: for replicas in containers, which share a certificate.
+    #[arg(long)]
+    pub name_by_host: bool,
     /// Directory for everything this process keeps.
     #[arg(long, default_value = "data")]
     pub data_dir: PathBuf,
@@ -78,6 +81,7 @@ impl Default for Settings {
             region: "global".to_owned(),
             datacenter: "dc1".to_owned(),
             name: None,
+            name_by_host: false,
             data_dir: "data".into(),
             bind: SocketAddr::from(([127, 0, 0, 1], 0)),
             advertise: None,
@@ -232,6 +236,20 @@ impl Shutdown {
     }
 }
 
+/// What the others call this process: the name that was given, or else its certificate's; with the host's
+/// behind it where replicas share both.
+///
+/// # Errors
+/// The host's name cannot be read.
+pub fn name_of(settings: &Settings, certificate: &str) -> io::Result<String> {
+    let name = settings.name.as_deref().unwrap_or(certificate);
+    if !settings.name_by_host {
+        return Ok(name.to_owned());
+    }
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")?;
+    Ok(format!("{name}-{}", host.trim()))
+}
+
 /// The address others reach `bound` at: the bound one, unless it is unspecified (`0.0.0.0`); then
 /// the given one, or the one this machine would send from to `towards`, or loopback.
 pub fn advertised(bound: SocketAddr, given: Option<IpAddr>, towards: Option<SocketAddr>) -> SocketAddr {
@@ -265,6 +283,16 @@ mod tests {
         assert_eq!(advertised(any, None, Some(to)), SocketAddr::from(([127, 0, 0, 1], 80)));
         let fixed = SocketAddr::from(([127, 0, 0, 2], 80));
         assert_eq!(advertised(fixed, None, None), fixed);
+    }
+
+    #[test]
+    fn replicas_that_share_a_certificate_have_names_of_their_own() {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+        let name = |name: Option<&str>, name_by_host| {
+            name_of(&Settings { name: name.map(str::to_owned), name_by_host, ..Settings::default() }, "broker").unwrap()
+        };
+        assert_eq!((name(None, false), name(Some("b"), false)), ("broker".to_owned(), "b".to_owned()));
+        assert_eq!(name(None, true), format!("broker-{}", host.trim()));
     }
 
     #[test]

@@ -28,10 +28,12 @@ use crate::gossip::{Directory, Gossip, GossipConfig, GossipError, KeyError, KeyR
 use crate::metrics::Metrics;
 use crate::pki::PkiError;
 use crate::process::ready::Readiness;
-use crate::process::{Settings, Shutdown, advertised, ops};
+use crate::process::{Settings, Shutdown, advertised, name_of, ops};
 use crate::renew;
 use crate::server::{self, Limits, Listener, Tls};
 
+/// How often the address is looked at that others were told.
+const ADDRESS_LOOK: Duration = Duration::from_secs(2);
 /// Tag with the build's version.
 pub const TAG_VERSION: &str = "version";
 
@@ -87,7 +89,8 @@ impl Shell {
         if me.role != role {
             return Err(ShellError::Role { have: me.role, want: role });
         }
-        let name = settings.name.clone().unwrap_or_else(|| me.name.to_string());
+        let name = name_of(&settings, &me.name)
+            .map_err(|error| ShellError::Other(format!("the host's name cannot be read: {error}")))?;
         let fail = |source| ShellError::Listen { addr: settings.bind, source };
         let listener = Listener::bind(settings.bind).map_err(fail)?;
         let addr = advertised(listener.local_addr().map_err(fail)?, settings.advertise, None);
@@ -127,6 +130,7 @@ impl Shell {
             ended: Arc::default(),
         };
         shell.keep_identity(identity);
+        shell.keep_address();
         crate::memory::keep(&shell.background);
         Ok(shell)
     }
@@ -236,6 +240,27 @@ impl Shell {
         self.gossip.left().await;
         self.background.finished().await;
         Ok(())
+    }
+
+    /// A container that is taken off its network and put back may have another address, which nobody was
+    /// told: the process ends, and whoever started it starts it again under the new one.
+    fn keep_address(&self) {
+        let (settings, told) = (Arc::clone(&self.settings), self.addr);
+        if settings.advertise.is_some() || !settings.bind.ip().is_unspecified() {
+            return;
+        }
+        let bound = SocketAddr::new(settings.bind.ip(), told.port());
+        self.vital("the address that others were told", async move {
+            loop {
+                tokio::time::sleep(ADDRESS_LOOK).await;
+                let now = advertised(bound, None, None);
+                // Loopback: there is no network at present.
+                if now != told && !now.ip().is_loopback() {
+                    tracing::warn!(told = %told, now = %now, "address has changed");
+                    return;
+                }
+            }
+        });
     }
 
     fn keep_identity(&self, identity: Identity) {

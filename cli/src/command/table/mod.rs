@@ -1,6 +1,7 @@
 //! Every command there is, and the flags that several have.
 
 mod alloc;
+mod container;
 mod deployment;
 mod eval;
 mod general;
@@ -56,6 +57,7 @@ const SESSION: &str = "The exit code is the command's own; 128 and the signal's 
 pub fn commands() -> impl Iterator<Item = &'static Command> {
     let groups = [
         alloc::COMMANDS,
+        container::COMMANDS,
         deployment::COMMANDS,
         eval::COMMANDS,
         general::COMMANDS,

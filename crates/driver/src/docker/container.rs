@@ -74,7 +74,7 @@ pub(super) fn request(
     cmd.extend(text(&config.command));
     cmd.extend(config.args.iter().cloned());
     let network = network_mode(config, task);
-    let (exposed, bindings) = ports(config, task, network.as_deref())?;
+    let (exposed, bindings) = ports(options, config, task, network.as_deref())?;
     let host_config = host_config(options, config, task, host, network.clone(), bindings, paths)?;
     Ok(ContainerCreateBody {
         hostname: text(&config.hostname),
@@ -315,7 +315,12 @@ fn publishes(network: Option<&str>) -> bool {
     !network.is_some_and(|mode| mode == "host" || mode == "none" || mode.starts_with("container:"))
 }
 
-fn ports(config: &Config, task: &TaskConfig, network: Option<&str>) -> Result<(Vec<String>, PortMap), DriverError> {
+fn ports(
+    options: &Options,
+    config: &Config,
+    task: &TaskConfig,
+    network: Option<&str>,
+) -> Result<(Vec<String>, PortMap), DriverError> {
     let (mut exposed, mut bindings) = (Vec::new(), PortMap::new());
     for label in &config.ports {
         let found = task.around.ports.iter().find(|port| port.label == *label);
@@ -327,7 +332,8 @@ fn ports(config: &Config, task: &TaskConfig, network: Option<&str>) -> Result<(V
         let inner = if port.to > 0 { port.to } else { port.value };
         for protocol in ["tcp", "udp"] {
             let key = format!("{inner}/{protocol}");
-            let binding = PortBinding { host_ip: Some(port.host_ip.clone()), host_port: Some(port.value.to_string()) };
+            let at = options.publish_address.map_or_else(|| port.host_ip.clone(), |address| address.to_string());
+            let binding = PortBinding { host_ip: Some(at), host_port: Some(port.value.to_string()) };
             bindings.entry(key.clone()).or_default().get_or_insert_default().push(binding);
             exposed.push(key);
         }

@@ -121,6 +121,10 @@ fn ports_are_published_for_both_protocols_docker_27_docker_28() {
     let bindings = body.host_config.unwrap().port_bindings.unwrap();
     let binding = &bindings["80/tcp"].as_ref().unwrap()[0];
     assert_eq!((binding.host_ip.as_deref(), binding.host_port.as_deref()), (Some("127.0.0.1"), Some("20001")));
+    let body = made(json!({"publish_address": "10.0.0.1"}), json!({"ports": ["http"]})).unwrap();
+    let bindings = body.host_config.unwrap().port_bindings.unwrap();
+    assert_eq!(bindings["80/udp"].as_ref().unwrap()[0].host_ip.as_deref(), Some("10.0.0.1"));
+    assert!(Options::parse(json!({"publish_address": "nowhere"})).is_err());
     for mode in ["host", "none", "container:x"] {
         let body = made(json!({}), json!({"ports": ["http"], "network_mode": mode})).unwrap();
         assert_eq!(body.exposed_ports, None, "{mode}");

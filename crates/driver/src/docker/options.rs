@@ -65,6 +65,9 @@ pub struct Options {
     /// 0: no limit.
     pub pids_limit: i64,
     pub disable_log_collection: bool,
+    /// Address of the engine's host at which tasks' ports are published; the node's own unless given. For an
+    /// agent in a container, whose address the engine does not have.
+    pub publish_address: Option<std::net::IpAddr>,
     pub windows_allow_insecure_container_admin: bool,
 }
 
@@ -163,6 +166,7 @@ impl Default for Options {
             oom_score_adj: 0,
             pids_limit: 0,
             disable_log_collection: false,
+            publish_address: None,
             windows_allow_insecure_container_admin: false,
         }
     }
