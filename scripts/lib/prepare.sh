@@ -51,3 +51,32 @@ prepare_docker() {
   done
   echo "dockerd does not run here: $(tail -n 1 "$log")"
 }
+
+# For tests of compose.yaml: Debian's docker-compose, and Compose v2, which go builds once, beneath cargo's target directory. Where one of
+# them cannot be had, its tests say so and are counted as skipped.
+prepare_compose() {
+  docker version >/dev/null 2>&1 || return 0
+  if ! command -v docker-compose >/dev/null 2>&1; then
+    echo "installing docker-compose"
+    as_root apt-get update -qq && as_root apt-get install -y -qq --no-install-recommends docker-compose >/dev/null || true
+  fi
+  docker compose version >/dev/null 2>&1 && return
+  STEPPE_TEST_TOOLS=${CARGO_TARGET_DIR:-$PWD/target}/tools
+  export STEPPE_TEST_TOOLS
+  local built="$STEPPE_TEST_TOOLS/steppe-compose-v2" version=v2.40.3 work go
+  [ -x "$built" ] && return
+  go=$(command -v go || ls /usr/local/go/bin/go 2>/dev/null) || return 0
+  echo "building Compose $version"
+  work=$(mktemp -d)
+  mkdir -p "$STEPPE_TEST_TOOLS"
+  (
+    cd "$work"
+    printf 'module compose\ngo 1.24\nrequire github.com/docker/compose/v2 %s\n' "$version" >go.mod
+    printf '//go:build tools\n\npackage compose\n\nimport _ "github.com/docker/compose/v2/cmd"\n' >tools.go
+    "$go" mod tidy >log 2>&1 &&
+      "$go" build -ldflags "-s -w -X github.com/docker/compose/v2/internal.Version=$version" -o compose \
+        github.com/docker/compose/v2/cmd >>log 2>&1 &&
+      mv compose "$built"
+  ) || echo "Compose $version cannot be built here: $(tail -n 1 "$work/log")"
+  rm -rf "$work"
+}
