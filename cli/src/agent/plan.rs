@@ -222,6 +222,9 @@ impl Machine {
         words.say("gc-inode-usage-threshold", client.gc_inode_usage_threshold);
         words.say("cgroup-parent", &client.cgroup_parent);
         words.switch("stop-tasks-on-exit", self.dev);
+        if self.dev {
+            words.say("stop-tasks-within", "2400ms");
+        }
         self.drivers(&mut words);
         self.denied(&mut words);
         self.spec(Role::Agent, home, words.0)

@@ -144,7 +144,7 @@ fn stop(words: &[String], env: &Env, ui: &mut Ui) -> anyhow::Result<u8> {
         if group == [Role::Agent] {
             let left = sweep::sweep(&cluster.specs);
             if left > 0 {
-                ui.note(format!("ended what an agent had left: {left} processes"));
+                ui.note(format!("ended what an agent had left: {left} processes or containers"));
             }
         }
     }

@@ -7,15 +7,25 @@
 //! The agent makes and removes scopes ([`Cgroups`]); the supervisor only joins and kills them
 //! ([`Scope`]). A host where cgroups cannot be written has an empty scope, and the task is then held by
 //! its process group alone.
+//!
+//! A scope's cores are the task's own, or the share of all others, which [`Cgroups::share_out`] writes anew when
+//! it changes. Version 1 has them in a fourth hierarchy; where that cannot be written every core is everybody's.
 
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cores::Cores;
+use crate::env::core_list;
+
 const V1_CONTROLLERS: [&str; 3] = ["freezer", "memory", "cpu"];
+const V1_CPUSET: &str = "cpuset";
+const CPUS: &str = "cpuset.cpus";
+const MEMS: &str = "cpuset.mems";
 const V2_NEEDED: [&str; 5] = ["cpuset", "cpu", "io", "memory", "pids"];
 const V2_WANTED: &str = "+cpuset +cpu +io +memory +pids";
 const MIB: i64 = 1 << 20;
@@ -205,6 +215,9 @@ pub struct Cgroups {
     mount: PathBuf,
     /// `<parent>/<node id>`.
     home: PathBuf,
+    /// Version 1: its hierarchy of cores can be written.
+    cpuset: bool,
+    cores: Option<Arc<Cores>>,
 }
 
 impl Cgroups {
@@ -219,9 +232,17 @@ impl Cgroups {
             Version::V1 => parent.trim_end_matches(".slice"),
             Version::V2 => parent,
         };
-        let all = Self { version, mount: mount.to_path_buf(), home: Path::new(parent).join(node_id) };
+        let home = Path::new(parent).join(node_id);
+        let mut all = Self { version, mount: mount.to_path_buf(), home, cpuset: false, cores: None };
         all.prepare().ok()?;
+        all.cpuset = version == Version::V1 && all.prepare_cpuset().is_ok();
         Some(all)
+    }
+
+    /// Tasks have only the cores that are theirs from here on.
+    #[must_use]
+    pub fn with_cores(self, cores: Arc<Cores>) -> Self {
+        Self { cores: Some(cores), ..self }
     }
 
     pub fn version(&self) -> Version {
@@ -230,7 +251,11 @@ impl Cgroups {
 
     fn homes(&self) -> Vec<PathBuf> {
         match self.version {
-            Version::V1 => V1_CONTROLLERS.iter().map(|name| self.mount.join(name).join(&self.home)).collect(),
+            Version::V1 => {
+                let cpuset = self.cpuset.then_some(V1_CPUSET);
+                let controllers = V1_CONTROLLERS.into_iter().chain(cpuset);
+                controllers.map(|name| self.mount.join(name).join(&self.home)).collect()
+            }
             Version::V2 => vec![self.mount.join(&self.home)],
         }
     }
@@ -247,11 +272,25 @@ impl Cgroups {
                 enable_v2(&dir)?;
             }
         }
+        if self.cpuset { self.prepare_cpuset() } else { Ok(()) }
+    }
+
+    /// A directory of version 1 has no cores and no memory of its own until it is given them.
+    fn prepare_cpuset(&self) -> io::Result<()> {
+        let mut dir = self.mount.join(V1_CPUSET);
+        fs::create_dir_all(dir.join(&self.home))?;
+        for part in &self.home {
+            let above = dir.clone();
+            dir.push(part);
+            for file in [CPUS, MEMS] {
+                inherit(&above, &dir, file)?;
+            }
+        }
         Ok(())
     }
 
-    /// Makes the task's scope, with its limits in force.
-    pub fn create(&self, alloc: &str, task: &str, limits: Limits) -> io::Result<Scope> {
+    /// Makes the task's scope, with its limits in force and on `cores`, or the share of all who have none.
+    pub fn create(&self, alloc: &str, task: &str, limits: Limits, cores: &[u16]) -> io::Result<Scope> {
         let name = match self.version {
             Version::V1 => format!("{alloc}.{task}"),
             Version::V2 => format!("{alloc}.{task}.scope"),
@@ -265,7 +304,50 @@ impl Cgroups {
         for (dir, file, value) in limit_files(&scope, limits) {
             write_limit(&dir.join(file), &value)?;
         }
+        self.place(&scope, cores)?;
         Ok(scope)
+    }
+
+    /// The directory of a scope that says which cores it has.
+    fn cpuset_of<'a>(&self, scope: &'a Scope) -> Option<&'a PathBuf> {
+        match self.version {
+            Version::V1 => scope.dirs.last().filter(|_| self.cpuset),
+            Version::V2 => scope.dirs.first().filter(|_| self.cores.is_some()),
+        }
+    }
+
+    fn place(&self, scope: &Scope, own: &[u16]) -> io::Result<()> {
+        let Some(dir) = self.cpuset_of(scope) else { return Ok(()) };
+        if self.version == Version::V1 {
+            let home = self.mount.join(V1_CPUSET).join(&self.home);
+            inherit(&home, dir, MEMS)?;
+            inherit(&home, dir, CPUS)?;
+        }
+        let Some(cores) = &self.cores else { return Ok(()) };
+        if !own.is_empty() {
+            return fs::write(dir.join(CPUS), core_list(own));
+        }
+        loop {
+            let share = cores.share();
+            fs::write(dir.join(CPUS), &share.list)?;
+            // Who shares out may have passed before this scope was there.
+            if cores.share() == share {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Gives every task without cores of its own the share as it is now. Blocks.
+    pub fn share_out(&self) {
+        let Some(cores) = &self.cores else { return };
+        let share = cores.share();
+        for (label, scope) in self.scopes() {
+            let apart = label.split_once('.').is_some_and(|(alloc, task)| cores.is_apart(alloc, task));
+            let Some(dir) = self.cpuset_of(&scope).filter(|dir| !apart && dir.is_dir()) else { continue };
+            if let Err(error) = fs::write(dir.join(CPUS), &share.list) {
+                tracing::warn!(scope = label, cores = share.list, %error, "a task keeps the cores it had");
+            }
+        }
     }
 
     /// Every scope below this node's directory, whoever made it.
@@ -292,6 +374,14 @@ impl Cgroups {
             }
         }
     }
+}
+
+/// Copies what stands above, where nothing stands yet.
+fn inherit(above: &Path, dir: &Path, file: &str) -> io::Result<()> {
+    if fs::read_to_string(dir.join(file))?.trim().is_empty() {
+        fs::write(dir.join(file), fs::read_to_string(above.join(file))?.trim())?;
+    }
+    Ok(())
 }
 
 fn version_at(mount: &Path) -> Option<Version> {
@@ -327,7 +417,7 @@ fn limit_files(scope: &Scope, limits: Limits) -> Vec<(PathBuf, &'static str, Str
     let mut files = Vec::new();
     let memory_set = limits.memory_mib > 0;
     match (scope.version, scope.dirs.as_slice()) {
-        (Some(Version::V1), [_, memory, cpu]) => {
+        (Some(Version::V1), [_, memory, cpu, ..]) => {
             if memory_set {
                 files.push((memory.clone(), "memory.limit_in_bytes", hard.map_or("-1".to_owned(), bytes)));
                 files.extend(soft.map(|mib| (memory.clone(), "memory.soft_limit_in_bytes", bytes(mib))));

@@ -296,6 +296,12 @@ pub trait Driver: Send + Sync {
         Box::pin(async { Ok(0) })
     }
 
+    /// The node leaves nothing behind: starts no more, and ends at once what carries the node's mark outside of
+    /// processes and cgroups, held or not. Says how much it was.
+    fn end_all(&self) -> Later<'_, usize> {
+        Box::pin(async { Ok(0) })
+    }
+
     /// The allocation will start no more tasks: what is held for it as a whole may go.
     fn release<'a>(&'a self, _dirs: &'a crate::taskdir::AllocDirs) -> Later<'a, ()> {
         Box::pin(async { Ok(()) })

@@ -264,7 +264,7 @@ fn core(id: u16, listed_mhz: u64) -> Core {
 }
 
 /// Reads `0-3,7`; what is no range is left out.
-fn parse_core_list(text: &str) -> Vec<u16> {
+pub(crate) fn parse_core_list(text: &str) -> Vec<u16> {
     let mut cores = Vec::new();
     for part in text.trim().split(',').filter(|p| !p.is_empty()) {
         let (low, high) = part.split_once('-').unwrap_or((part, part));

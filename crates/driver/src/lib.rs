@@ -5,6 +5,7 @@ pub mod beneath;
 pub mod cgroup;
 pub mod content;
 pub mod contract;
+pub mod cores;
 pub mod docker;
 pub mod env;
 pub mod fingerprint;

@@ -242,7 +242,7 @@ impl RawExec {
             return Ok(Scope { version: Some(version), dirs: overrides, owned: false });
         }
         let Some(cgroups) = &self.cgroups else { return Ok(Scope::default()) };
-        let made = cgroups.create(task.alloc_id.as_str(), &task.task, task.limits);
+        let made = cgroups.create(task.alloc_id.as_str(), &task.task, task.limits, &task.around.cores);
         made.map_err(|e| start_error(format!("failed to create cgroup: {e}")))
     }
 

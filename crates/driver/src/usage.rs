@@ -52,7 +52,7 @@ fn from_cgroup(scope: &Scope, usage: &mut Usage) {
         fs::read_to_string(dir.join(name)).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
     };
     match (scope.version, scope.dirs.as_slice()) {
-        (Some(Version::V1), [_, memory, cpu]) => {
+        (Some(Version::V1), [_, memory, cpu, ..]) => {
             let stat = fs::read_to_string(memory.join("memory.stat")).unwrap_or_default();
             // The kernel counts in batches per processor: a small task may still read as nothing.
             usage.rss_bytes = keyed(&stat, "rss").filter(|n| *n > 0).unwrap_or(usage.rss_bytes);

@@ -27,6 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use driver::contract::{Driver, DriverError, ExecInput, ExecOutput, ExecRequest, Notes, TaskConfig};
+use driver::cores::Cores;
 use driver::docker::Options;
 use driver::orphans::Keep;
 use model::alloc::PortMapping;
@@ -65,6 +66,8 @@ const TESTS: &[runner::Test] = &[
     ("a_kept_container_remains_docker_35", kept_remains),
     ("containers_nobody_knows_are_removed_and_only_ours_docker_37", dangling_goes),
     ("a_later_sweep_spares_what_is_young_and_ends_nothing_when_switched_off_docker_37", later_sweeps),
+    ("a_reserved_core_is_its_tasks_alone_and_every_ones_again_after_it", cores_apart),
+    ("a_node_that_is_taken_down_leaves_no_container_held_or_not_and_starts_none", all_end),
     ("a_command_runs_beside_the_task_exec_session_01", exec_runs),
     ("usage_is_read_from_the_containers_cgroup", usage_is_read),
     ("an_image_is_loaded_from_the_tasks_directory_docker_04", loads),
@@ -324,6 +327,67 @@ fn later_sweeps() {
             docker(&["rm", "-f", &id]).unwrap();
         }
     }
+}
+
+fn cores_apart() {
+    let mut host = Host::new(json!({}));
+    let cores = Arc::new(Cores::of_host());
+    let all = cores.share().list;
+    if all == "0" {
+        return println!("skipped: there is one core only");
+    }
+    let follow = |host: &Host| drop(host.run(async { host.driver().clone().with_cores(Arc::clone(&cores)) }));
+    let allowed = |host: &Host, task: &str| {
+        let pid = docker(&["inspect", "-f", "{{.State.Pid}}", &host.name(task)]).unwrap();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+        line.trim().to_owned()
+    };
+    follow(&host);
+    let before = host.start(host.sh("before", "sleep 1000"));
+    assert_eq!(allowed(&host, "before"), all);
+    let mut task = host.sh("apart", "sleep 1000");
+    task.around.cores = vec![0];
+    cores.reserve(&task.task_id, &[0]);
+    let share = cores.share().list;
+    let apart = host.start(task);
+    let after = host.start(host.sh("after", "sleep 1000"));
+    eventually("the others' share", || allowed(&host, "before") == share);
+    assert_eq!((allowed(&host, "apart"), allowed(&host, "after")), ("0".to_owned(), share));
+    // Another agent finds them, and the cores are given back.
+    host.die();
+    host.begin();
+    for handle in [&before, &apart, &after] {
+        host.run(host.driver().recover(handle.clone())).unwrap();
+    }
+    follow(&host);
+    host.destroy(&apart);
+    cores.release(&apart.task_id);
+    eventually("the whole", || allowed(&host, "before") == all && allowed(&host, "after") == all);
+    host.destroy(&before);
+    host.destroy(&after);
+}
+
+fn all_end() {
+    let (mut host, other) = (Host::new(json!({})), Host::new(json!({})));
+    let others = other.start(other.sh("t", "sleep 1000"));
+    host.start(host.sh("lost", "sleep 1000"));
+    host.die();
+    host.begin();
+    // Process 1 of a container does not hear SIGTERM unless it listens.
+    let held = host.start(host.sh("held", "sleep 1000"));
+    assert_eq!(host.run(host.driver().end_all()).unwrap(), 2);
+    assert_eq!(
+        docker(&["ps", "-aq", "--filter", &format!("label=com.hashicorp.nomad.alloc_id={}", host.alloc_id)]).unwrap(),
+        ""
+    );
+    assert_eq!(host.run(host.driver().wait(&held.task_id)).unwrap().code, 137);
+    let late = host.run(host.driver().start(host.sh("late", "sleep 1000"))).unwrap_err();
+    assert!(late.to_string().contains("taken down"), "{late}");
+    assert_eq!(docker(&["inspect", "-f", "{{.State.Running}}", &other.name("t")]).unwrap(), "true");
+    // Another node's agent was killed: whoever started it ends what it left.
+    assert_eq!(other.run(driver::docker::end_all_of(&Options::default(), &other.node)).unwrap(), 1);
+    other.destroy(&others);
 }
 
 fn exec_runs() {

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use driver::cgroup::{Cgroups, Limits};
 use driver::contract::{Driver, DriverError, LogSettings, TaskConfig, new_task_id};
+use driver::cores::Cores;
 use driver::procfs;
 use driver::raw_exec::{Options, RawExec};
 use driver::supervisor::client::{Launch, saved_status};
@@ -345,6 +347,45 @@ async fn a_task_in_its_cgroup_is_limited_killed_whole_and_leaves_nothing_cgroup_
     assert_eq!((exit.code, exit.signal), (130, 2));
     eventually("the stray to die", || !is_alive(stray));
     within(host.driver.destroy(&handle.task_id, false)).await.unwrap();
+    assert!(cgroups.scopes().is_empty());
+    cgroups.remove_home();
+}
+
+#[tokio::test]
+async fn a_reserved_core_is_its_tasks_alone_and_every_ones_again_after_it() {
+    let node = format!("test-cores-{}", std::process::id());
+    let cores = Arc::new(Cores::of_host());
+    let all = cores.share().list;
+    let Some(cgroups) = Cgroups::detect("steppe-test.slice", &node).filter(|_| all != "0") else {
+        println!("skipped: cgroups cannot be written here, or there is one core only");
+        return;
+    };
+    let cgroups = cgroups.with_cores(Arc::clone(&cores));
+    let mut host = Host::new();
+    host.driver = raw_exec(Some(cgroups.clone()));
+    let allowed = |host: &Host, task: &str| {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", host.pid_file(task, "pid"))).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+        line.trim().to_owned()
+    };
+    let before = within(host.driver.start(host.task("before", "echo $$ > pid; exec sleep 600"))).await.unwrap();
+    assert_eq!(allowed(&host, "before"), all);
+    let mut task = host.task("apart", "echo $$ > pid; exec sleep 600");
+    task.around.cores = vec![0];
+    cores.reserve(&task.task_id, &[0]);
+    cgroups.share_out();
+    let share = cores.share().list;
+    let apart = within(host.driver.start(task)).await.unwrap();
+    let after = within(host.driver.start(host.task("after", "echo $$ > pid; exec sleep 600"))).await.unwrap();
+    assert_eq!((allowed(&host, "before"), allowed(&host, "after")), (share.clone(), share));
+    assert_eq!(allowed(&host, "apart"), "0");
+    cores.release(&apart.task_id);
+    cgroups.share_out();
+    assert_eq!((allowed(&host, "before"), allowed(&host, "after")), (all.clone(), all));
+    for handle in [before, apart, after] {
+        within(host.driver.kill(&handle.task_id, "SIGKILL", Duration::ZERO)).await.unwrap();
+        within(host.driver.destroy(&handle.task_id, true)).await.unwrap();
+    }
     assert!(cgroups.scopes().is_empty());
     cgroups.remove_home();
 }

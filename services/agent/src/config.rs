@@ -131,6 +131,9 @@ pub struct Config {
     /// On shutdown stop every task and leave nothing behind, instead of letting tasks run on.
     #[arg(long)]
     pub stop_tasks_on_exit: bool,
+    /// How long that may take, from the signal on; tasks that are not through after half of it are killed.
+    #[arg(long, default_value = "8s", value_parser = span)]
+    pub stop_tasks_within: Nanos,
     /// How supervisors are started; this very program unless set.
     #[arg(skip)]
     pub launch: Option<Launch>,
@@ -177,6 +180,7 @@ impl Default for Config {
             gc_inode_usage_threshold: 70.0,
             gc_max_age: Nanos::from_secs(86_400),
             stop_tasks_on_exit: false,
+            stop_tasks_within: Nanos::from_secs(8),
             launch: None,
         }
     }
@@ -202,6 +206,9 @@ impl Config {
         }
         if self.max_kill_timeout.0 < 0 {
             return Err("the longest kill timeout must not be negative".to_owned());
+        }
+        if self.stop_tasks_within < Nanos::from_secs(1) {
+            return Err("tasks cannot be stopped in less than a second".to_owned());
         }
         Ok(())
     }

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::denied::Denied;
 use driver::Driver;
 use driver::cgroup::Cgroups;
+use driver::cores::Cores;
 use kit::process::Shutdown;
-use model::{Nanos, Node};
+use model::{Allocation, Nanos, Node};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
@@ -20,6 +21,8 @@ pub type Drivers = BTreeMap<&'static str, Arc<dyn Driver>>;
 pub struct Host {
     pub drivers: Drivers,
     pub cgroups: Option<Cgroups>,
+    /// Which cores belong to one task alone.
+    pub cores: Arc<Cores>,
     pub cgroup_parent: String,
     pub region: String,
     pub alloc_base: PathBuf,
@@ -47,6 +50,8 @@ pub struct Host {
 pub struct Parts {
     pub drivers: Drivers,
     pub cgroups: Option<Cgroups>,
+    /// Which cores belong to one task alone.
+    pub cores: Arc<Cores>,
     pub cgroup_parent: String,
     pub region: String,
     pub alloc_base: PathBuf,
@@ -62,10 +67,11 @@ pub struct Parts {
 impl Host {
     pub fn new(parts: Parts) -> Self {
         let Parts { drivers, cgroups, cgroup_parent, region, alloc_base, node, .. } = parts;
-        let Parts { denied, removals_max, kill_timeout_max, store, outbox, .. } = parts;
+        let Parts { denied, removals_max, kill_timeout_max, store, outbox, cores, .. } = parts;
         Self {
             drivers,
             cgroups,
+            cores,
             cgroup_parent,
             region,
             alloc_base,
@@ -95,14 +101,16 @@ impl Host {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Before a driver hears of it.
-    pub fn holds(&self, task_id: &str) {
+    /// Before a driver hears of it. Cores that the cluster gave it are its alone from here on.
+    pub fn holds(&self, task_id: &str, task: &str, alloc: &Allocation) {
+        self.cores.reserve(task_id, cores_of(alloc, task));
         self.live().insert(task_id.to_owned());
     }
 
     /// After the driver has forgotten it.
     pub fn lets_go(&self, task_id: &str) {
         self.live().remove(task_id);
+        self.cores.release(task_id);
     }
 
     pub fn held(&self) -> BTreeSet<String> {
@@ -121,6 +129,12 @@ impl Host {
         self.sweeping.send_replace(true);
         SweepGuard(self)
     }
+}
+
+/// The cores that the cluster gave to a task alone.
+pub fn cores_of<'a>(alloc: &'a Allocation, task: &str) -> &'a [u16] {
+    let given = alloc.allocated_resources.as_ref().and_then(|r| r.tasks.get(task));
+    given.map(|given| given.cpu.reserved_cores.as_slice()).unwrap_or_default()
 }
 
 pub struct SweepGuard<'a>(&'a Host);

@@ -133,7 +133,7 @@ impl Roster {
                 self.0.host.outbox.restore(told);
             }
             // From here on, before its runner comes to it, a task counts as known.
-            progress.held.values().for_each(|held| self.0.host.holds(&held.handle.task_id));
+            progress.held.iter().for_each(|(task, held)| self.0.host.holds(&held.handle.task_id, task, &alloc));
             self.begin(&mut book, Arc::new(alloc), Some(progress));
         }
     }

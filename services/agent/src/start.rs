@@ -13,6 +13,7 @@ use std::time::Duration;
 use client::http::{Http, HttpLimits};
 use client::tls::{Identity, TlsError};
 use driver::cgroup::Cgroups;
+use driver::cores::Cores;
 use driver::docker::{self, Docker};
 use driver::fingerprint::FingerprintError;
 use driver::mock::Mock;
@@ -26,6 +27,7 @@ use kit::renew;
 use kit::server::{self, Limits, Listener, Tls};
 use model::{NodeId, Role};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::collect;
 use crate::config::Config;
@@ -41,8 +43,8 @@ use crate::roster::Roster;
 use crate::store::{Store, StoreError, Stored, Writer};
 use crate::{OPENAPI, routes, sweep, teardown};
 
-/// Starts that are under way when the agent ends get this long.
-const STARTS_PATIENCE: Duration = Duration::from_secs(2);
+/// Connections, and then starts, that are under way when the agent ends get this long.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// The last news gets this long.
 const NEWS_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -136,14 +138,16 @@ impl Agent {
             let (config, id) = opening;
             let dir = DataDir::open(&config.settings.data_dir, config.alloc_dir.as_deref(), &id)?;
             let store = Store::open(&dir.store)?;
+            let cores = Arc::new(Cores::of_host());
             let cgroups = Cgroups::detect(&config.cgroup_parent, id.as_str());
-            Ok::<_, AgentError>((dir, store, cgroups))
+            let cgroups = cgroups.map(|cgroups| cgroups.with_cores(Arc::clone(&cores)));
+            Ok::<_, AgentError>((dir, store, cgroups, cores))
         });
-        let (dir, (store, writer, stored), cgroups) = opened.await??;
+        let (dir, (store, writer, stored), cgroups, cores) = opened.await??;
         if cgroups.is_none() {
             tracing::warn!("cgroups cannot be used, tasks are held by their process groups alone");
         }
-        let drivers = drivers(&config, cgroups.clone(), &id).await?;
+        let drivers = drivers(&config, cgroups.clone(), &cores, &id).await?;
         let maker =
             Maker::new(config.clone(), dir.alloc_base.clone(), id.clone(), dir.secret_id, addr, drivers.clone())
                 .at_place(dir.place)
@@ -154,6 +158,7 @@ impl Agent {
         let host = Arc::new(Host::new(Parts {
             drivers,
             cgroups,
+            cores,
             cgroup_parent: config.cgroup_parent.clone(),
             region: config.settings.region.clone(),
             alloc_base: dir.alloc_base,
@@ -205,7 +210,16 @@ impl Agent {
         let app = routes::App::new(Arc::clone(&link), maker, fingerprint, shutdown.clone());
         let router = routes::router().into_router();
         let router = router.with_state(app).merge(ops::router(readiness, metrics, OPENAPI, &shutdown));
-        server::serve(listener, Tls::Mutual(identity), router, limits_in(), shutdown).await;
+        let asked = tokio::spawn({
+            let shutdown = shutdown.clone();
+            async move {
+                shutdown.requested().await;
+                Instant::now()
+            }
+        });
+        let patience = patience(&config);
+        let limits = Limits { drain: patience, ..limits_in() };
+        server::serve(listener, Tls::Mutual(identity), router, limits, shutdown).await;
 
         if let Some(passing_on) = passing_on {
             let _ = passing_on.await;
@@ -213,11 +227,12 @@ impl Agent {
         let host = Arc::clone(roster.host());
         let live = roster.close().await;
         host.starts.close();
-        if tokio::time::timeout(STARTS_PATIENCE, host.starts.wait()).await.is_err() {
+        if tokio::time::timeout(patience, host.starts.wait()).await.is_err() {
             tracing::warn!("a start under way did not end");
         }
         if config.stop_tasks_on_exit {
-            teardown::run(&host, live).await;
+            let (asked, within) = (asked.await.unwrap_or_else(|_| Instant::now()), config.stop_tasks_within.to_std());
+            teardown::run(&host, live, asked + within / 2, asked + within).await;
         } else {
             tracing::info!(tasks = live.len(), "tasks run on");
         }
@@ -231,15 +246,43 @@ impl Agent {
     }
 }
 
+/// Who must end its tasks in time has less of it for everything else.
+fn patience(config: &Config) -> Duration {
+    if config.stop_tasks_on_exit { PATIENCE.min(config.stop_tasks_within.to_std() / 8) } else { PATIENCE }
+}
+
 /// Ends what nobody knows, then takes up what an earlier agent left.
 async fn begin(host: &Arc<Host>, stored: Vec<Stored>) -> Roster {
     sweep::at_start(host, &stored).await;
+    tokio::spawn(share_cores(Arc::clone(host)));
     let roster = Roster::new(Arc::clone(host));
     roster.restore(stored);
     roster
 }
 
-async fn drivers(config: &Config, cgroups: Option<Cgroups>, id: &NodeId) -> Result<Drivers, AgentError> {
+/// Keeps tasks without cores of their own off the cores of others, whenever those change.
+async fn share_cores(host: Arc<Host>) {
+    let Some(cgroups) = host.cgroups.clone() else { return };
+    let mut changes = host.cores.changes();
+    // What an earlier agent left may not fit any more.
+    let mut fits = changes.borrow_and_update().whole;
+    loop {
+        if !fits {
+            let cgroups = cgroups.clone();
+            let _ = tokio::task::spawn_blocking(move || cgroups.share_out()).await;
+        }
+        let Some(Ok(())) = host.halt.or(changes.changed()).await else { return };
+        changes.borrow_and_update();
+        fits = false;
+    }
+}
+
+async fn drivers(
+    config: &Config,
+    cgroups: Option<Cgroups>,
+    cores: &Arc<Cores>,
+    id: &NodeId,
+) -> Result<Drivers, AgentError> {
     let mut drivers = Drivers::new();
     let launch = config.launch.clone().unwrap_or_default();
     // A disabled driver is there to say so, and to attach to what was started when it was not.
@@ -250,7 +293,8 @@ async fn drivers(config: &Config, cgroups: Option<Cgroups>, id: &NodeId) -> Resu
     if !config.no_docker && config.denied.offers(docker::NAME) {
         let text = config.docker_options.clone();
         let options = tokio::task::spawn_blocking(move || text.read()).await?.map_err(AgentError::Docker)?;
-        drivers.insert(docker::NAME, Arc::new(Docker::new(options, id.as_str()).await.map_err(AgentError::Docker)?));
+        let docker = Docker::new(options, id.as_str()).await.map_err(AgentError::Docker)?;
+        drivers.insert(docker::NAME, Arc::new(docker.with_cores(Arc::clone(cores))));
     }
     Ok(drivers)
 }
@@ -362,7 +406,6 @@ fn limits_in() -> Limits {
         h2_stream_window_bytes: 64 << 10,
         h2_connection_window_bytes: 256 << 10,
         h2_send_buffer_bytes: 64 << 10,
-        drain: Duration::from_secs(2),
         ..Limits::internal()
     }
 }

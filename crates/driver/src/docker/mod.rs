@@ -19,6 +19,7 @@
 mod auth;
 mod config;
 mod container;
+mod cpuset;
 mod dangling;
 mod engine;
 mod exec;
@@ -32,7 +33,7 @@ mod watching;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bollard::query_parameters::{KillContainerOptions, RemoveContainerOptions};
@@ -41,6 +42,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
+pub use self::dangling::end_all_of;
 pub use self::options::{Options, OptionsText};
 
 use self::config::Config;
@@ -50,6 +52,7 @@ use crate::contract::{
     Capabilities, Driver, DriverError, ExecRequest, ExecSession, ExitResult, FsIsolation, Handle, Later, TaskConfig,
     Usage, signal_number,
 };
+use crate::cores::Cores;
 use crate::orphans::Keep;
 use crate::taskdir::TaskDirs;
 
@@ -71,6 +74,9 @@ struct State {
     #[serde(default)]
     stop_signal: String,
     tty: bool,
+    /// It has no cores of its own, and asked for none.
+    #[serde(default)]
+    shares_cores: bool,
     output: Option<output::Place>,
     root: PathBuf,
     task: String,
@@ -82,6 +88,21 @@ struct Entry {
     exit: watch::Sender<Option<ExitResult>>,
     /// The container's main process on this host; 0 while it is not known.
     pid: std::sync::atomic::AtomicI32,
+    /// The cores the engine holds it to; empty for all.
+    cpuset: Mutex<String>,
+}
+
+/// What is seen of a container from outside.
+#[derive(Default)]
+struct Seen {
+    pid: i32,
+    cpuset: String,
+}
+
+impl Seen {
+    fn of(found: &bollard::models::ContainerInspectResponse) -> Self {
+        Self { pid: watching::pid_of(found), cpuset: cpuset::of(found) }
+    }
 }
 
 /// What all parts of the driver share.
@@ -93,11 +114,24 @@ struct Shared {
     tasks: Mutex<HashMap<String, Arc<Entry>>>,
     health: health::Health,
     sweeps: Mutex<dangling::Sweeps>,
+    /// The node leaves nothing behind: what would come up now goes down again.
+    closed: std::sync::atomic::AtomicBool,
+    cores: OnceLock<Arc<Cores>>,
 }
 
 /// The driver.
 #[derive(Clone)]
 pub struct Docker(Arc<Shared>);
+
+/// Removes a container, running or not. One that is gone is removed.
+async fn remove(docker: &bollard::Docker, container: &str) -> Result<(), bollard::errors::Error> {
+    let options = RemoveContainerOptions { v: true, force: true, ..RemoveContainerOptions::default() };
+    match timely(docker.remove_container(container, Some(options))).await {
+        // Somebody else is removing it.
+        Err(error) if matches!(meaning(&error), Meaning::NotFound | Meaning::Conflict) => Ok(()),
+        other => other,
+    }
+}
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -127,9 +161,20 @@ impl Docker {
             tasks: Mutex::default(),
             health: health::Health::default(),
             sweeps: Mutex::default(),
+            closed: std::sync::atomic::AtomicBool::new(false),
+            cores: OnceLock::new(),
         });
         health::begin(&shared).await;
         Ok(Self(shared))
+    }
+
+    /// Containers have only the cores that are theirs from here on. Within a runtime only.
+    #[must_use]
+    pub fn with_cores(self, cores: Arc<Cores>) -> Self {
+        if self.0.cores.set(Arc::clone(&cores)).is_ok() {
+            tokio::spawn(cpuset::keep(Arc::downgrade(&self.0), cores));
+        }
+        self
     }
 
     fn entry(&self, task_id: &str) -> Result<Arc<Entry>, DriverError> {
@@ -141,9 +186,9 @@ impl Docker {
             return Ok(());
         }
         let state: State = serde_json::from_value(handle.state).map_err(|e| DriverError::Lost(e.to_string()))?;
-        let mut pid = 0;
+        let mut seen = Seen::default();
         match timely(self.0.docker.inspect_container(&state.container, None)).await {
-            Ok(found) => pid = watching::pid_of(&found),
+            Ok(found) => seen = Seen::of(&found),
             Err(error) if meaning(&error) == Meaning::NotFound => {
                 return Err(DriverError::Lost("its container is gone".to_owned()));
             }
@@ -151,13 +196,15 @@ impl Docker {
             Err(error) => tracing::info!(error = sentence(&error), "a container is taken over unseen"),
         }
         self.0.images.uses(&state.image, &state.reference, &handle.task_id);
-        self.hold(handle.task_id, state, pid);
+        self.hold(handle.task_id, state, seen);
         Ok(())
     }
 
     /// From here on the task is known and watched.
-    fn hold(&self, task_id: String, state: State, pid: i32) {
-        let entry = Arc::new(Entry { state, exit: watch::Sender::new(None), pid: pid.into() });
+    fn hold(&self, task_id: String, state: State, seen: Seen) {
+        let Seen { pid, cpuset } = seen;
+        let exit = watch::Sender::new(None);
+        let entry = Arc::new(Entry { state, exit, pid: pid.into(), cpuset: Mutex::new(cpuset) });
         let mut tasks = locked(&self.0.tasks);
         if let std::collections::hash_map::Entry::Vacant(vacant) = tasks.entry(task_id) {
             vacant.insert(Arc::clone(&entry));
@@ -222,7 +269,7 @@ impl Docker {
             let _ = self.kill_task(task_id, "", Duration::ZERO).await;
         }
         if self.0.options.gc.container {
-            self.remove(&entry.state.container).await.map_err(|e| DriverError::Stop(sentence(&e)))?;
+            remove(&self.0.docker, &entry.state.container).await.map_err(|e| DriverError::Stop(sentence(&e)))?;
         }
         locked(&self.0.tasks).remove(task_id);
         self.0.images.release(&entry.state.image, task_id);
@@ -237,16 +284,6 @@ impl Docker {
         });
         let _ = cleaning.await;
         Ok(())
-    }
-
-    /// Removes a container, running or not. One that is gone is removed.
-    async fn remove(&self, container: &str) -> Result<(), bollard::errors::Error> {
-        let options = RemoveContainerOptions { v: true, force: true, ..RemoveContainerOptions::default() };
-        match timely(self.0.docker.remove_container(container, Some(options))).await {
-            // Somebody else is removing it.
-            Err(error) if matches!(meaning(&error), Meaning::NotFound | Meaning::Conflict) => Ok(()),
-            other => other,
-        }
     }
 
     async fn usage(&self, task_id: &str) -> Result<Usage, DriverError> {
@@ -322,5 +359,9 @@ impl Driver for Docker {
 
     fn sweep<'a>(&'a self, keep: &'a Keep) -> Later<'a, usize> {
         Box::pin(self.sweep_dangling(keep))
+    }
+
+    fn end_all(&self) -> Later<'_, usize> {
+        Box::pin(self.end_everything())
     }
 }

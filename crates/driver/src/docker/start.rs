@@ -12,7 +12,7 @@ use super::config::Config;
 use super::container::{self, HostFacts, LABEL_OWNER};
 use super::engine::{Meaning, meaning, sentence, timely};
 use super::image::{Image, Wanted};
-use super::{Docker, HANDLE_VERSION, NAME, State, locked, mounts, output, watching};
+use super::{Docker, HANDLE_VERSION, NAME, Seen, State, cpuset, locked, mounts, output, remove};
 use crate::contract::{DriverError, Handle, TaskConfig};
 
 /// Tries of what the daemon failed at inside.
@@ -43,7 +43,12 @@ impl Docker {
         let joined = preparing.await.map_err(|e| DriverError::Start { message: e.to_string(), recoverable: false })?;
         let body = joined.and_then(|paths| container::request(&options, &config, &task, facts, &config.image, paths));
         let started = match body {
-            Ok(body) => self.bring_up(&config, &task, body).await,
+            Ok(mut body) => {
+                if let Some(host) = body.host_config.as_mut().filter(|_| shares_cores(&config, &task)) {
+                    host.cpuset_cpus = cpuset::for_new(self.0.cores.get());
+                }
+                self.bring_up(&config, &task, body).await
+            }
             Err(error) => Err(error),
         };
         if started.is_err() {
@@ -101,15 +106,23 @@ impl Docker {
         let attempts = config.container_exists_attempts.unwrap_or(self.0.options.container_exists_attempts);
         let mut pause = PAUSE_FIRST;
         for attempt in 0.. {
+            self.open()?;
             let (id, running) = self.create(&name, &body, image, attempts).await?;
-            if running {
-                return Ok(id);
-            }
-            match timely(self.0.docker.start_container(&id, None)).await {
-                Ok(()) => return Ok(id),
-                Err(error) if meaning(&error) == Meaning::NotModified => return Ok(id),
+            let started = if running { Ok(()) } else { timely(self.0.docker.start_container(&id, None)).await };
+            let started = started.or_else(|error| match meaning(&error) {
+                Meaning::NotModified => Ok(()),
+                _ => Err(error),
+            });
+            match started {
+                Ok(()) => {
+                    if let Err(closed) = self.open() {
+                        let _ = remove(&self.0.docker, &id).await;
+                        return Err(closed);
+                    }
+                    return Ok(id);
+                }
                 Err(error) => {
-                    let _ = self.remove(&id).await;
+                    let _ = remove(&self.0.docker, &id).await;
                     // Somebody removed it under our hands, or the daemon stumbled: from the beginning.
                     let again = meaning(&error) == Meaning::NotFound || is_stumble(&error);
                     if !again || attempt + 1 >= TRIES {
@@ -121,6 +134,13 @@ impl Docker {
             pause *= 2;
         }
         unreachable!("the loop ends by returning")
+    }
+
+    fn open(&self) -> Result<(), DriverError> {
+        if self.0.closed.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(DriverError::Start { message: "the node is being taken down".to_owned(), recoverable: true });
+        }
+        Ok(())
     }
 
     /// Creates the container; true when one that runs was found and is adopted.
@@ -179,14 +199,14 @@ impl Docker {
             tracing::info!(container = id, name, "a running container of this task is adopted");
             return Ok(Some(id));
         }
-        self.remove(&id).await.map_err(|e| failed("Failed to remove container", &e))?;
+        remove(&self.0.docker, &id).await.map_err(|e| failed("Failed to remove container", &e))?;
         Ok(None)
     }
 
     async fn up(&self, config: &Config, task: &TaskConfig, image: &Image, id: String) -> Result<Handle, DriverError> {
-        let pid = match timely(self.0.docker.inspect_container(&id, None)).await {
-            Ok(found) => watching::pid_of(&found),
-            Err(_) => 0,
+        let seen = match timely(self.0.docker.inspect_container(&id, None)).await {
+            Ok(found) => Seen::of(&found),
+            Err(_) => Seen::default(),
         };
         let collected = task.logs.filter(|_| !self.0.options.disable_log_collection);
         let state = State {
@@ -196,14 +216,19 @@ impl Docker {
             reference: config.image.clone(),
             stop_signal: image.stop_signal.clone().unwrap_or_default(),
             tty: config.tty,
+            shares_cores: shares_cores(config, task),
             root: task.dirs.alloc.root.clone(),
             task: task.task.clone(),
         };
         let told = serde_json::to_value(&state);
         let told = told.map_err(|e| DriverError::Start { message: e.to_string(), recoverable: false })?;
-        self.hold(task.task_id.clone(), state, pid);
+        self.hold(task.task_id.clone(), state, seen);
         Ok(Handle { driver: NAME.to_owned(), version: HANDLE_VERSION, task_id: task.task_id.clone(), state: told })
     }
+}
+
+fn shares_cores(config: &Config, task: &TaskConfig) -> bool {
+    task.around.cores.is_empty() && config.cpuset_cpus.is_empty()
 }
 
 /// Failures inside the daemon that are known to pass.

@@ -18,7 +18,7 @@ use bollard::query_parameters::WaitContainerOptions;
 use futures::StreamExt as _;
 
 use super::engine::{Meaning, meaning, sentence, timely};
-use super::{Entry, Shared, output};
+use super::{Entry, Shared, locked, output};
 use crate::contract::ExitResult;
 
 /// What a container wrote before its end is waited for this long.
@@ -74,6 +74,7 @@ async fn end_of(shared: &Shared, entry: &Entry) -> ExitResult {
                 Some(result) => return result,
                 None => {
                     entry.pid.store(pid_of(&found), Ordering::Relaxed);
+                    *locked(&entry.cpuset) = super::cpuset::of(&found);
                     seen = true;
                 }
             },

@@ -73,7 +73,7 @@ impl Runner {
             }
         };
         let task_id = new_task_id(&self.id, &task);
-        self.host.holds(&task_id);
+        self.host.holds(&task_id, &task, &self.alloc);
         let cancel = CancellationToken::new();
         let earlier = self.slots.get_mut(&task).and_then(|slot| slot.freeing.take());
         let work = Start {
@@ -101,7 +101,7 @@ impl Runner {
             return;
         };
         let task_id = held.handle.task_id.clone();
-        self.host.holds(&task_id);
+        self.host.holds(&task_id, &task, &self.alloc);
         let outlet = self.outlet(&task, start);
         let cancel = CancellationToken::new();
         let slot = Slot { start, task_id, driver: Some(Arc::clone(&driver)), cancel, freeing: None };

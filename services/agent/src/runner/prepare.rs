@@ -12,7 +12,7 @@ use lifecycle::{StartFailure, StartFailureKind};
 use model::{Allocation, Job, Node, TaskGroup};
 
 use super::chain;
-use crate::host::Host;
+use crate::host::{Host, cores_of};
 
 /// A task about to be started.
 pub struct Task {
@@ -103,12 +103,11 @@ fn around(alloc: &Allocation, job: &Job, group: &TaskGroup, task: &str, node: &N
         ("node_id", node.id.to_string()),
     ];
     let given = alloc.allocated_resources.as_ref();
-    let cores = given.and_then(|r| r.tasks.get(task)).map(|t| t.cpu.reserved_cores.clone()).unwrap_or_default();
     Around {
         names: names.into_iter().collect(),
         ports: given.map(|r| r.shared.ports.clone()).unwrap_or_default(),
         network_mode: group.networks.first().map(|network| network.mode.clone()).unwrap_or_default(),
-        cores,
+        cores: cores_of(alloc, task).to_vec(),
         node_cpu_mhz: node.node_resources.as_ref().map_or(0, |r| r.cpu.cpu_shares),
         notes,
     }
