@@ -1,6 +1,6 @@
 //! Other people's clients, unmodified, against a cluster of real processes: each registers, plans, watches,
 //! scales, reads the output of and stops a job, and lists nodes, allocations and evaluations with filters and
-//! pages. What they do is in `e2e/clients/`; `e2e/clients/prepare` installs them, and where it cannot (no
+//! pages. Clients that `scripts/clients` makes from the gateway's OpenAPI document: each runs a job. And schemathesis, which asks whatever the OpenAPI document allows. What they do is in `e2e/clients/`; `e2e/clients/prepare` installs them, and where it cannot (no
 //! registry, no compiler to be had) the test is skipped and says why.
 #![allow(clippy::unwrap_used)]
 
@@ -15,13 +15,21 @@ use runner::Test;
 const CLIENTS: &[(&str, Test)] = &[
     ("python-nomad", ("python_nomad_as_published_works_a_day_with_the_cluster", || day("python-nomad"))),
     ("go-api", ("nomads_go_module_as_published_works_a_day_with_the_cluster", || day("go-api"))),
+    ("python", ("a_python_client_made_from_the_document_runs_a_job", || day("python"))),
+    ("go", ("a_go_client_made_from_the_document_runs_a_job", || day("go"))),
+    ("typescript", ("a_typescript_client_made_from_the_document_runs_a_job", || day("typescript"))),
+    ("java", ("a_java_client_made_from_the_document_runs_a_job", || day("java"))),
+    ("schemathesis", ("the_documents_are_valid_and_no_answer_is_one_that_they_do_not_allow", || day("schemathesis"))),
 ];
 
 fn main() -> ExitCode {
     let mut codes = Vec::new();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let listing = args.iter().any(|arg| arg == "--list");
+    let words: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-') && arg.parse::<u32>().is_err()).collect();
     for (client, test) in CLIENTS {
-        let listing = std::env::args().any(|arg| arg == "--list");
-        let missing = if listing { None } else { prepare(client).err() };
+        let chosen = words.is_empty() || words.iter().any(|word| test.0.contains(word.as_str()));
+        let missing = if listing || !chosen { None } else { prepare(client).err() };
         codes.push(runner::main(missing, &[*test]));
     }
     if codes.iter().all(|code| *code == ExitCode::SUCCESS) { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -3,6 +3,7 @@
 
 pub mod agents;
 pub mod answer;
+pub mod any_method;
 pub mod app;
 pub mod blocking;
 pub mod body;

@@ -1,7 +1,7 @@
 //! The public listener's router: the routes, and what holds for all of them.
 //!
 //! ```text
-//!   request ─► PUT becomes POST, slashes in job ids are kept together
+//!   request ─► PUT becomes POST (what takes any method, the handler's), slashes in job ids are kept together
 //!           ─► route: built, or 501 from the list of endpoints; other path 404; other method 405
 //!           ─► cross-origin headers where the reference has them; gzip, except on streams
 //! ```
@@ -23,7 +23,7 @@ use tower_http::compression::predicate::{Predicate, SizeAbove};
 
 use crate::app::App;
 use crate::errors::ApiError;
-use crate::{OPENAPI, not_built, routes};
+use crate::{OPENAPI, any_method, not_built, routes};
 
 /// Answers shorter than this are not worth packing.
 const GZIP_BYTES_MIN: u64 = 1024;
@@ -96,6 +96,9 @@ fn normalized(mut request: Request) -> Request {
     let asked = request.method().clone();
     if asked == Method::PUT {
         *request.method_mut() = Method::POST;
+    }
+    if let Some(method) = any_method::handled_as(request.uri().path(), request.method()) {
+        *request.method_mut() = method;
     }
     request.extensions_mut().insert(AskedMethod(asked));
     if let Some(uri) = job_uri(request.uri()) {

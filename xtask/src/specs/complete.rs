@@ -57,7 +57,7 @@ pub fn complete(document: &mut Value, service: &str) {
 fn forget_zeros(schema: &mut Value) {
     for (_, property) in schema.as_object_mut().into_iter().flatten() {
         let zero = match property.get("default") {
-            Some(Value::String(text)) => text.is_empty(),
+            Some(Value::String(text)) => text.is_empty() || text.starts_with("0001-01-01T"),
             // A span that is a number in here and text on the wire.
             Some(Value::Number(number)) => number.as_f64() == Some(0.0) || property["type"] == "string",
             Some(Value::Bool(set)) => !set,
