@@ -164,6 +164,24 @@ impl Fleet {
         self.processes.insert(name, Process { role, home, words, child: None });
     }
 
+    /// Gives a process certificate and gossip key of another cluster, or new ones of its own.
+    pub fn identify(&self, name: &str, by: &Self, certified: &str, lifetime: Duration) {
+        let process = self.process(name);
+        let dir = process.home.join("identity");
+        std::fs::remove_dir_all(&dir).unwrap();
+        by.authority.write_identity(dir, process.role, certified, "global", lifetime).unwrap();
+    }
+
+    /// One more process of a role; it is not started.
+    pub fn one_more(&mut self, role: Role) -> String {
+        let n = self.of(role).len();
+        if role == Role::State {
+            self.seeds.push(format!("127.0.0.1:{}", free_ports(1)[0]));
+        }
+        self.add(role, n);
+        format!("{role}-{}", n + 1)
+    }
+
     /// Gives a process more words on its command line, from its next start on.
     pub fn tell(&mut self, name: &str, words: &[&str]) {
         self.process_mut(name).words.extend(words.iter().map(|word| (*word).to_owned()));

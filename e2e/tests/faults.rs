@@ -12,3 +12,5 @@ mod each;
 mod leader;
 #[path = "faults/minority.rs"]
 mod minority;
+#[path = "faults/refused.rs"]
+mod refused;

@@ -66,6 +66,29 @@ pub enum CallError {
 }
 
 impl CallError {
+    /// Whose certificate was refused, when that is why the call failed: one sentence.
+    pub fn mistrust(&self) -> Option<&'static str> {
+        use rustls::AlertDescription as Alert;
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+            let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            match tls.or_else(|| error.downcast_ref::<rustls::Error>()) {
+                Some(rustls::Error::InvalidCertificate(_)) => {
+                    return Some("the other side's certificate is of another cluster than ours, or has expired");
+                }
+                Some(rustls::Error::AlertReceived(Alert::CertificateExpired)) => {
+                    return Some("our certificate has expired");
+                }
+                Some(rustls::Error::AlertReceived(
+                    Alert::UnknownCA | Alert::BadCertificate | Alert::DecryptError | Alert::CertificateUnknown,
+                )) => return Some("our certificate is of another cluster than the other side's"),
+                _ => cause = error.source(),
+            }
+        }
+        None
+    }
+
     /// What is known about the request's effect.
     pub fn outcome(&self) -> Outcome {
         match self {

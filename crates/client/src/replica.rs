@@ -36,6 +36,8 @@ use crate::peers::{PeerAddr, Peers};
 const SILENCE: Duration = Duration::from_secs(3);
 const CONNECT: Duration = Duration::from_secs(5);
 const LINE_BYTES_MAX: usize = 64 << 20;
+/// That nobody believes us is told at first, and then each so many tries.
+const MISTRUSTS_TOLD: u32 = 60;
 const RETRY: Duration = Duration::from_millis(100);
 /// What comes this soon after the last lines became visible waits for company: each new view costs the
 /// next writes a copy of what they touch.
@@ -199,6 +201,7 @@ impl Follower {
     async fn run(mut self) {
         let mut state: Option<State> = None;
         let mut waits: u32 = 0;
+        let mut mistrusts: u32 = 0;
         loop {
             let began = Instant::now();
             let result = std::panic::AssertUnwindSafe(self.follow(&mut state)).catch_unwind().await;
@@ -209,6 +212,13 @@ impl Follower {
                 } else if error.is_void() {
                     tracing::info!(error = %error, "copy of the state begins anew");
                     state = None;
+                } else if let FollowError::Call(call) = &error
+                    && let Some(why) = call.mistrust()
+                {
+                    mistrusts += 1;
+                    if mistrusts % MISTRUSTS_TOLD == 1 {
+                        tracing::warn!(error = %error, why, "no state server to follow: give this process a certificate of its cluster");
+                    }
                 } else if !matches!(error, FollowError::NoSource) {
                     tracing::debug!(error = %error, "feed broke, following another server");
                 }

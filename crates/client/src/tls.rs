@@ -469,8 +469,20 @@ pub fn read_certs(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError>
     match certs {
         Ok(certs) if !certs.is_empty() => Ok(certs),
         Ok(_) => Err(TlsError::File { path: path.to_owned(), reason: "it holds no certificate".to_owned() }),
-        Err(e) => Err(TlsError::File { path: path.to_owned(), reason: e.to_string() }),
+        Err(e) => Err(not_whole(path, &e)),
     }
+}
+
+fn not_whole(path: &Path, error: &rustls::pki_types::pem::Error) -> TlsError {
+    use rustls::pki_types::pem::Error;
+    let reason = match error {
+        Error::NoItemsFound => "it does not hold what is needed; write it anew".to_owned(),
+        Error::MissingSectionEnd { .. } | Error::IllegalSectionStart { .. } | Error::Base64Decode(_) => {
+            "it is cut short or damaged; write it anew".to_owned()
+        }
+        other => other.to_string(),
+    };
+    TlsError::File { path: path.to_owned(), reason }
 }
 
 /// The readable certificates of a system's list, which may be long and hold odd ones.
@@ -481,8 +493,7 @@ pub(crate) fn read_bundle(path: &Path) -> Result<Vec<CertificateDer<'static>>, T
 
 /// The first private key in a PEM file.
 pub fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(&read_pem(path)?)
-        .map_err(|e| TlsError::File { path: path.to_owned(), reason: e.to_string() })
+    PrivateKeyDer::from_pem_slice(&read_pem(path)?).map_err(|e| not_whole(path, &e))
 }
 
 #[cfg(test)]

@@ -49,7 +49,8 @@ pub async fn tend(identity: &Identity, http: &Http, peers: &dyn Peers, signer: R
         }
     }
     if left.is_zero() {
-        tracing::error!(error = last, "certificate has expired and cannot be renewed");
+        let advice = "put a new one in the identity directory";
+        tracing::error!(error = last, advice, "certificate has expired and cannot be renewed");
     }
     Err(format!("certificate is not renewed: {last}"))
 }

@@ -17,7 +17,9 @@ const ALLOC_DIR: &str = "alloc";
 pub enum DataDirError {
     #[error("cannot use {path}")]
     Io { path: PathBuf, source: io::Error },
-    #[error("{dir} belongs to node {found}, the certificate is for node {wanted}")]
+    #[error(
+        "{dir} belongs to node {found}, the certificate is for node {wanted}: give it that node's identity, or another directory"
+    )]
     AnotherNode { dir: PathBuf, found: String, wanted: String },
     #[error("{path} holds no secret id")]
     BadSecret { path: PathBuf },

@@ -243,7 +243,23 @@ fn tell(failures: u32, error: &LinkError, gateway: Option<SocketAddr>) {
     let gateway = gateway.map(|addr| addr.to_string()).unwrap_or_default();
     let refused =
         matches!(error, LinkError::Call(call) if call.status().is_some_and(|s| matches!(s.as_u16(), 401 | 403 | 409)));
-    if failures % 10 == 1 && refused {
+    let mistrust = match error {
+        LinkError::Call(call) => call.mistrust(),
+        _ => None,
+    };
+    if failures % 10 == 1
+        && let Some(why) = mistrust
+    {
+        let advice = "introduce this node anew: an identity directory without certificate, and a token of its cluster";
+        tracing::error!(
+            gateway,
+            error = text,
+            failures,
+            why,
+            advice,
+            "this node and the gateway do not believe each other"
+        );
+    } else if failures % 10 == 1 && refused {
         tracing::error!(gateway, error = text, failures, "the cluster refuses this node, trying again");
     } else if failures % 10 == 1 {
         tracing::warn!(gateway, error = text, failures, "no stream from the gateway, trying again");

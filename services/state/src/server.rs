@@ -119,7 +119,17 @@ impl Starter {
         let ready = self.shell.readiness.condition("raft", "starting");
         let shutdown = self.shell.shutdown.clone();
         let mut backoff = Duration::from_millis(200);
+        let mut fault: Option<String> = None;
         while !shutdown.is_requested() {
+            // A log that has no room opens well, and fails with the next entry.
+            if let Some(why) = &fault
+                && let Err(error) = take_room(&self.dir).await
+            {
+                ready.unmet(format!("raft storage failed: {why}; waits until it can be written to: {error}"));
+                let _ = shutdown.or(tokio::time::sleep(backoff)).await;
+                backoff = (backoff * 2).min(Duration::from_secs(2));
+                continue;
+            }
             if let Err(why) = format::claim(&self.dir) {
                 tracing::error!(why, "raft data cannot be used");
                 ready.unmet(why);
@@ -140,9 +150,10 @@ impl Starter {
                         running.raft.shutdown().await;
                         break;
                     }
-                    let fault = status.borrow().fault.clone().unwrap_or_default();
-                    tracing::error!(fault, "raft storage failed, starting it again");
-                    ready.unmet(format!("raft storage failed: {fault}"));
+                    let why = status.borrow().fault.clone().unwrap_or_default();
+                    tracing::error!(fault = why, "raft storage failed, starting it again when it can be written to");
+                    ready.unmet(format!("raft storage failed: {why}"));
+                    fault = Some(why);
                     server.set(None);
                     running.raft.shutdown().await;
                 }
@@ -175,6 +186,24 @@ impl Starter {
         tracing::info!(raft_id = id, "raft started");
         Ok(Running { raft: Arc::new(raft), machine })
     }
+}
+
+/// What must be free before raft is started again after a failure.
+const ROOM_BYTES: usize = 1 << 20;
+
+/// Writes a file of some size beside the log, and removes it.
+async fn take_room(dir: &Path) -> std::io::Result<()> {
+    let path = dir.join("room");
+    let tried = tokio::task::spawn_blocking(move || {
+        let written = std::fs::File::create(&path).and_then(|mut file| {
+            std::io::Write::write_all(&mut file, &vec![0; ROOM_BYTES])?;
+            file.sync_all()
+        });
+        // Whatever came of it, it takes no room.
+        let removed = std::fs::remove_file(&path);
+        written.and(removed)
+    });
+    tried.await.map_err(std::io::Error::other)?
 }
 
 /// A leader that ends in good order names its successor, so that nobody waits for an election.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use client::http::Http;
 use foca::{AccumulatingRuntime, Config, Foca, OwnedNotification, PeriodicParams, PostcardCodec, State, Timer};
+use model::Role;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,8 @@ const KIND_FOCA: u8 = 0;
 const KIND_HELLO: u8 = 1;
 const KIND_HERE: u8 = 2;
 /// A rejected packet is worth a line this often.
+/// Who was told to join others knows one of them by then.
+const LONELY: Duration = Duration::from_secs(5);
 const REJECTED_LOG_EVERY: Duration = Duration::from_secs(60);
 const SEED_ADDRESSES_MAX: usize = 16;
 /// Seeds, those that were joined by hand included.
@@ -94,6 +97,8 @@ pub(super) struct Engine {
     lookup: Option<Helper>,
     sync: Option<Helper>,
     rejected_logged: Option<Instant>,
+    began: Instant,
+    lonely_told: bool,
     farewells: Farewells,
     greeted: Vec<Greeted>,
 }
@@ -146,6 +151,8 @@ impl Engine {
             lookup: None,
             sync: None,
             rejected_logged: None,
+            began: now,
+            lonely_told: false,
             farewells: Farewells::default(),
             greeted: Vec::new(),
         }
@@ -193,6 +200,7 @@ impl Engine {
         if now >= self.next_greeting {
             self.look_up_seeds();
             let alone = self.swim.num_members() == 0;
+            self.tell_lonely(alone, now);
             let pause = if alone { self.config.timing.join } else { self.config.timing.greet };
             self.next_greeting = now + jittered(pause);
         }
@@ -201,6 +209,17 @@ impl Engine {
             self.push_pull();
             self.next_sync = now + jittered(self.config.timing.sync);
         }
+    }
+
+    /// Said once: whoever has a wrong key is answered by nobody, and only the others see why.
+    fn tell_lonely(&mut self, alone: bool, now: Instant) {
+        let late = now.duration_since(self.began) > LONELY;
+        if !alone || self.lonely_told || !late || self.me.role == Role::State || self.config.seeds.is_empty() {
+            return;
+        }
+        self.lonely_told = true;
+        let at = self.config.seeds.join(", ");
+        tracing::warn!(at, "nobody answers who has a gossip key of ours: is this process's identity of that cluster?");
     }
 
     fn take_up_keys(&self) {
