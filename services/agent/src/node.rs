@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use driver::fingerprint::{FingerprintError, Host, Options};
+use kit::process::advertised;
 use model::{Node, NodeId, NodeStatus, Timestamp};
 use tokio::sync::watch;
 
@@ -64,6 +65,7 @@ impl Maker {
     /// Looks at the host and the drivers. Blocks for some milliseconds.
     pub fn make(&self) -> Result<Node, FingerprintError> {
         let config = &self.config;
+        let addr = self.address();
         let host = Host::read(&Options {
             alloc_dir: self.alloc_base.clone(),
             network_interface: config.network_interface.clone(),
@@ -79,7 +81,7 @@ impl Maker {
             secret_id: self.secret_id.clone(),
             datacenter: config.settings.datacenter.clone(),
             name: self.name(&host.hostname),
-            http_addr: self.addr.to_string(),
+            http_addr: addr.to_string(),
             attributes: host.attributes,
             node_resources: Some(host.resources),
             reserved_resources: Some(config.reserved()),
@@ -91,7 +93,7 @@ impl Maker {
             status: NodeStatus::Initializing,
             ..Node::default()
         };
-        node.attributes.insert("unique.advertise.address".to_owned(), self.addr.to_string());
+        node.attributes.insert("unique.advertise.address".to_owned(), addr.to_string());
         node.attributes.insert(model::node::PLACE.to_owned(), self.place.clone());
         node.attributes.insert("steppe.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
         for driver in self.drivers.values().filter(|driver| config.denied.offers(driver.name())) {
@@ -107,6 +109,18 @@ impl Maker {
         }
         node.computed_class = node.computed_class();
         Ok(node)
+    }
+
+    /// Where this agent is reached: a container may be given another address while it runs. Without a network,
+    /// where it was.
+    fn address(&self) -> SocketAddr {
+        let settings = &self.config.settings;
+        if !settings.bind.ip().is_unspecified() {
+            return self.addr;
+        }
+        let bound = SocketAddr::new(settings.bind.ip(), self.addr.port());
+        let now = advertised(bound, settings.advertise, None);
+        if now.ip().is_loopback() { self.addr } else { now }
     }
 
     fn name(&self, hostname: &str) -> String {
@@ -151,6 +165,18 @@ mod tests {
 
     fn config() -> Config {
         Config { network_interface: "lo".into(), ..Config::default() }
+    }
+
+    #[test]
+    fn an_agent_tells_the_address_that_it_has_now() {
+        let address = |bind: &str, advertise: Option<&str>| {
+            let mut config = config();
+            config.settings.bind = bind.parse().unwrap();
+            config.settings.advertise = advertise.map(|ip| ip.parse().unwrap());
+            maker(config).make().unwrap().http_addr
+        };
+        assert_eq!(address("127.0.0.1:0", Some("10.1.2.3")), "127.0.0.1:4646");
+        assert_eq!(address("0.0.0.0:0", Some("10.1.2.3")), "10.1.2.3:4646");
     }
 
     #[test]
