@@ -177,6 +177,7 @@ struct Wishes {
     interrupt: Signals,
     terminate: Signals,
     hangup: Signals,
+    child: Signals,
 }
 
 /// What somebody wants of a running machine.
@@ -193,15 +194,17 @@ impl Wishes {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
+            child: signal(SignalKind::child())?,
         })
     }
 
-    /// The next wish, if there is one before long.
+    /// The next wish, if there is one before long; none, too, once a child has ended.
     async fn next(&mut self, within: Duration) -> Option<Wish> {
         tokio::select! {
             _ = self.interrupt.recv() => Some(Wish::Interrupt),
             _ = self.terminate.recv() => Some(Wish::Terminate),
             _ = self.hangup.recv() => Some(Wish::Reload),
+            _ = self.child.recv() => None,
             () = tokio::time::sleep(within) => None,
         }
     }
@@ -333,7 +336,7 @@ fn keep(
     let began = Instant::now();
     let mut answered = machine.dev;
     loop {
-        match next(LOOK) {
+        match next(if answered { children.idle() } else { LOOK }) {
             Some(wish @ (Wish::Interrupt | Wish::Terminate)) => return Ok(wish),
             Some(Wish::Reload) => reload(machine, children, typed, log),
             None => {}

@@ -24,6 +24,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// One that ran this long did not end for the reason it ended for before.
 const STEADY: Duration = Duration::from_secs(60);
+const IDLE_MIN: Duration = Duration::from_millis(20);
+const IDLE_MAX: Duration = Duration::from_secs(10);
 /// Longest line that is passed on in one piece.
 const LINE_BYTES_MAX: u64 = 64 << 10;
 
@@ -96,6 +98,13 @@ impl Children {
                 say(format!("{} does not start: {error}", spec.name));
             }
         }
+    }
+
+    /// How long nothing need be done, unless one of them ends.
+    pub fn idle(&self) -> Duration {
+        let waiting = self.again.iter().filter(|(name, _)| !self.running.contains_key(*name));
+        let due = waiting.map(|(_, again)| again.at).min();
+        due.map_or(IDLE_MAX, |at| at.saturating_duration_since(Instant::now()).clamp(IDLE_MIN, IDLE_MAX))
     }
 
     /// The process that has ended without having been started again, if there is one.

@@ -1,6 +1,6 @@
 //! The state service: commands in, feed and snapshots out.
 
-use fsm::Reply;
+use fsm::{LeaseName, Reply};
 use model::{Index, Role, Term};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -29,6 +29,10 @@ pub const RAFT_PEERS: &str = "/v1/internal/raft/peers";
 pub const RAFT_RPC: &str = "/v1/internal/raft/rpc";
 /// `GET`: a stream that ends with the server, for its followers.
 pub const RAFT_WATCH: &str = "/v1/internal/raft/watch";
+/// `GET`: [`RaftContact`], from the leader.
+pub const RAFT_CONTACT: &str = "/v1/internal/raft/contact";
+/// `POST` [`RenewLease`], answered by [`RaftContact`]: the caller goes on holding its lease.
+pub const LEASE: &str = "/v1/internal/lease";
 /// `POST` [`SignRequest`]: a certificate for a key.
 pub const CERTIFICATES: &str = "/v1/internal/certificates";
 
@@ -43,6 +47,21 @@ pub struct Proposed {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReadIndex {
     pub index: Index,
+}
+
+/// A leader's word that it leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RaftContact {
+    /// Milliseconds since it sent what a quorum has answered: until then nobody else led.
+    pub age_ms: u64,
+}
+
+/// A holder's sign of life. Nothing of it is in the log: the leader remembers when it came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RenewLease {
+    pub lease: LeaseName,
+    pub holder: String,
+    pub term: Term,
 }
 
 /// Raft as one server sees it.
@@ -68,7 +87,8 @@ pub struct RaftStatus {
     pub committed: Index,
     pub applied: Index,
     pub snapshot: Index,
-    /// Milliseconds since this server last heard from the leader; 0 on the leader.
+    /// Milliseconds since this server last heard from the leader; on the leader, since it sent what a quorum has
+    /// answered.
     pub last_contact_ms: u64,
     /// Milliseconds since each peer last answered this server, while it leads.
     pub healthy: bool,

@@ -7,9 +7,11 @@
 //! ```
 //!
 //! Invariants
-//! * [`Held::is_valid`] is false 2 s after the last successful renewal was *sent*, measured on a clock
-//!   that counts sleep; the log expires the lease after 3 s at the earliest. So two holders never both
-//!   believe.
+//! * A renewal is a sign of life, kept by the raft leader in memory and not in the log: nothing is written
+//!   while nothing happens. The leader answers how long ago a quorum was with it.
+//! * [`Held::is_valid`] is false 2 s after the last successful renewal was *sent*, less that age, measured
+//!   on a clock that counts sleep. The leader, or its successor, which was elected after that, has the lease
+//!   expire 3 s later at the earliest. So two holders never both believe.
 //! * A lease that has lapsed is never taken up again: the holder acquires it anew, at a higher term.
 //! * A row under this process's own name but with another address is left over from an earlier life, or
 //!   another process has the same name. It is taken over once, at the start; so of two processes of one
@@ -22,8 +24,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::Code;
+use api::state::RenewLease;
+use fsm::Reply;
 use fsm::command::{Command, LeaseFence, LeaseName};
-use fsm::{Refusal, Reply};
 use model::{Index, Term};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -175,16 +179,16 @@ impl Keeper {
 
     async fn renew(&self, held: &Held) {
         let sent = clock::boot_time();
-        let renew = Command::LeaseRenew { lease: self.name, holder: self.holder.clone(), term: held.term };
-        let result = self.state.propose(renew, None, CALL).await;
+        let renewal = RenewLease { lease: self.name, holder: self.holder.clone(), term: held.term };
+        let result = self.state.renew_lease(&renewal, CALL).await;
         let lost = match &result {
             // A standstill in between may have been long enough for somebody to notice: begin anew.
             Ok(_) if !held.is_valid() => true,
-            Ok(_) => {
-                held.extend(sent);
+            Ok(age) => {
+                held.extend(sent.saturating_sub(*age));
                 false
             }
-            Err(ProposeError::Refused(Refusal::StaleLease { .. } | Refusal::LeaseHeld { .. })) => true,
+            Err(ProposeError::Rejected(error)) if error.code() == Code::StaleTerm.as_str() => true,
             Err(_) => !held.is_valid(),
         };
         if lost {

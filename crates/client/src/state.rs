@@ -143,6 +143,22 @@ impl StateClient {
         }
     }
 
+    /// Tells the leader that the caller goes on holding its lease. The answer is how old the leader's
+    /// knowledge is that it leads.
+    ///
+    /// # Errors
+    /// [`ProposeError::Rejected`] when the lease is another's or free, [`ProposeError::Unavailable`] when no
+    /// leader took it.
+    pub async fn renew_lease(
+        &self,
+        renewal: &api::state::RenewLease,
+        within: Duration,
+    ) -> Result<Duration, ProposeError> {
+        let renewed: api::state::RaftContact =
+            self.at_leader(true, within, |attempt| Call::post(api::state::LEASE, attempt).json(renewal)).await?;
+        Ok(Duration::from_millis(renewed.age_ms))
+    }
+
     /// An index from which on a local replica may answer linearizable reads. Callers that ask while a
     /// question is on its way share the next one: an answer never stems from before its question.
     ///

@@ -66,6 +66,17 @@ pub enum LeaseName {
     Controller,
 }
 
+impl LeaseName {
+    /// The role whose work it is.
+    pub const fn role(self) -> Role {
+        match self {
+            Self::Broker => Role::Broker,
+            Self::Applier => Role::Applier,
+            Self::Controller => Role::Controller,
+        }
+    }
+}
+
 /// A change somebody asks for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -83,8 +94,6 @@ pub enum Command {
 
     /// Proposed by: the role the lease is for.
     LeaseAcquire { lease: LeaseName, holder: String, addr: String },
-    /// Proposed by: the lease's holder.
-    LeaseRenew { lease: LeaseName, holder: String, term: Term },
     /// Proposed by: the lease's holder.
     LeaseRelease { lease: LeaseName, holder: String, term: Term },
     /// The holder has not renewed for the time to live. Proposed by: state (the raft leader).

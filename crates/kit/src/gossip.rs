@@ -97,8 +97,8 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            probe_period: Duration::from_millis(500),
-            probe_rtt: Duration::from_millis(200),
+            probe_period: Duration::from_secs(1),
+            probe_rtt: Duration::from_millis(400),
             suspect: Duration::from_secs(2),
             spread: Duration::from_millis(200),
             join: Duration::from_secs(1),

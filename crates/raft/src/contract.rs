@@ -251,8 +251,6 @@ pub struct Status {
     pub applied: u64,
     pub snapshot: u64,
     pub purged: u64,
-    /// Follower: since the leader was last heard. Leader: since a quorum last answered.
-    pub last_contact_ms: Option<u64>,
     /// Leader only: the last entry each peer is known to hold.
     pub matched: BTreeMap<PeerId, u64>,
     /// Why the node ended, when it did.

@@ -27,7 +27,7 @@ use crate::net::SnapshotHead;
 use crate::reads::ReadResult;
 use crate::snapshot::SnapshotDir;
 use crate::start;
-use crate::status::LastHeard;
+use crate::status::{self, LastHeard};
 use crate::suspect::Suspicion;
 use crate::types::{Command, TypeConfig};
 
@@ -298,7 +298,13 @@ impl Raft {
 
     /// What the node knows now; what [`Raft::status`] publishes may be as old as the last change.
     pub fn now(&self) -> Status {
-        crate::status::of(&self.raft.metrics().borrow_watched(), &self.heard)
+        status::of(&self.raft.metrics().borrow_watched())
+    }
+
+    /// How long ago a quorum was with the leader, as far as this node knows; none before it ever was. Asks
+    /// nobody: of a leader that is cut off it grows.
+    pub fn contact(&self) -> Option<Duration> {
+        status::contact(&self.raft.metrics().borrow_watched(), &self.heard)
     }
 
     /// Founds the group. Exactly one of the peers calls this, once.
@@ -427,10 +433,7 @@ impl Raft {
     /// `Compacted` when `from` lies before the log.
     pub async fn entries(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<(u64, Bytes)>, Error> {
         let log = lock(&self.log).clone().ok_or_else(|| stopped("shut down"))?;
-        let applied = {
-            use openraft::async_runtime::WatchReceiver;
-            self.raft.metrics().borrow_watched().last_applied.map_or(0, |id| id.index + 1)
-        };
+        let applied = self.raft.metrics().borrow_watched().last_applied.map_or(0, |id| id.index + 1);
         let (mut at, to) = (from, to.min(applied));
         loop {
             let entries = log.read(at, to, bytes_max).await.map_err(Error::Storage)?;

@@ -173,9 +173,9 @@ pub(crate) async fn assemble(
     let heard = LastHeard::new();
     // The core answers once it runs, and by then its metrics are real.
     raft.is_initialized().await.map_err(refused)?;
-    let now = status::of(&raft.metrics().borrow_watched(), &heard);
+    let now = status::of(&raft.metrics().borrow_watched());
     let (status_out, status) = watch::channel(now);
-    handle.spawn(status::publish(raft.clone(), heard.clone(), status_out));
+    handle.spawn(status::publish(raft.clone(), status_out));
     let retry = Retry { patience: config.election_max * 2 };
     let (reads, queue) = mpsc::channel(reads::QUEUE_LEN);
     handle.spawn(reads::serve(raft.clone(), retry, queue));

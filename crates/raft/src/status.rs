@@ -35,15 +35,28 @@ impl LastHeard {
         self.at_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
-    pub fn age_ms(&self) -> Option<u64> {
+    pub fn age(&self) -> Option<Duration> {
         match self.at_ms.load(Ordering::Relaxed) {
             u64::MAX => None,
-            at => Some(self.now_ms().saturating_sub(at)),
+            at => Some(Duration::from_millis(self.now_ms().saturating_sub(at))),
         }
     }
 }
 
-pub(crate) fn of(metrics: &openraft::RaftMetrics<TypeConfig>, heard: &LastHeard) -> Status {
+/// How long ago a quorum was with the leader, as far as this node knows: of a leader, since it sent what a
+/// quorum has answered; of the others, since they accepted the leader's last message.
+pub(crate) fn contact(metrics: &openraft::RaftMetrics<TypeConfig>, heard: &LastHeard) -> Option<Duration> {
+    if metrics.state != ServerState::Leader {
+        return heard.age();
+    }
+    let mut voters = metrics.membership_config.membership().voter_ids();
+    if voters.next() == Some(metrics.id) && voters.next().is_none() {
+        return Some(Duration::ZERO);
+    }
+    metrics.last_quorum_acked.map(|at| at.into_inner().elapsed())
+}
+
+pub(crate) fn of(metrics: &openraft::RaftMetrics<TypeConfig>) -> Status {
     let members = metrics.membership_config.membership();
     let peers = |ids: &mut dyn Iterator<Item = u64>| -> Vec<Peer> {
         ids.filter_map(|id| members.get_node(&id).cloned()).collect()
@@ -55,8 +68,6 @@ pub(crate) fn of(metrics: &openraft::RaftMetrics<TypeConfig>, heard: &LastHeard)
         (_, ServerState::Candidate) => Role::Candidate,
         (_, ServerState::Leader) => Role::Leader,
     };
-    let quorum_ms =
-        metrics.last_quorum_acked.map(|at| u64::try_from(at.into_inner().elapsed().as_millis()).unwrap_or(u64::MAX));
     let leader = metrics.current_leader.filter(|_| role != Role::Stopped);
     Status {
         id: metrics.id,
@@ -71,17 +82,16 @@ pub(crate) fn of(metrics: &openraft::RaftMetrics<TypeConfig>, heard: &LastHeard)
         applied: index_of(&metrics.last_applied),
         snapshot: index_of(&metrics.snapshot),
         purged: index_of(&metrics.purged),
-        last_contact_ms: if role == Role::Leader { quorum_ms } else { heard.age_ms() },
         matched: metrics.replication.iter().flatten().map(|(id, matched)| (*id, index_of(matched))).collect(),
         fault: metrics.running_state.as_ref().err().map(ToString::to_string),
     }
 }
 
 /// Publishes until openraft has ended, the last word included.
-pub(crate) async fn publish(raft: Inner, heard: Arc<LastHeard>, out: watch::Sender<Status>) {
+pub(crate) async fn publish(raft: Inner, out: watch::Sender<Status>) {
     let (mut server, mut all) = (raft.server_metrics(), raft.metrics());
     loop {
-        let status = of(&all.borrow_watched(), &heard);
+        let status = of(&all.borrow_watched());
         let stopped = status.role == Role::Stopped;
         out.send_if_modified(|old| {
             let changed = *old != status;
@@ -96,7 +106,7 @@ pub(crate) async fn publish(raft: Inner, heard: Arc<LastHeard>, out: watch::Send
             changed = async { tokio::time::sleep(PACE).await; all.changed().await } => changed.is_ok(),
         };
         if !changed {
-            let mut status = of(&all.borrow_watched(), &heard);
+            let mut status = of(&all.borrow_watched());
             status.role = Role::Stopped;
             status.leader = None;
             status.fault.get_or_insert_with(|| "raft ended".to_owned());

@@ -53,9 +53,8 @@ impl Suspicion {
             let (mut next, mut pause) = (began + STEP * 3 * turn.min(8), STEP);
             while next < began + self.patience {
                 tokio::time::sleep_until(next).await;
-                let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                 // A word that was under way when it went may still have come in just behind.
-                let spoke = self.heard.age_ms().is_some_and(|age| age + 10 < ms);
+                let spoke = self.heard.age().is_some_and(|age| age + Duration::from_millis(10) < began.elapsed());
                 let still = self.status.borrow().leader.as_ref().is_some_and(|l| l.id == suspect);
                 if !still || spoke || self.raft.trigger().elect(true).await.is_err() {
                     break;

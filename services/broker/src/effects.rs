@@ -24,6 +24,8 @@ use crate::shared::{Shared, now};
 
 const PROPOSE: Duration = Duration::from_secs(5);
 const TICK_MAX: Duration = Duration::from_millis(500);
+/// While another holds the lease: it comes with a word of its own.
+const STANDBY: Duration = Duration::from_secs(5);
 /// A short floor, so that an effect that cannot be performed is not tried in a tight loop.
 const TICK_MIN: Duration = Duration::from_millis(2);
 /// Effects on their way; further ones are asked for again.
@@ -76,14 +78,15 @@ impl Ticker {
 
     async fn pause(&self) {
         let deadline = self.shared.lock().next_deadline_ms();
-        let wait = deadline.map_or(TICK_MAX, |at| Duration::from_millis(at.saturating_sub(now().mono_ms)));
         let mut lease = self.lease.watch();
-        lease.borrow_and_update();
+        let held = lease.borrow_and_update().is_some();
+        let most = if held { TICK_MAX } else { STANDBY };
+        let wait = deadline.map_or(most, |at| Duration::from_millis(at.saturating_sub(now().mono_ms)));
         let begun = tokio::time::Instant::now();
         tokio::select! {
             () = self.shared.tick.notified() => {}
             _ = lease.changed() => {}
-            () = tokio::time::sleep(wait.clamp(TICK_MIN, TICK_MAX)) => {}
+            () = tokio::time::sleep(wait.clamp(TICK_MIN, most)) => {}
         }
         // A busy feed wakes all the time; a tick is for all that came.
         tokio::time::sleep_until(begun + TICK_MIN).await;

@@ -23,12 +23,11 @@ use crate::Controller;
 
 /// All of them are looked at this often, whatever was or was not told.
 const ALL_EVERY: Duration = Duration::from_secs(30);
-const STANDBY: Duration = Duration::from_millis(500);
 /// Changes of rows that come together are looked at once.
 const COALESCE: Duration = Duration::from_millis(10);
 const PROPOSE: Duration = Duration::from_secs(5);
 /// After a command that was not written.
-const AGAIN_MS: i64 = 500;
+const AGAIN: Nanos = Nanos::from_millis(500);
 /// Commands on their way at once.
 const PARALLEL: usize = 16;
 
@@ -36,13 +35,12 @@ const PARALLEL: usize = 16;
 pub async fn run(controller: Arc<Controller>, shutdown: Shutdown) {
     let mut agenda = Agenda::default();
     while !shutdown.is_requested() {
-        let wait = match controller.active().await {
-            Some(held) => look(&controller, &held, &mut agenda).await,
-            None => {
-                agenda = Agenda::default();
-                STANDBY
-            }
+        let Some(held) = controller.active().await else {
+            agenda = Agenda::default();
+            let _ = shutdown.or(controller.standby()).await;
+            continue;
         };
+        let wait = look(&controller, &held, &mut agenda).await;
         let woken = async {
             tokio::select! {
                 () = controller.shared.deployments.notified() => tokio::time::sleep(COALESCE).await,
@@ -110,7 +108,7 @@ async fn look(controller: &Controller, held: &Held, agenda: &mut Agenda) -> Dura
     let (touched, index) = controller.shared.touched().take();
     if controller.replica.reached(index, PROPOSE).await.is_err() {
         controller.shared.touched().touch_all();
-        return STANDBY;
+        return AGAIN.to_std();
     }
     let state = controller.replica.state();
     let now = Timestamp(client::clock::unix_nanos());
@@ -134,7 +132,7 @@ async fn look(controller: &Controller, held: &Held, agenda: &mut Agenda) -> Dura
             Ok((index, _)) => written = written.max(index),
             Err(error) => {
                 tracing::warn!(deployment_id = %id, error = %error, "deployment is not moved on, trying again");
-                agenda.set(&id, Some(now.plus(Nanos(AGAIN_MS * 1_000_000))));
+                agenda.set(&id, Some(now.plus(AGAIN)));
             }
         }
     }

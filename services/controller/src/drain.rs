@@ -23,7 +23,6 @@ use crate::Controller;
 
 /// With a drain under way, all is looked at this often, whatever was or was not told.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
-const STANDBY: Duration = Duration::from_millis(500);
 /// Changes of rows that come together are looked at once.
 const COALESCE: Duration = Duration::from_millis(50);
 const PROPOSE: Duration = Duration::from_secs(5);
@@ -33,10 +32,11 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// Watches until shutdown.
 pub async fn run(controller: Arc<Controller>, shutdown: Shutdown) {
     while !shutdown.is_requested() {
-        let wait = match controller.active().await {
-            Some(held) => look(&controller, &held).await,
-            None => STANDBY,
+        let Some(held) = controller.active().await else {
+            let _ = shutdown.or(controller.standby()).await;
+            continue;
         };
+        let wait = look(&controller, &held).await;
         let woken = async {
             tokio::select! {
                 () = controller.shared.drains.notified() => tokio::time::sleep(COALESCE).await,

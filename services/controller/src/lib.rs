@@ -57,6 +57,7 @@ const TABLES: &[Table] = &[
 /// Batches of news that may wait.
 const NEWS_MAX: usize = 1_024;
 const CATCH_UP: Duration = Duration::from_secs(3);
+const AGAIN: Duration = Duration::from_millis(100);
 const OPENAPI: &str = include_str!("../../../openapi/controller.json");
 
 /// What the controller's concerns share.
@@ -73,6 +74,17 @@ impl Controller {
         let held = self.lease.current()?;
         self.replica.reached(held.index, CATCH_UP).await.ok()?;
         Some(held)
+    }
+
+    /// Until this process holds the lease, or soon after the copy has not caught up with it.
+    pub async fn standby(&self) {
+        let mut lease = self.lease.watch();
+        if lease.borrow_and_update().is_some() {
+            tokio::time::sleep(AGAIN).await;
+            return;
+        }
+        // The sender lives as long as the service.
+        let _ = lease.changed().await;
     }
 }
 

@@ -24,10 +24,12 @@ const SUSPECTS_MAX: usize = 2_048;
 /// Watches until shutdown.
 pub async fn run(controller: Arc<Controller>, shutdown: Shutdown) {
     while !shutdown.is_requested() {
-        if let Some(held) = controller.active().await {
-            step(&controller, &held).await;
-            suspect(&controller, &held).await;
-        }
+        let Some(held) = controller.active().await else {
+            let _ = shutdown.or(controller.standby()).await;
+            continue;
+        };
+        step(&controller, &held).await;
+        suspect(&controller, &held).await;
         let _ = shutdown.or(pause(&controller)).await;
     }
 }

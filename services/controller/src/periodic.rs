@@ -17,7 +17,6 @@ use crate::Controller;
 
 /// All are looked at this often, whatever was or was not told: clocks are set, too.
 const ALL_EVERY: Duration = Duration::from_secs(30);
-const STANDBY: Duration = Duration::from_millis(500);
 /// Changes of rows that come together are looked at once.
 const COALESCE: Duration = Duration::from_millis(20);
 const AGAIN: Duration = Duration::from_millis(500);
@@ -29,19 +28,16 @@ const PARALLEL: usize = 16;
 pub async fn run(controller: Arc<Controller>, shutdown: Shutdown) {
     let mut agenda: Option<(Term, Agenda)> = None;
     while !shutdown.is_requested() {
-        let wait = match controller.active().await {
-            Some(held) => {
-                let (_, agenda) = match agenda.take().filter(|(term, _)| *term == held.term) {
-                    Some(kept) => agenda.insert(kept),
-                    None => agenda.insert((held.term, Agenda::default())),
-                };
-                look(&controller, &held, agenda).await
-            }
-            None => {
-                agenda = None;
-                STANDBY
-            }
+        let Some(held) = controller.active().await else {
+            agenda = None;
+            let _ = shutdown.or(controller.standby()).await;
+            continue;
         };
+        let (_, kept) = match agenda.take().filter(|(term, _)| *term == held.term) {
+            Some(kept) => agenda.insert(kept),
+            None => agenda.insert((held.term, Agenda::default())),
+        };
+        let wait = look(&controller, &held, kept).await;
         let woken = async {
             tokio::select! {
                 () = controller.shared.periodic.notified() => tokio::time::sleep(COALESCE).await,

@@ -162,7 +162,7 @@ pub struct Autopilot {
 }
 
 /// How often the leader looks at all servers.
-const LOOK: Duration = Duration::from_secs(2);
+pub const LOOK: Duration = Duration::from_secs(2);
 
 /// A restore that does not go on for this long is given up.
 const RESTORE_SILENCE: Duration = Duration::from_secs(60);

@@ -1,17 +1,18 @@
 //! Does this server hear a leader that a quorum follows?
 //!
 //! A server that is cut off goes on answering from what it has, and says so to nobody. Whoever follows
-//! its feed would grow stale without knowing. So each server asks for a read index now and then, and one
-//! that got none for [`FRESH`] ends the feeds it serves: their followers go to another server, or, when
-//! no quorum lives, see their copy's age grow.
+//! its feed would grow stale without knowing. So each server asks the leader now and then how long ago a
+//! quorum was with it, the leader itself included, and one that knows of none for [`FRESH`] ends the feeds it
+//! serves: their followers go to another server, or, when no quorum lives, see their copy's age grow.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use api::state::RaftContact;
 use arc_swap::ArcSwapOption;
 use client::clock::boot_time;
-use client::http::Http;
+use client::http::{Call, Http};
 use client::peers::Peers;
 use kit::process::Shutdown;
 
@@ -20,7 +21,7 @@ use crate::server::{Running, Server};
 
 /// Without contact for longer than this, a server's feed is not to be relied on.
 pub const FRESH: Duration = Duration::from_secs(3);
-const ASK_EVERY: Duration = Duration::from_millis(500);
+const ASK_EVERY: Duration = Duration::from_secs(1);
 /// While there is none, so that a new leader is noticed soon.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 const ASK: Duration = Duration::from_secs(1);
@@ -79,38 +80,35 @@ impl Contact {
 pub async fn keep(server: Server, http: Http, peers: Arc<dyn Peers>, shutdown: Shutdown) {
     while !shutdown.is_requested() {
         let asked = boot_time();
-        let heard = match server.get() {
-            Some(running) => shutdown.or(ask(&running, &http, &*peers)).await.unwrap_or(false),
-            None => false,
+        let age = match server.get() {
+            Some(running) => shutdown.or(ask(&running, &http, &*peers)).await.flatten(),
+            None => None,
         };
-        if heard {
-            server.contact().touch(asked);
+        if let Some(age) = age {
+            server.contact().touch(asked.saturating_sub(age));
         }
-        let pause = if heard { ASK_EVERY } else { ASK_AGAIN };
+        let pause = if age.is_some_and(|age| age < FRESH) { ASK_EVERY } else { ASK_AGAIN };
         let _ = shutdown.or(tokio::time::sleep(pause)).await;
     }
 }
 
-async fn ask(running: &Running, http: &Http, peers: &dyn Peers) -> bool {
-    let answered = async {
-        match running.raft.read_index().await {
-            Ok(_) => true,
-            Err(raft::ProposeError::NotLeader { leader: Some(leader) }) => {
-                let Some(target) = network::target(peers, &leader) else { return false };
-                let call = network::forwarded(client::http::Call::get(api::state::READ_INDEX, ASK));
-                http.call(&target, call).await.is_ok() && hears_leader(running)
-            }
-            Err(_) => false,
-        }
-    };
-    tokio::time::timeout(ASK, answered).await.unwrap_or(false)
+/// How long ago a quorum was with the leader.
+async fn ask(running: &Running, http: &Http, peers: &dyn Peers) -> Option<Duration> {
+    let status = running.raft.status().borrow().clone();
+    if status.is_leader() {
+        return running.raft.contact();
+    }
+    let target = network::target(peers, status.leader.as_ref()?)?;
+    let call = Call::get(api::state::RAFT_CONTACT, ASK);
+    let reply = http.call(&target, call).await.ok()?;
+    let answered: RaftContact = serde_json::from_slice(&reply.body).ok()?;
+    hears_leader(running).then_some(Duration::from_millis(answered.age_ms))
 }
 
 /// The leader itself speaks to this server. One that was taken out of the group still knows whom to ask, and
 /// gets an answer.
 fn hears_leader(running: &Running) -> bool {
-    let last = running.raft.status().borrow().last_contact_ms;
-    last.is_some_and(|ms| Duration::from_millis(ms) <= FRESH)
+    running.raft.contact().is_some_and(|age| age <= FRESH)
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! What only the raft leader does: the first command of a cluster, root keys whose time has come, and the expiry of silent leases.
 
-use std::time::Duration;
-
 use fsm::command::{Command, Envelope, Founding};
 use model::Role;
 use model::keyring::{RootKeyMeta, RootKeyState};
@@ -9,9 +7,6 @@ use model::keyring::{RootKeyMeta, RootKeyState};
 use crate::keyring;
 use crate::members;
 use crate::server::{Running, Server};
-
-/// A holder that has not renewed for this long loses its lease.
-pub const LEASE_TTL: Duration = Duration::from_secs(3);
 
 /// One activation. `led` remembers the term this server last led in.
 ///
@@ -25,7 +20,7 @@ pub async fn tend(server: &Server, region: &str, founding: &Founding, led: &mut 
         return Ok("not leading".to_owned());
     }
     if *led != status.term {
-        running.machine.restart_leases();
+        server.renewals().restart();
         *led = status.term;
     }
     if running.machine.state().cluster().epoch.is_empty() {
@@ -43,7 +38,7 @@ pub async fn tend(server: &Server, region: &str, founding: &Founding, led: &mut 
         tracing::info!(key_id, "a root key that was published ahead is active now");
         propose(&running, Command::RootKeyActivate { key_id }).await?;
     }
-    let silent = running.machine.silent_leases(client::clock::boot_time(), LEASE_TTL);
+    let silent = server.renewals().silent(&state, client::clock::boot_time());
     for (lease, term) in &silent {
         tracing::info!(lease = ?lease, term = term.get(), "lease expires, its holder is silent");
         propose(&running, Command::LeaseExpire { lease: *lease, term: *term }).await?;

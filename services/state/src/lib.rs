@@ -9,6 +9,7 @@ pub mod format;
 pub mod introductions;
 pub mod keyring;
 pub mod leader;
+mod leases;
 pub mod machine;
 pub mod members;
 pub mod network;
@@ -18,25 +19,20 @@ pub mod server;
 mod small_file;
 pub mod stranger;
 pub mod stream;
+pub mod tend;
 pub mod tuning;
 pub mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use fsm::command::Founding;
-use kit::background::Spec;
 use kit::process::{Settings, Shutdown};
 use kit::shell::Shell;
 use model::{Nanos, Role};
-use tokio::sync::Mutex;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::autopilot::Autopilot;
 use crate::certificates::Signer;
-use crate::members::Members;
 use crate::routes::App;
 use crate::server::{Server, Starter};
 use crate::tuning::Tuning;
@@ -114,7 +110,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), kit::shell::S
     let starter =
         Starter { shell: shell.clone(), dir, snapshot_after: config.snapshot_after, tuning: config.tuning.clone() };
     let raft = shell.vital("raft", starter.keep(server.clone()));
-    tend(&shell, &server, config.bootstrap_expect, config.tuning.founding);
+    tend::start(&shell, &server, config.bootstrap_expect, config.tuning.founding);
     let asking = contact::keep(server.clone(), shell.http.clone(), shell.peers(), shell.shutdown.clone());
     let asking = shell.vital("leader contact", asking);
     let watching = watch::keep(server.clone(), shell.http.clone(), shell.peers(), shell.shutdown.clone());
@@ -125,28 +121,4 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), kit::shell::S
     let _ = asking.await;
     let _ = watching.await;
     shell.outcome()
-}
-
-fn tend(shell: &Shell, server: &Server, bootstrap_expect: usize, founding: Founding) {
-    let tasks = &shell.background;
-    let members = Members::new(shell.clone(), server.clone(), bootstrap_expect);
-    let members = Arc::new(Mutex::new(members));
-    let spec = Spec { name: "raft_members", period: Duration::from_millis(250), limit: Duration::from_secs(10) };
-    tasks.spawn(spec, move || {
-        let members = Arc::clone(&members);
-        async move { members.lock().await.tend().await }
-    });
-    let autopilot = Arc::new(Mutex::new(Autopilot::new(shell.clone(), server.clone())));
-    let spec = Spec { name: "autopilot", period: Duration::from_millis(250), limit: Duration::from_secs(10) };
-    tasks.spawn(spec, move || {
-        let autopilot = Arc::clone(&autopilot);
-        async move { autopilot.lock().await.tend().await }
-    });
-    let (region, sv, led) = (shell.settings.region.clone(), server.clone(), Arc::new(Mutex::new(0)));
-    let founding = Arc::new(founding);
-    let leader = Spec { name: "raft_leader", period: Duration::from_millis(250), limit: Duration::from_secs(10) };
-    tasks.spawn(leader, move || {
-        let (region, sv, led, founding) = (region.clone(), sv.clone(), Arc::clone(&led), Arc::clone(&founding));
-        async move { leader::tend(&sv, &region, &founding, &mut *led.lock().await).await }
-    });
 }

@@ -1,20 +1,17 @@
 //! The state machine as raft drives it: bytes in, replies out, and every change into the feed.
 //!
 //! One writer (raft's apply thread) changes the state and publishes it; readers take the published one.
-//! Leases live in the log, their time to live does not: [`Machine`] remembers when *this* server last
-//! applied a renewal, and only the raft leader acts on it.
 
 use std::collections::HashMap;
 use std::io::{self, BufReader, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use api::state::Proposed;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use fsm::command::{Command, Envelope};
-use fsm::{LeaseName, Refusal, Reply, RestoreStep, State};
-use model::{Index, Term};
+use fsm::{Refusal, Reply, RestoreStep, State};
+use model::Index;
 use tokio::sync::watch;
 
 use crate::feed::{Feed, Line};
@@ -24,7 +21,6 @@ pub struct Machine {
     published: ArcSwap<State>,
     feed: Arc<Feed>,
     applied: watch::Sender<Index>,
-    renewed: Mutex<HashMap<LeaseName, (Term, Duration)>>,
     /// Commands that were read when they came in here, by where their bytes lie.
     read: Mutex<HashMap<(usize, usize), Envelope>>,
 }
@@ -53,7 +49,6 @@ impl Machine {
             published: ArcSwap::from_pointee(State::default()),
             feed,
             applied: watch::Sender::default(),
-            renewed: Mutex::default(),
             read: Mutex::default(),
         }
     }
@@ -78,28 +73,6 @@ impl Machine {
         self.applied.subscribe()
     }
 
-    /// Leases whose holder this server has not heard of for `ttl`. Forgets nothing: the caller proposes
-    /// their expiry, which the log decides.
-    pub fn silent_leases(&self, now: Duration, ttl: Duration) -> Vec<(LeaseName, Term)> {
-        let state = self.state();
-        let mut renewed = lock(&self.renewed);
-        let names = [LeaseName::Broker, LeaseName::Applier, LeaseName::Controller];
-        let held = names.into_iter().filter_map(|name| state.lease(name)).filter(|lease| !lease.holder.is_empty());
-        held.filter_map(|lease| {
-            let seen = renewed.entry(lease.name).or_insert((lease.term, now));
-            if seen.0 != lease.term {
-                *seen = (lease.term, now);
-            }
-            (now.saturating_sub(seen.1) > ttl).then_some((lease.name, lease.term))
-        })
-        .collect()
-    }
-
-    /// Gives every holder the full time again: this server has just become the leader.
-    pub fn restart_leases(&self) {
-        lock(&self.renewed).clear();
-    }
-
     fn apply_one(&self, state: &mut State, index: u64, bytes: &Bytes) -> Reply {
         let index = Index(index + state.offset());
         let expected = lock(&self.read).remove(&place(bytes));
@@ -113,11 +86,6 @@ impl Machine {
         };
         let previous = self.feed.last();
         let outcome = fsm::apply(state, index, &envelope);
-        if let (Command::LeaseRenew { lease, term, .. }, Reply::Lease { .. } | Reply::Done) =
-            (&envelope.command, &outcome.reply)
-        {
-            lock(&self.renewed).insert(*lease, (*term, client::clock::boot_time()));
-        }
         let epoch = Arc::from(state.cluster().epoch.as_str());
         let restored = matches!(envelope.command, Command::Restore(RestoreStep::Commit { .. }));
         if restored && outcome.reply == Reply::Done {

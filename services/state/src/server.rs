@@ -22,6 +22,7 @@ use raft::{Config, Error, Peer, Raft};
 use crate::contact::Contact;
 use crate::feed::{Feed, Limits};
 use crate::format;
+use crate::leases::Renewals;
 use crate::machine::Machine;
 use crate::network::Network;
 use crate::small_file;
@@ -46,6 +47,7 @@ pub struct Server {
     waiting: Arc<ArcSwap<String>>,
     health: Arc<ArcSwapOption<OperatorHealthReply>>,
     dismissed: Arc<AtomicBool>,
+    renewals: Arc<Renewals>,
 }
 
 impl Server {
@@ -55,6 +57,10 @@ impl Server {
 
     pub fn contact(&self) -> &Arc<Contact> {
         &self.contact
+    }
+
+    pub fn renewals(&self) -> &Renewals {
+        &self.renewals
     }
 
     /// Makes this server answer nobody but raft, for a reason; or lets it answer again.

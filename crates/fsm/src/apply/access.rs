@@ -12,7 +12,6 @@ fn proposers(command: &Command) -> (&'static str, &'static [Role]) {
         Command::ClusterInit { .. } => ("ClusterInit", &[State]),
         Command::FeatureLevel { .. } => ("FeatureLevel", &[State]),
         Command::LeaseAcquire { lease, .. } => ("LeaseAcquire", owner(*lease)),
-        Command::LeaseRenew { lease, .. } => ("LeaseRenew", owner(*lease)),
         Command::LeaseRelease { lease, .. } => ("LeaseRelease", owner(*lease)),
         Command::LeaseExpire { .. } => ("LeaseExpire", &[State]),
         Command::JobRegister(_) => ("JobRegister", &[Gateway]),
@@ -81,13 +80,10 @@ pub(super) fn role(envelope: &Envelope) -> Result<(), Refusal> {
     Err(Refusal::WrongRole { role: envelope.proposer, command: command.to_owned() })
 }
 
-/// A role with a lease must hold it, at its present term; getting, keeping and giving back the lease
-/// itself is checked where it is done.
+/// A role with a lease must hold it, at its present term; getting and giving back the lease itself is
+/// checked where it is done.
 pub(super) fn lease(state: &State, envelope: &Envelope) -> Result<(), Refusal> {
-    let about_lease = matches!(
-        envelope.command,
-        Command::LeaseAcquire { .. } | Command::LeaseRenew { .. } | Command::LeaseRelease { .. }
-    );
+    let about_lease = matches!(envelope.command, Command::LeaseAcquire { .. } | Command::LeaseRelease { .. });
     let Some(lease) = lease_of(envelope.proposer).filter(|_| !about_lease) else { return Ok(()) };
     let current = state.lease(lease);
     let given = envelope.lease.as_ref().filter(|fence| fence.lease == lease).map(|fence| fence.term);

@@ -23,12 +23,6 @@ pub(super) fn acquire(tx: &mut Tx, name: LeaseName, holder: &str, addr: &str) ->
     Ok(Reply::Lease { term })
 }
 
-/// Changes no row: that it was applied is the news.
-pub(super) fn renew(tx: &mut Tx, name: LeaseName, holder: &str, term: Term) -> Result<Reply, Refusal> {
-    held_by(tx, name, holder, term)?;
-    Ok(Reply::Lease { term })
-}
-
 pub(super) fn release(tx: &mut Tx, name: LeaseName, holder: &str, term: Term) -> Result<Reply, Refusal> {
     let row = held_by(tx, name, holder, term)?;
     tx.put(Change::Lease(free(&row)));

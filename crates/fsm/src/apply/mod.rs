@@ -107,7 +107,6 @@ fn dispatch(tx: &mut Tx, command: &Command) -> Result<Reply, Refusal> {
         Command::ClusterInit { region, epoch, with } => config::cluster_init(tx, region, epoch, with.as_deref()),
         Command::FeatureLevel { level } => config::feature_level(tx, *level),
         Command::LeaseAcquire { lease, holder, addr } => lease::acquire(tx, *lease, holder, addr),
-        Command::LeaseRenew { lease, holder, term } => lease::renew(tx, *lease, holder, *term),
         Command::LeaseRelease { lease, holder, term } => lease::release(tx, *lease, holder, *term),
         Command::LeaseExpire { lease, term } => lease::expire(tx, *lease, *term),
         Command::JobRegister(register) => job::register(tx, register),

@@ -99,18 +99,11 @@ fn a_lease_goes_to_whoever_finds_it_free_and_its_term_grows_with_each_holder() {
         world.refuse(Role::Broker, acquire("two")),
         Refusal::LeaseHeld { lease: LeaseName::Broker, holder: "one".into(), term: Term(1) }
     );
-    let renew = |holder: &str, term| Command::LeaseRenew { lease: LeaseName::Broker, holder: holder.into(), term };
-    assert_eq!(world.accept(Role::Broker, renew("one", Term(1))), Reply::Lease { term: Term(1) });
-    assert!(world.last.is_empty(), "a renewal changes no row");
-    for (holder, term) in [("two", Term(1)), ("one", Term(2)), ("", Term(1))] {
-        assert!(matches!(world.refuse(Role::Broker, renew(holder, term)), Refusal::StaleLease { .. }));
-    }
     let expire = |term| Command::LeaseExpire { lease: LeaseName::Broker, term };
     assert!(matches!(world.refuse(Role::State, expire(Term(9))), Refusal::StaleLease { .. }));
     world.accept(Role::State, expire(Term(1)));
     world.accept(Role::State, expire(Term(1)));
     assert!(world.last.is_empty(), "it is free already");
-    assert!(matches!(world.refuse(Role::Broker, renew("one", Term(1))), Refusal::StaleLease { .. }));
     assert_eq!(world.accept(Role::Broker, acquire("two")), Reply::Lease { term: Term(2) });
     assert_eq!(world.state.lease(LeaseName::Broker).unwrap().index, world.index());
     assert_eq!(world.accept(Role::Broker, acquire("two")), Reply::Lease { term: Term(3) }, "another life of it");

@@ -93,6 +93,8 @@ pub(super) struct Engine {
     own_commands: mpsc::WeakSender<Command>,
     next_greeting: Instant,
     next_sync: Instant,
+    /// While there is news that not enough others were told: nobody wakes for nothing.
+    next_spread: Option<Instant>,
     /// A look-up of the seeds and a push-pull, one of each at a time.
     lookup: Option<Helper>,
     sync: Option<Helper>,
@@ -118,7 +120,6 @@ fn swim_config(timing: &Timing) -> Config {
         config.max_packet_size = size;
     }
     config.notify_down_members = true;
-    config.periodic_gossip = every(timing.spread, 3);
     config.periodic_announce = every(timing.sync, 1);
     config.periodic_announce_to_down_members = every(timing.sync, 1);
     config
@@ -148,6 +149,7 @@ impl Engine {
             http,
             own_commands,
             next_greeting: now,
+            next_spread: None,
             lookup: None,
             sync: None,
             rejected_logged: None,
@@ -183,7 +185,7 @@ impl Engine {
 
     fn next_due(&self) -> Instant {
         let timer = self.timers.first_key_value().map(|((at, _), _)| *at);
-        let own = self.next_greeting.min(self.next_sync);
+        let own = self.next_greeting.min(self.next_sync).min(self.next_spread.unwrap_or(self.next_sync));
         timer.map_or(own, |at| at.min(own))
     }
 
@@ -196,6 +198,11 @@ impl Engine {
             let result = self.swim.handle_timer(event, &mut self.runtime);
             self.note(result);
             self.schedule();
+        }
+        if self.next_spread.is_some_and(|at| now >= at) {
+            self.next_spread = None;
+            let result = self.swim.gossip(&mut self.runtime);
+            self.note(result);
         }
         if now >= self.next_greeting {
             self.look_up_seeds();
@@ -470,6 +477,9 @@ impl Engine {
 
     /// Does what foca asked for since the last time.
     fn flush(&mut self) {
+        if self.next_spread.is_none() && self.swim.updates_backlog() > 0 {
+            self.next_spread = Some(Instant::now() + self.config.timing.spread);
+        }
         self.schedule();
         self.send_all();
         let mut changed = false;

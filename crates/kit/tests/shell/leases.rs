@@ -78,6 +78,17 @@ async fn a_holder_stops_two_seconds_after_it_sent_its_last_good_renewal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_a_quorum_has_left_keeps_no_holder_believing() {
+    let fake = Fake::start(1);
+    let process = Process::start(&fake, "one", "127.0.0.1:1");
+    let held = process.held().await;
+    // It goes on answering, and says what it knows.
+    fake.core().quorum_age_ms = 2_500;
+    tokio::time::timeout(WITHIN, async { process.lost().await }).await.unwrap();
+    assert!(!held.is_valid());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_holder_that_is_told_that_its_term_is_over_stops_at_once() {
     let fake = Fake::start(1);
     let process = Process::start(&fake, "one", "127.0.0.1:1");

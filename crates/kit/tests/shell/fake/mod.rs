@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use api::state::{Proposed, ReadIndex};
+use api::state::{Proposed, RaftContact, ReadIndex, RenewLease};
 use api::{Code, ErrorBody};
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, State as Extract};
@@ -55,6 +55,8 @@ pub struct Core {
     pub always: Option<Fault>,
     /// When each renewal came in.
     pub renewals: Vec<Duration>,
+    /// How long ago a quorum was with the leader, as it says.
+    pub quorum_age_ms: u64,
     /// A snapshot to give instead of the present one.
     pub old_snapshot: Option<State>,
 }
@@ -102,6 +104,7 @@ impl Fake {
             faults: VecDeque::new(),
             always: None,
             renewals: Vec::new(),
+            quorum_age_ms: 0,
             old_snapshot: None,
         };
         let shared = Arc::new(Shared {
@@ -137,6 +140,7 @@ impl Fake {
         let router = Router::new()
             .route(api::state::PROPOSE, post(propose))
             .route(api::state::READ_INDEX, get(read_index))
+            .route(api::state::LEASE, post(renew))
             .route(api::state::FEED, get(feed))
             .route(api::state::SNAPSHOT, get(snapshot))
             .with_state(app);
@@ -235,9 +239,6 @@ async fn propose(Extract(app): Extract<App>, body: Bytes) -> Response {
     let envelope: Envelope = serde_json::from_slice(&body).unwrap();
     let fault = {
         let mut core = app.shared.core.lock().unwrap();
-        if matches!(envelope.command, Command::LeaseRenew { .. }) {
-            core.renewals.push(client::clock::boot_time());
-        }
         core.faults.pop_front().or(core.always)
     };
     let refuse = |code: Code| Refused(ErrorBody::new(code, "as told")).into_response();
@@ -251,6 +252,21 @@ async fn propose(Extract(app): Extract<App>, body: Bytes) -> Response {
         Some(Fault::Unknown) => refuse(Code::UnknownOutcome),
         Some(Fault::Internal) => refuse(Code::Internal),
         _ => Json(Proposed { index, reply }).into_response(),
+    }
+}
+
+async fn renew(Extract(app): Extract<App>, Json(renewal): Json<RenewLease>) -> Response {
+    let mut core = app.shared.core.lock().unwrap();
+    core.renewals.push(client::clock::boot_time());
+    if core.faults.pop_front().or(core.always) == Some(Fault::NoLeader) {
+        return Refused::new(Code::NoLeader, "as told").into_response();
+    }
+    let row = core.state.lease(renewal.lease).cloned();
+    match row {
+        Some(row) if row.term == renewal.term && row.holder == renewal.holder => {
+            Json(RaftContact { age_ms: core.quorum_age_ms }).into_response()
+        }
+        _ => Refused::new(Code::StaleTerm, "over").into_response(),
     }
 }
 
