@@ -22,6 +22,7 @@
 
 pub mod bounds;
 mod gate;
+mod linger;
 mod refuse;
 
 use std::any::Any;
@@ -53,6 +54,7 @@ use crate::guard::{Peer, refusal};
 use crate::https::Https;
 use crate::process::Shutdown;
 use gate::{Denied, Gate, Pass};
+use linger::Lingering;
 
 const BACKLOG: u32 = 1024;
 const H1_BUFFER_BYTES_MAX: usize = 64 * 1024;
@@ -326,7 +328,7 @@ impl Shared {
             if let Some(identity) = &identity {
                 request.extensions_mut().insert(identity.clone());
             }
-            self.router.clone().call(request)
+            self.router.clone().call(request.map(Lingering::new))
         });
         let builder = if h2 { &self.h2 } else { &self.h1 };
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);

@@ -10,8 +10,8 @@
 //!   than what was seen (a gateway that has not caught up) is not believed, and another gateway asked.
 //! * Beats do not depend on the stream: while it is being opened again they go to any gateway that answers,
 //!   so a node is not declared down because one gateway died.
-//! * The node is registered before the first stream, when the cluster says it does not know it, and when
-//!   something about it changed.
+//! * The node is registered before the first stream, when the cluster says it does not know it, when the
+//!   cluster's history is another one (a snapshot was restored), and when something about it changed.
 //!
 //! Driven by tasks that end with the process. It fails by being late: tasks run on, news waits.
 
@@ -116,7 +116,8 @@ impl Link {
                     if matches!(error, LinkError::Torn | LinkError::Line(_)) {
                         position = Position::default();
                     }
-                    must_register |= asks_to_register(&error);
+                    // A stream that is torn may go on in another history, of a snapshot that was restored.
+                    must_register |= asks_to_register(&error) || matches!(error, LinkError::Torn);
                     tell(failures, &error, last);
                     if let Some(addr) = last {
                         self.gateways.leave(addr);
@@ -205,6 +206,10 @@ impl Link {
         }
         position.index = position.index.max(index);
         if !epoch.is_empty() && epoch != position.epoch {
+            if !position.epoch.is_empty() {
+                // A snapshot was restored: what it says of this node may be of another day.
+                self.register.notify_one();
+            }
             *position = Position { index, epoch };
         }
         Ok(())

@@ -179,7 +179,7 @@ impl Autopilot {
     pub async fn tend(&mut self) -> Result<String, String> {
         let Some(running) = self.server.get() else { return Ok("raft is not running".to_owned()) };
         let status = running.raft.status().borrow().clone();
-        if !status.is_leader() {
+        if !status.is_leader() || !crate::contact::hears_leader(&running) {
             self.since.clear();
             self.gone.clear();
             self.staged = None;

@@ -105,9 +105,9 @@ async fn ask(running: &Running, http: &Http, peers: &dyn Peers) -> Option<Durati
     hears_leader(running).then_some(Duration::from_millis(answered.age_ms))
 }
 
-/// The leader itself speaks to this server. One that was taken out of the group still knows whom to ask, and
-/// gets an answer.
-fn hears_leader(running: &Running) -> bool {
+/// The leader itself speaks to this server; a leader is answered by a quorum. A server that was taken out of the
+/// group still knows whom to ask, and gets an answer; a leader whom all others have left still calls itself one.
+pub fn hears_leader(running: &Running) -> bool {
     running.raft.contact().is_some_and(|age| age <= FRESH)
 }
 

@@ -13,6 +13,7 @@
 //! server only if that changed its mind about the founder within one round of questions.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use api::state::RaftStatus;
@@ -25,7 +26,7 @@ use kit::shell::Shell;
 use model::Role;
 use raft::Peer;
 
-use crate::server::{Running, Server};
+use crate::server::{self, Running, Server};
 use crate::stranger::{self, Standing};
 
 /// Tag under which a state server gossips its raft id.
@@ -204,9 +205,13 @@ impl Members {
         };
         if let Some(why) = stranger::refusal(&standing, &seen) {
             self.server.hold(Some(&why));
-            return Ok(self.say(why));
+            return Ok(self.warn(why));
         }
         self.server.hold(None);
+        if let Some(why) = bereft(&status, &seen, &self.shell.settings.data_dir.join("raft")) {
+            self.server.expect_founder(0);
+            return Ok(self.warn(why));
+        }
         let founder = (!status.initialized).then(|| founders(self.bootstrap_expect, &told, &seen).ok()).flatten();
         self.server.expect_founder(founder.map_or(0, |peers| peers[0].id));
         let step = loop {
@@ -231,12 +236,27 @@ impl Members {
 
     /// Says once what is waited for.
     fn say(&self, why: String) -> String {
-        if *self.server.waiting() != why {
+        if self.is_news(&why) {
             tracing::info!(why, "this server is not part of a cluster");
-            self.ready.unmet(why.clone());
-            self.server.wait_for(&why);
         }
         why
+    }
+
+    /// Says once what somebody has to mend.
+    fn warn(&self, why: String) -> String {
+        if self.is_news(&why) {
+            tracing::warn!(why, "this server is not part of a cluster");
+        }
+        why
+    }
+
+    fn is_news(&self, why: &str) -> bool {
+        let news = *self.server.waiting() != why;
+        if news {
+            self.ready.unmet(why.to_owned());
+            self.server.wait_for(why);
+        }
+        news
     }
 
     async fn take(&mut self, step: Step, running: &Running) -> Result<String, String> {
@@ -270,6 +290,19 @@ impl Members {
         }
         Ok(())
     }
+}
+
+/// Why a server that lost its data founds nothing: an empty cluster in place of the one that was would end all its
+/// tasks. Where others have the data, it waits for them like any newcomer.
+fn bereft(status: &raft::Status, seen: &[Seen], dir: &Path) -> Option<String> {
+    if status.initialized || seen.iter().any(|s| s.initialized && s.peer.id != status.id) {
+        return None;
+    }
+    let aside = server::damaged(dir)?.display().to_string();
+    Some(format!(
+        "its data was damaged and is set aside in {aside}: it founds no cluster in place of the one that was. It waits \
+         for a server that has the data; to begin with an empty state and restore a snapshot into it, move {aside} away"
+    ))
 }
 
 /// What a server says of itself now; gossip tells what it said a while ago.
@@ -365,5 +398,22 @@ mod tests {
         assert_eq!(decide(&status, 3, &[], &all), Step::Nothing, "not before it has caught up");
         status.matched.insert(9, 49);
         assert_eq!(decide(&status, 3, &[], &all), Step::SetVoters(BTreeSet::from([1, 2, 9])));
+    }
+
+    #[test]
+    fn a_server_whose_data_was_set_aside_founds_nothing_unless_it_was_moved_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let (raft, aside) = (dir.path().join("raft"), dir.path().join("raft.damaged-0"));
+        let none = raft::Status { id: 1, ..raft::Status::default() };
+        let alone = [seen(1, "one", false)];
+        assert_eq!(bereft(&none, &alone, &raft), None);
+        std::fs::create_dir(&aside).unwrap();
+        assert!(bereft(&none, &alone, &raft).unwrap().contains("raft.damaged-0"));
+        let others = [seen(1, "one", false), seen(2, "two", true)];
+        assert_eq!(bereft(&none, &others, &raft), None, "they take it in");
+        let status = raft::Status { initialized: true, ..none.clone() };
+        assert_eq!(bereft(&status, &alone, &raft), None, "it has data");
+        std::fs::rename(&aside, dir.path().join("kept")).unwrap();
+        assert_eq!(bereft(&none, &alone, &raft), None);
     }
 }

@@ -25,7 +25,7 @@ use crate::certificates::Signer;
 use crate::feed::{FeedError, TableSet};
 use crate::network::{self, FORWARDED, SNAPSHOT_HEADER, base64_bytes};
 use crate::server::{Running, Server};
-use crate::{stream, watch};
+use crate::{contact, stream, watch};
 
 /// Longest time a forwarded command may take.
 pub(crate) const FORWARD: Duration = Duration::from_secs(10);
@@ -364,7 +364,7 @@ async fn raft_status(State(app): State<App>) -> Result<Json<RaftStatus>, Refused
             .unwrap_or_default(),
         role: format!("{:?}", status.role).to_lowercase(),
         term: Term(status.term),
-        leader: status.leader.as_ref().map(peer(true)),
+        leader: status.leader.as_ref().filter(|_| contact::hears_leader(&running)).map(peer(true)),
         peers: status.voters.iter().map(peer(true)).chain(status.learners.iter().map(peer(false))).collect(),
         last_log: Index(status.last_log),
         committed: Index(status.committed),

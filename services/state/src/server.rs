@@ -7,6 +7,8 @@
 //!   set aside the data, take a new raft id, wait to be added as a learner
 //! ```
 //!
+//! A server whose data was set aside founds no cluster: an empty one would end every task of the one that was.
+//!
 //! Who notices: `/health/ready` names the fault, one log line says it, and peers see a silent member.
 
 use std::fs::TryLockError;
@@ -28,6 +30,8 @@ use crate::network::Network;
 use crate::small_file;
 
 const HAND_OVER: Duration = Duration::from_secs(1);
+/// Damaged copies that are kept.
+const DAMAGED_MAX: usize = 100;
 /// A predecessor that was just killed may still hold its lock.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
@@ -273,9 +277,18 @@ fn raft_id(dir: &Path) -> std::io::Result<u64> {
     Ok(id)
 }
 
+/// Damaged data of raft that was set aside and is still there.
+pub fn damaged(dir: &Path) -> Option<PathBuf> {
+    (0..DAMAGED_MAX).map(|n| damaged_dir(dir, n)).rfind(|aside| aside.exists())
+}
+
+fn damaged_dir(dir: &Path, n: usize) -> PathBuf {
+    dir.with_extension(format!("damaged-{n}"))
+}
+
 fn set_aside(dir: &Path) {
-    for n in 0..100 {
-        let to = dir.with_extension(format!("damaged-{n}"));
+    for n in 0..DAMAGED_MAX {
+        let to = damaged_dir(dir, n);
         if !to.exists() {
             if let Err(error) = std::fs::rename(dir, &to) {
                 tracing::error!(error = %error, "damaged raft data cannot be set aside");

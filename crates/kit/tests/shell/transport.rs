@@ -359,6 +359,23 @@ async fn an_upload_streams_past_the_body_limit_of_extractors() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_is_still_sending_sees_why_it_is_refused() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let server = Server::start(Tls::Plain, Limits { body_bytes: 1000, ..Limits::internal() });
+    let body = vec![7; 20 << 20];
+    for _ in 0..10 {
+        let mut tcp = tokio::net::TcpStream::connect(server.addr).await.unwrap();
+        let head = format!("POST /bytes HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+        tcp.write_all(head.as_bytes()).await.unwrap();
+        // All of it, before it looks for an answer.
+        tokio::time::timeout(SECOND * 10, tcp.write_all(&body)).await.unwrap().unwrap();
+        let mut answer = [0; 12];
+        tokio::time::timeout(SECOND * 10, tcp.read_exact(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 413");
+    }
+}
+
 #[tokio::test]
 async fn a_panicking_handler_answers_500_and_nothing_else_suffers() {
     let cluster = Cluster::new();
