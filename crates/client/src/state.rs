@@ -155,7 +155,7 @@ impl StateClient {
         within: Duration,
     ) -> Result<Duration, ProposeError> {
         let renewed: api::state::RaftContact =
-            self.at_leader(true, within, |attempt| Call::post(api::state::LEASE, attempt).json(renewal)).await?;
+            self.at_leader(true, within.into(), |attempt| Call::post(api::state::LEASE, attempt).json(renewal)).await?;
         Ok(Duration::from_millis(renewed.age_ms))
     }
 
