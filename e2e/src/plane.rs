@@ -119,6 +119,8 @@ impl Plane {
                 Role::Gateway => {
                     let http_bind = SocketAddr::from(([127, 0, 0, 1], 0));
                     let config = gateway::Config {
+                        published: Default::default(),
+                        statsd: Default::default(),
                         settings,
                         http_bind,
                         http_unauthenticated: false,

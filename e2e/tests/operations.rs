@@ -130,3 +130,148 @@ async fn a_machines_log_is_watched_whole_finer_than_it_is_kept_and_also_by_node_
     }
     assert!(!one.log().contains(" INFO agent::"), "its own log stays as it is configured: {}", one.log());
 }
+
+/// Names that dashboards made for the reference read, and what has them here from the first minute on.
+const NAMES: &[&str] = &[
+    "nomad.client.allocated.cpu",
+    "nomad.client.allocated.disk",
+    "nomad.client.allocated.max_memory",
+    "nomad.client.allocated.memory",
+    "nomad.client.allocations.pending",
+    "nomad.client.allocations.running",
+    "nomad.client.allocations.terminal",
+    "nomad.client.allocs.cpu.allocated",
+    "nomad.client.allocs.cpu.total_percent",
+    "nomad.client.allocs.cpu.total_ticks",
+    "nomad.client.allocs.memory.allocated",
+    "nomad.client.allocs.memory.rss",
+    "nomad.client.allocs.memory.usage",
+    "nomad.client.host.cpu.idle",
+    "nomad.client.host.cpu.system",
+    "nomad.client.host.cpu.total_percent",
+    "nomad.client.host.cpu.total_ticks",
+    "nomad.client.host.cpu.user",
+    "nomad.client.host.disk.available",
+    "nomad.client.host.disk.inodes_percent",
+    "nomad.client.host.disk.size",
+    "nomad.client.host.disk.used",
+    "nomad.client.host.disk.used_percent",
+    "nomad.client.host.memory.available",
+    "nomad.client.host.memory.free",
+    "nomad.client.host.memory.total",
+    "nomad.client.host.memory.used",
+    "nomad.client.tasks.dead",
+    "nomad.client.tasks.pending",
+    "nomad.client.tasks.running",
+    "nomad.client.unallocated.cpu",
+    "nomad.client.unallocated.disk",
+    "nomad.client.unallocated.memory",
+    "nomad.client.uptime",
+    "nomad.nomad.autopilot.failure_tolerance",
+    "nomad.nomad.autopilot.healthy",
+    "nomad.nomad.blocked_evals.total_blocked",
+    "nomad.nomad.blocked_evals.total_escaped",
+    "nomad.nomad.broker.total_pending",
+    "nomad.nomad.broker.total_ready",
+    "nomad.nomad.broker.total_unacked",
+    "nomad.nomad.broker.total_waiting",
+    "nomad.nomad.heartbeat.active",
+    "nomad.nomad.job_status.dead",
+    "nomad.nomad.job_status.pending",
+    "nomad.nomad.job_status.running",
+    "nomad.nomad.job_summary.complete",
+    "nomad.nomad.job_summary.failed",
+    "nomad.nomad.job_summary.lost",
+    "nomad.nomad.job_summary.queued",
+    "nomad.nomad.job_summary.running",
+    "nomad.nomad.job_summary.starting",
+    "nomad.nomad.job_summary.unknown",
+    "nomad.raft.peers",
+];
+
+fn names(metrics: &Value) -> Vec<String> {
+    let all = metrics["Gauges"].as_array().into_iter().flatten();
+    all.filter_map(|gauge| gauge["Name"].as_str().map(str::to_owned)).collect()
+}
+
+#[tokio::test]
+async fn metrics_have_the_names_that_dashboards_read_with_their_labels_and_are_sent_by_udp() {
+    let dir = tempfile::tempdir().unwrap();
+    let sink = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    sink.set_read_timeout(Some(WITHIN)).unwrap();
+    let more = format!(
+        "telemetry {{\n  publish_node_metrics = true\n  publish_allocation_metrics = true\n  datadog_address = \"{}\"\n  \
+         datadog_tags = [\"env:test\"]\n}}\n",
+        sink.local_addr().unwrap()
+    );
+    let mut one = machine(dir.path(), &more);
+    one.start(&[]);
+    one.until("/v1/nodes", "the node is ready", ready).await;
+    one.ok(&["job", "run", "-detach", &job(dir.path(), "counted")]);
+    let missing = |v: &Value| {
+        let there = names(v);
+        NAMES.iter().filter(|name| !there.iter().any(|t| t == *name)).copied().collect::<Vec<_>>()
+    };
+    let metrics = one.until("/v1/metrics", "all names", |v| missing(v).is_empty()).await;
+    let labelled = |name: &str| {
+        let gauge = metrics["Gauges"].as_array().unwrap().iter().find(|g| g["Name"] == name).unwrap();
+        gauge["Labels"].as_object().unwrap().keys().cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(labelled("nomad.nomad.job_summary.running"), ["host", "job", "namespace", "task_group"]);
+    assert_eq!(
+        labelled("nomad.client.allocs.memory.usage"),
+        ["alloc_id", "host", "job", "namespace", "node_id", "task", "task_group"]
+    );
+    assert_eq!(
+        labelled("nomad.client.allocations.running"),
+        ["datacenter", "host", "node_class", "node_id", "node_pool", "node_scheduling_eligibility", "node_status"]
+    );
+    let text = one.ok(&["operator", "metrics", "-format", "prometheus"]);
+    assert!(text.contains("nomad_nomad_job_summary_running{host=\"one\",job=\"counted\""), "{text}");
+
+    let mut packet = [0; 2_048];
+    loop {
+        let length = sink.recv(&mut packet).expect("packets come");
+        let packet = std::str::from_utf8(&packet[..length]).unwrap();
+        assert!(packet.lines().all(|line| line.contains("|#") && line.contains("env:test")), "{packet}");
+        if packet.contains("nomad.nomad.broker.total_ready:0|g|#host:one") {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_read_again_names_what_waits_for_the_next_start_and_profiles_need_debugging() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut one = machine(dir.path(), "log_level = \"INFO\"\n");
+    one.start(&[]);
+    one.until("/v1/nodes", "the node is ready", ready).await;
+    let said = text_of(&one, &["operator", "api", "/v1/agent/pprof/cmdline"]);
+    assert!(said.contains("Permission denied"), "{said}");
+    let file = dir.path().join("one.hcl");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replace("\"INFO\"", "\"WARN\"");
+    std::fs::write(&file, format!("{text}enable_debug = true\nlimits {{ http_max_conns_per_client = 7 }}\n")).unwrap();
+    one.ok(&["operator", "api", "-X", "POST", "/v1/agent/reload"]);
+    let deadline = Instant::now() + WITHIN;
+    let wanted = "taking effect at the next start only: limits.http_max_conns_per_client, enable_debug";
+    while !one.log().contains(wanted) {
+        assert!(Instant::now() < deadline, "{}", one.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(one.log().contains("log level is warn"), "{}", one.log());
+    one.end("-INT");
+    one.start(&[]);
+    one.until("/v1/nodes", "the node is ready", ready).await;
+    assert!(text_of(&one, &["operator", "api", "/v1/agent/pprof/cmdline"]).contains("serve\0gateway"));
+    let said = text_of(&one, &["operator", "api", "/v1/agent/pprof/heap"]);
+    assert!(said.contains("no such runtime is here"), "{said}");
+    let said = text_of(&one, &["operator", "api", "/v1/agent/pprof/nothing"]);
+    assert!(said.contains("Pprof profile not found profile: nothing"), "{said}");
+}
+
+/// Whatever a command says.
+fn text_of(machine: &Machine, words: &[&str]) -> String {
+    let done = machine.steppe(words);
+    e2e::cluster::text(&done.stdout) + &e2e::cluster::text(&done.stderr)
+}

@@ -43,7 +43,7 @@ async fn limits_headers_metrics_and_denials_are_as_the_file_says() {
     let more = format!(
         "limits {{\n  http_max_conns_per_client = 6\n  https_handshake_timeout = \"1s\"\n  rpc_max_conns_per_client = 25\n  \
          rpc_handshake_timeout = \"20s\"\n}}\nhttp_api_response_headers {{\n  X-Where = \"here\"\n}}\ntelemetry {{\n  prefix_filter = \
-         [\"-nomad.broker\"]\n}}\nautopilot {{\n  min_quorum = 3\n  last_contact_threshold = \"1s\"\n}}\nserver {{\n  enabled = true\n  \
+         [\"-nomad.nomad.broker\"]\n}}\nautopilot {{\n  min_quorum = 3\n  last_contact_threshold = \"1s\"\n}}\nserver {{\n  enabled = true\n  \
          bootstrap_expect = 1\n  default_scheduler_config {{\n    scheduler_algorithm = \"spread\"\n    preemption_config {{\n      \
          service_scheduler_enabled = true\n    }}\n  }}\n}}\nclient {{\n  enabled = true\n  options {{\n    driver.denylist = \
          \"docker\"\n    env.denylist = \"HOME\"\n  }}\n}}\n{RAW_EXEC}"
@@ -63,7 +63,7 @@ async fn limits_headers_metrics_and_denials_are_as_the_file_says() {
     let autopilot = one.until("/v1/operator/autopilot/configuration", "the first one", |v| v.is_object()).await;
     assert_eq!((&autopilot["MinQuorum"], &autopilot["LastContactThreshold"]), (&3.into(), &"1s".into()));
 
-    let is_broker = |name: &Value| name.as_str().is_some_and(|name| name.starts_with("nomad.broker"));
+    let is_broker = |name: &Value| name.as_str().is_some_and(|name| name.starts_with("nomad.nomad.broker"));
     let shown = |v: &Value| v["Gauges"].as_array().is_some_and(|all| all.iter().any(|g| !is_broker(&g["Name"])));
     let metrics = one.until("/v1/metrics", "metrics", shown).await;
     assert!(!metrics["Gauges"].as_array().unwrap().iter().any(|g| is_broker(&g["Name"])), "{metrics:#}");

@@ -49,6 +49,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// All must be over this long after an interrupt.
 const GRACE: Duration = Duration::from_secs(4);
 const LOCK: &str = "agent.lock";
+/// Keys that take effect when the files are read again. Files of certificates are read again, too, under the names
+/// they have.
+const AT_ONCE: [&str; 1] = ["log_level"];
 
 /// `steppe agent`.
 pub fn agent(words: &[String], _: &Env, ui: &mut Ui) -> u8 {
@@ -361,6 +364,7 @@ fn reload(machine: &Machine, children: &mut Children, typed: &Parsed, log: &Log)
             return;
         }
     };
+    let waiting = waiting(machine, loaded.config.clone());
     let filter = log_filter(&loaded.config.log_level);
     for spec in &mut children.specs {
         spec.log_level.clone_from(&filter);
@@ -369,7 +373,24 @@ fn reload(machine: &Machine, children: &mut Children, typed: &Parsed, log: &Log)
         }
     }
     children.signal(Signal::HUP);
+    for warning in &loaded.warnings {
+        log.warn(warning);
+    }
     log.info(&format!("configuration was read again, log level is {filter}"));
+    if !waiting.is_empty() {
+        log.warn(&format!("changed, and taking effect at the next start only: {}", waiting.join(", ")));
+    }
+}
+
+/// Keys that are not as they were when the machine was started, and that it does not take up while it runs.
+fn waiting(machine: &Machine, mut now: Config) -> Vec<String> {
+    if machine.dev {
+        // Nobody named them.
+        now.ports = machine.config.ports.clone();
+    }
+    let mut keys = config::changed(&machine.config, &now);
+    keys.retain(|key| !AT_ONCE.contains(&key.as_str()));
+    keys
 }
 
 fn welcome(machine: &Machine, kept: bool, ui: &mut Ui) {

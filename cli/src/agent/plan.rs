@@ -124,6 +124,7 @@ impl Machine {
             Role::Gateway => {
                 words.say("http-bind", places.http);
                 words.say("machine-file", self.machine_file().display());
+                words.switch("enable-debug", c.enable_debug || self.dev);
                 if c.client.enabled {
                     words.say("node-id-file", node_id_file(&self.client_dir()).display());
                 }
@@ -135,6 +136,14 @@ impl Machine {
                     words.say("metrics-prefix", rule);
                 }
                 words.switch("metrics-hidden", !c.telemetry.filter_default);
+                words.switch("publish-node-metrics", c.telemetry.publish_node_metrics || self.dev);
+                words.switch("publish-allocation-metrics", c.telemetry.publish_allocation_metrics || self.dev);
+                words.switch("metrics-without-host", c.telemetry.disable_hostname);
+                words.say("statsd-address", &c.telemetry.statsd_address);
+                words.say("datadog-address", &c.telemetry.datadog_address);
+                for tag in &c.telemetry.datadog_tags {
+                    words.say("datadog-tag", tag);
+                }
                 self.https(&mut words);
                 // A purged node comes back by a token only; a machine that tries things out has none.
                 words.switch("purge-revokes", !self.dev);

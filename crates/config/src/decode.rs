@@ -78,7 +78,7 @@ pub struct BlockDoc {
 }
 
 /// A value that a key may have.
-pub trait Setting: Sized {
+pub trait Setting: Sized + PartialEq {
     /// For the documents.
     const KIND: &'static str;
     /// `nodes` are all values that the key was given, in order; at least one.
@@ -87,6 +87,12 @@ pub trait Setting: Sized {
     fn shown(&self) -> String;
     fn within() -> Option<BlockDoc> {
         None
+    }
+    /// Names what differs: keys, never values.
+    fn changed(&self, other: &Self, key: &str, out: &mut Vec<String>) {
+        if self != other {
+            out.push(key.to_owned());
+        }
     }
 }
 
@@ -309,13 +315,20 @@ impl<T: Setting> Setting for Option<T> {
     fn within() -> Option<BlockDoc> {
         T::within()
     }
+    fn changed(&self, other: &Self, key: &str, out: &mut Vec<String>) {
+        match (self, other) {
+            (Some(own), Some(other)) => own.changed(other, key, out),
+            (None, None) => {}
+            _ => out.push(key.to_owned()),
+        }
+    }
 }
 
 /// Blocks told apart by a label.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Labelled<T>(pub BTreeMap<String, T>);
 
-impl<T: Block> Setting for Labelled<T> {
+impl<T: Block + PartialEq> Setting for Labelled<T> {
     const KIND: &'static str = "blocks with a label";
     fn decode(nodes: &[&Node], key: &str, notes: &mut Notes) -> Option<Self> {
         let mut groups: BTreeMap<&str, Vec<&Node>> = BTreeMap::new();
@@ -463,6 +476,13 @@ macro_rules! settings {
             }
             fn within() -> Option<$crate::decode::BlockDoc> {
                 Some(<Self as $crate::decode::Block>::doc())
+            }
+            fn changed(&self, other: &Self, key: &str, out: &mut Vec<String>) {
+                $( {
+                    let field = stringify!($field);
+                    let key = if key.is_empty() { field.to_owned() } else { format!("{key}.{field}") };
+                    $crate::decode::Setting::changed(&self.$field, &other.$field, &key, out);
+                } )*
             }
         }
     )+ };

@@ -40,6 +40,13 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
+/// Keys whose values differ, such as `ports.http`; their values may be secrets and are not told.
+pub fn changed(one: &Config, other: &Config) -> Vec<String> {
+    let mut keys = Vec::new();
+    decode::Setting::changed(one, other, "", &mut keys);
+    keys
+}
+
 /// Loads sources one over the other, then `over`: settings by key, such as flags.
 ///
 /// # Errors

@@ -332,6 +332,16 @@ impl Metrics {
         }
     }
 
+    /// A gauge of a registry that is made, read and dropped: as many as there are rows, which their maker limits.
+    pub fn gauge_of_many(&self, name: &str, with: &[(&str, &str)]) -> Gauge {
+        let bits = Arc::new(AtomicU64::new(f64::NAN.to_bits()));
+        let mut all = lock(&self.0.series);
+        let family =
+            all.entry(name.to_owned()).or_insert_with(|| Family { kind: Kind::Gauge, members: BTreeMap::new() });
+        family.members.insert(labels(with), Series::Gauge(Arc::clone(&bits)));
+        Gauge(bits)
+    }
+
     fn events(&self, kind: Kind, name: &str, labels: &[(&str, &str)]) -> Arc<Mutex<Events>> {
         let now = interval(self.0.started);
         let fresh = || Arc::new(Mutex::new(Events::new(kind, now)));

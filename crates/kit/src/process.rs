@@ -109,10 +109,25 @@ pub enum StartError {
     Runtime(#[source] io::Error),
 }
 
+/// The process that keeps this one, if one does.
+static KEEPER: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
+
+/// Tells the process that keeps the machine's processes to read its configuration again.
+///
+/// # Errors
+/// None keeps this one, or it cannot be told.
+pub fn reload_machine() -> io::Result<()> {
+    use rustix::process::{Signal, getppid, kill_process};
+    let parent = getppid().filter(|pid| KEEPER.get() == Some(&pid.as_raw_nonzero().get().unsigned_abs()));
+    let parent = parent.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+    kill_process(parent, Signal::HUP).map_err(io::Error::from)
+}
+
 /// First thing in a service's process: parent-death signal, logging, panic hook.
 pub fn start(settings: &Settings) -> Result<(), StartError> {
     if let Some(parent) = settings.die_with_parent {
         die_with_parent(parent)?;
+        let _ = KEEPER.set(parent);
     }
     telemetry::init(&settings.log_level, settings.log_json)?;
     telemetry::log_panics();

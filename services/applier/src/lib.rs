@@ -58,9 +58,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     let replica = shell.replica(TABLES, Box::new(NoObserver));
     let (lease, keeping) = shell.lease(LeaseName::Applier, &state, &replica);
     let counts = Counts {
-        plans: shell.metrics.counter("nomad.plan.submit", &[]),
-        conflicts: shell.metrics.counter("nomad.plan.node_rejected", &[]),
-        commit: shell.metrics.sample("nomad.plan.apply", &[]),
+        plans: shell.metrics.counter("steppe.plan.submitted", &[]),
+        conflicts: shell.metrics.counter("nomad.nomad.plan.node_rejected", &[]),
+        commit: shell.metrics.sample("nomad.nomad.plan.apply", &[]),
     };
     let (submit, submissions) = mpsc::channel(WAITING_MAX);
     let applier = apply::Applier { state, replica, lease: lease.clone(), metrics: counts };

@@ -16,12 +16,12 @@ pub struct Gauges {
 impl Gauges {
     pub fn new(metrics: &Metrics) -> Self {
         Self {
-            ready: metrics.gauge("nomad.broker.total_ready", &[]),
-            unacked: metrics.gauge("nomad.broker.total_unacked", &[]),
-            pending: metrics.gauge("nomad.broker.total_pending", &[]),
-            waiting: metrics.gauge("nomad.broker.total_waiting", &[]),
-            blocked: metrics.gauge("nomad.blocked_evals.total_blocked", &[]),
-            escaped: metrics.gauge("nomad.blocked_evals.total_escaped", &[]),
+            ready: metrics.gauge("nomad.nomad.broker.total_ready", &[]),
+            unacked: metrics.gauge("nomad.nomad.broker.total_unacked", &[]),
+            pending: metrics.gauge("nomad.nomad.broker.total_pending", &[]),
+            waiting: metrics.gauge("nomad.nomad.broker.total_waiting", &[]),
+            blocked: metrics.gauge("nomad.nomad.blocked_evals.total_blocked", &[]),
+            escaped: metrics.gauge("nomad.nomad.blocked_evals.total_escaped", &[]),
         }
     }
 

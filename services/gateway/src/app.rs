@@ -23,6 +23,7 @@ use crate::agents::stream::Streams;
 use crate::blocking::Watches;
 use crate::bounds::Shown;
 use crate::machine::Machine;
+use crate::numbers::Published;
 
 /// Log streams at a time.
 pub const LOG_STREAMS_MAX: usize = 1_024;
@@ -60,6 +61,7 @@ pub struct Inner {
     pub shutdown: Shutdown,
     pub purge_revokes: bool,
     pub shown: Shown,
+    pub published: Published,
     /// `None` in tests, where the directory is fixed.
     pub gossip: Option<Gossip>,
     pub machine: Machine,
@@ -99,6 +101,8 @@ pub struct Parts {
     pub purge_revokes: bool,
     /// Which metrics are shown.
     pub shown: Shown,
+    /// Which of the costlier metrics are given.
+    pub published: Published,
     pub gossip: Option<Gossip>,
     pub machine: Machine,
     pub data_dir: Option<PathBuf>,
@@ -124,7 +128,7 @@ impl App {
             parses: Arc::new(Semaphore::new(PARSES_MAX)),
             counts: Counts {
                 requests: parts.metrics.counter("nomad.nomad.rpc.request", &[]),
-                answered: parts.metrics.sample("nomad.http.request", &[]),
+                answered: parts.metrics.sample("steppe.gateway.request", &[]),
             },
             name: parts.name,
             region: parts.region,
@@ -138,6 +142,7 @@ impl App {
             shutdown: parts.shutdown,
             purge_revokes: parts.purge_revokes,
             shown: parts.shown,
+            published: parts.published,
             gossip: parts.gossip,
             machine: parts.machine,
             data_dir: parts.data_dir,

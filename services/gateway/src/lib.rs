@@ -15,12 +15,14 @@ pub mod intake;
 pub mod list;
 pub mod machine;
 pub mod not_built;
+pub mod numbers;
 pub mod options;
 pub mod processes;
 pub mod public;
 pub mod raft_status;
 pub mod read;
 pub mod routes;
+pub mod statsd;
 pub mod write;
 
 use std::net::SocketAddr;
@@ -63,6 +65,10 @@ pub struct Config {
     pub purge_revokes: bool,
     #[command(flatten)]
     pub bounds: bounds::ListenerBounds,
+    #[command(flatten)]
+    pub published: numbers::Published,
+    #[command(flatten)]
+    pub statsd: statsd::Statsd,
     #[command(flatten)]
     pub machine: machine::Machine,
 }
@@ -116,11 +122,13 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
         shutdown: shell.shutdown.clone(),
         purge_revokes: config.purge_revokes,
         shown: config.bounds.shown(),
+        published: config.published,
         gossip: Some(shell.gossip.clone()),
         machine: config.machine,
         data_dir: Some(shell.settings.data_dir.clone()),
         keys: shell.gossip.keys().clone(),
     });
+    statsd::spawn(&config.statsd, app.clone());
     shell.set_tags([(TAG_HTTP, public_addr.to_string())]).await;
     let router = config.bounds.public.adorn(public::router(app.clone()));
     let limits = config.bounds.public.limit(Limits::public(body::BODY_BYTES_MAX));

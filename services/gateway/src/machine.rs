@@ -29,10 +29,13 @@ pub struct Machine {
     /// File with this machine's settings as `/v1/agent/self` shows them, JSON without secrets.
     #[arg(long)]
     pub machine_file: Option<PathBuf>,
+    /// Answer what helps to find out about this process itself.
+    #[arg(long)]
+    pub enable_debug: bool,
 }
 
 impl Machine {
-    fn node(&self) -> Option<NodeId> {
+    pub fn node(&self) -> Option<NodeId> {
         let text = std::fs::read_to_string(self.node_id_file.as_ref()?).ok()?;
         Some(text.trim()).filter(|id| !id.is_empty()).map(NodeId::from)
     }

@@ -30,7 +30,8 @@ pub struct Config {
 /// What a scheduler measures.
 #[derive(Clone)]
 pub struct Counts {
-    pub schedule: Sample,
+    /// By the evaluation's type.
+    pub schedule: [(&'static str, Sample); 4],
     pub submit: Sample,
 }
 
@@ -80,8 +81,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
         views: views.clone(),
         traces: Default::default(),
         counts: Counts {
-            schedule: shell.metrics.sample("nomad.worker.invoke_scheduler", &[]),
-            submit: shell.metrics.sample("nomad.worker.submit_plan", &[]),
+            schedule: ["service", "batch", "system", "sysbatch"]
+                .map(|kind| (kind, shell.metrics.sample(&format!("nomad.nomad.worker.invoke_scheduler.{kind}"), &[]))),
+            submit: shell.metrics.sample("nomad.nomad.worker.submit_plan", &[]),
         },
     };
     let working = shell.vital("worker", worker.run(shell.shutdown.clone()));

@@ -179,7 +179,9 @@ impl Worker {
                 verdicts.push(work.verdict(Outcome::Failed));
                 continue;
             };
-            self.counts.schedule.since(started);
+            if let Some((_, sample)) = self.counts.schedule.iter().find(|(kind, _)| *kind == eval.kind) {
+                sample.since(started);
+            }
             self.traces.keep(&eval.id, decision.traces);
             let mut plan = decision.plan;
             work.goes_on = pieces::shorten(&mut plan, PLACEMENTS_MAX);

@@ -31,6 +31,8 @@ use crate::stranger::{self, Standing};
 
 /// Tag under which a state server gossips its raft id.
 pub const TAG_RAFT_ID: &str = "raft_id";
+/// Tag with how many servers found the cluster; named as clients know it.
+pub const TAG_EXPECT: &str = "expect";
 /// Tag that says it has a log.
 pub const TAG_INITIALIZED: &str = "raft_initialized";
 /// Tag with the cluster its data are of.
@@ -189,6 +191,7 @@ impl Members {
         let cluster = running.machine.state().cluster().epoch.clone();
         let facts = [
             (TAG_RAFT_ID, status.id.to_string()),
+            (TAG_EXPECT, self.bootstrap_expect.to_string()),
             (TAG_INITIALIZED, status.initialized.to_string()),
             (TAG_CLUSTER, cluster.clone()),
             (TAG_SINCE, since.to_string()),

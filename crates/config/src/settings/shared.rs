@@ -76,12 +76,18 @@ settings! {
     Telemetry "telemetry" {
         /// Accepted; they are always there for Prometheus.
         prometheus_metrics: bool = false,
-        /// Accepted; they are always published.
+        /// Give `nomad.client.allocs.*`: what each task of this machine's node uses, asked of the node at each reading. With `-dev` always.
         publish_allocation_metrics: bool = false,
-        /// Accepted; they are always published.
+        /// Give `nomad.client.host.*`: what this machine's host uses. With `-dev` always.
         publish_node_metrics: bool = false,
-        /// Accepted; names carry no host name.
+        /// Series carry no label `host`; names never hold it.
         disable_hostname: bool = false,
+        /// `host:port` that metrics are sent to by UDP as statsd takes them, every 10 s; from servers, and of this machine.
+        statsd_address: String = String::new(),
+        /// `host:port` of a DogStatsD agent: the same, with labels as tags.
+        datadog_address: String = String::new(),
+        /// Tags, `key:value`, of everything that is sent to `datadog_address`.
+        datadog_tags: Vec<String> = Vec::new(),
         /// Accepted; values are read when they are asked for.
         collection_interval: Nanos = Nanos::from_secs(1),
         /// Names of metrics that are shown, `+nomad.raft`, or not, `-nomad.broker`, by how they begin. The longest that fits decides.

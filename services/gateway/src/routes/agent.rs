@@ -69,8 +69,12 @@ pub(super) fn shown(member: &Member, status: Status) -> AgentMember {
         ("port", member.api.port().to_string()),
         ("raft_vsn", "3".to_owned()),
         ("vsn", "1".to_owned()),
+        ("revision", String::new()),
     ] {
         tags.insert(name.to_owned(), value);
+    }
+    if member.tag("expect") == Some("1") {
+        tags.insert("bootstrap".to_owned(), "1".to_owned());
     }
     let status = match status {
         // It had no chance to object yet.

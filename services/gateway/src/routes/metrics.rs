@@ -1,7 +1,7 @@
-//! Numbers of the control plane, as one server process would have them.
+//! Numbers of the machine that was asked, as one process would have them.
 //!
-//! This gateway's own, and those that the other processes give within a short time. Each process's series
-//! carry its name as `host`, so that two of them never clash.
+//! This gateway's own, those that the machine's other processes give within a short time, and those that follow
+//! from rows (`crate::numbers`). Each process's series carry its name as `host`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,8 +9,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use client::http::{Call, Target};
-use client::peers::PeerAddr;
+use client::http::Call;
 use futures::future::join_all;
 use kit::metrics::{Metrics, MetricsSummary};
 use model::Role;
@@ -20,7 +19,10 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::errors::Answered;
+use crate::machine::Asked;
+use crate::numbers;
 use crate::options::Options;
+use crate::processes::{self, Process};
 
 /// Whoever has not answered by then is left out.
 const ASK: Duration = Duration::from_millis(500);
@@ -28,7 +30,6 @@ const PATH: &str = "/metrics";
 /// The same as a summary in JSON.
 const PATH_JSON: &str = "/metrics?format=json";
 const HOST: &str = "host";
-const SOURCES: [Role; 5] = [Role::State, Role::Broker, Role::Scheduler, Role::Applier, Role::Controller];
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(metrics))
@@ -45,44 +46,63 @@ struct MetricsParams {
 /// Read metrics
 #[utoipa::path(get, path = "/v1/metrics", operation_id = "readMetrics", tag = "metrics", params(MetricsParams),
     responses((status = 200, description = "JSON, or Prometheus text", body = Object)))]
-async fn metrics(State(app): State<App>, options: Options) -> Answered {
-    show_jobs(&app);
+async fn metrics(State(app): State<App>, asked: Asked, options: Options) -> Answered {
     if options.params.get("format") != Some("prometheus") {
-        let mut summary = summary(&app).await;
-        app.shown.retain(&mut summary);
-        return options.style.json(&summary);
+        return options.style.json(&summary(&app, &asked).await);
     }
-    let mut families = Families::default();
-    families.add(&app.metrics.prometheus(), &app.name);
-    for (name, text) in ask(&app, PATH).await {
+    let machine = processes::of_asked(&app, &asked);
+    let mut families = Families { by_name: BTreeMap::new(), without_host: app.published.metrics_without_host };
+    if asked.server {
+        show_own(&app);
+        families.add(&app.metrics.prometheus(), &app.name);
+    }
+    let rows = Metrics::default();
+    for gauge in numbers::of(&app, &machine).await {
+        let labels: Vec<(&str, &str)> = gauge.labels.iter().map(|(name, value)| (&**name, &**value)).collect();
+        rows.gauge_of_many(&gauge.name, &labels).set(gauge.value);
+    }
+    families.add(&rows.prometheus(), &host_of(&app, &asked));
+    for (name, text) in ask(&app, &machine, PATH).await {
         families.add(&String::from_utf8_lossy(&text), &name);
     }
-    families.0.retain(|name, _| app.shown.is(name));
+    families.by_name.retain(|name, _| app.shown.is(name));
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], families.text()).into_response())
 }
 
-/// What this gateway knows of jobs and nodes from its copy of the state.
-fn show_jobs(app: &App) {
-    let view = app.watches.view();
-    let gauge = |metrics: &Metrics, name: &str, count: usize| metrics.gauge(name, &[]).set(count as f64);
-    for status in ["pending", "running", "dead"] {
-        let count = view.state.jobs().filter(|job| job.status.as_deref() == Some(status)).count();
-        gauge(&app.metrics, &format!("nomad.nomad.job_status.{status}"), count);
-    }
-    let ready = view.state.nodes().filter(|node| node.status == model::NodeStatus::Ready).count();
-    gauge(&app.metrics, "nomad.nomad.heartbeat.active", ready);
-    gauge(&app.metrics, "nomad.gateway.blocking_queries", app.watches.waiting());
-    gauge(&app.metrics, "nomad.gateway.agent_streams", app.streams.count());
+/// What this gateway counts of itself.
+fn show_own(app: &App) {
+    let gauge = |name: &str, count: usize| app.metrics.gauge(name, &[]).set(count as f64);
+    gauge("nomad.gateway.blocking_queries", app.watches.waiting());
+    gauge("nomad.gateway.agent_streams", app.streams.count());
 }
 
-async fn summary(app: &App) -> MetricsSummary {
-    let mut all = named(app.metrics.summary(), &app.name);
-    for (name, json) in ask(app, PATH_JSON).await {
+/// The name of the machine that was asked.
+fn host_of(app: &App, asked: &Asked) -> String {
+    let view = app.watches.view();
+    let node = asked.node.as_ref().filter(|_| !asked.server).and_then(|id| view.state.node(id));
+    node.map_or_else(|| app.name.clone(), |node| node.name.clone())
+}
+
+/// Everything that the machine's processes count, and what follows from rows, as far as it is to be shown.
+pub async fn summary(app: &App, asked: &Asked) -> MetricsSummary {
+    let machine = processes::of_asked(app, asked);
+    let with_host = !app.published.metrics_without_host;
+    let named = |summary, host: &str| if with_host { named(summary, host) } else { summary };
+    show_own(app);
+    let own = app.metrics.summary();
+    let mut all = MetricsSummary { timestamp: own.timestamp.clone(), ..MetricsSummary::default() };
+    if asked.server {
+        all.merge(named(own, &app.name));
+    }
+    let rows = MetricsSummary { gauges: numbers::of(app, &machine).await, ..MetricsSummary::default() };
+    all.merge(named(rows, &host_of(app, asked)));
+    for (name, json) in ask(app, &machine, PATH_JSON).await {
         match serde_json::from_slice(&json) {
             Ok(other) => all.merge(named(other, &name)),
             Err(error) => tracing::debug!(peer = name, error = %error, "metrics cannot be read"),
         }
     }
+    app.shown.retain(&mut all);
     all
 }
 
@@ -95,19 +115,37 @@ fn named(mut summary: MetricsSummary, host: &str) -> MetricsSummary {
     summary
 }
 
-/// The answers of those who answer in time, with their names.
-async fn ask(app: &App, path: &str) -> Vec<(String, axum::body::Bytes)> {
-    let one = |role: Role, peer: PeerAddr| async move {
-        let answer = app.http.call(&Target::new(peer.addr, role), Call::get(path, ASK)).await;
-        answer.ok().map(|reply| (peer.name, reply.body))
+/// The answers of those of the machine who answer in time, with their names; without this gateway's own.
+async fn ask(app: &App, machine: &[Process], path: &str) -> Vec<(String, axum::body::Bytes)> {
+    let mut asked = Vec::new();
+    for process in machine {
+        let own = matches!(process, Process::Service { role: Role::Gateway, name } if *name == app.name);
+        if !own {
+            asked.push(ask_one(app.clone(), process.clone(), path.to_owned()));
+        }
+    }
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+async fn ask_one(app: App, process: Process, path: String) -> Option<(String, axum::body::Bytes)> {
+    let asked = async {
+        let target = process.target(&app).await?;
+        app.http.call(&target, Call::get(path, ASK)).await.ok()
     };
-    let asked = SOURCES.into_iter().flat_map(|role| app.peers.peers(role).into_iter().map(move |peer| (role, peer)));
-    join_all(asked.map(|(role, peer)| one(role, peer))).await.into_iter().flatten().collect()
+    let reply = tokio::time::timeout(ASK, asked).await.ok().flatten()?;
+    let name = match process {
+        Process::Service { name, .. } => name,
+        Process::Node(id) => app.watches.view().state.node(&id)?.name.clone(),
+    };
+    Some((name, reply.body))
 }
 
 /// Expositions of several processes, merged family by family: a family may stand in a text only once.
 #[derive(Default)]
-struct Families(BTreeMap<String, (String, Vec<String>)>);
+struct Families {
+    by_name: BTreeMap<String, (String, Vec<String>)>,
+    without_host: bool,
+}
 
 impl Families {
     fn add(&mut self, text: &str, host: &str) {
@@ -115,20 +153,20 @@ impl Families {
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = rest.split_once(' ').unwrap_or((rest, "untyped"));
-                self.0.entry(name.to_owned()).or_insert_with(|| (kind.to_owned(), Vec::new()));
+                self.by_name.entry(name.to_owned()).or_insert_with(|| (kind.to_owned(), Vec::new()));
                 family = Some(name.to_owned());
             } else if !line.is_empty()
                 && !line.starts_with('#')
-                && let Some(entry) = family.as_ref().and_then(|name| self.0.get_mut(name))
+                && let Some(entry) = family.as_ref().and_then(|name| self.by_name.get_mut(name))
             {
-                entry.1.push(with_host(line, host));
+                entry.1.push(if self.without_host { line.to_owned() } else { with_host(line, host) });
             }
         }
     }
 
     fn text(&self) -> String {
         let mut out = String::new();
-        for (name, (kind, lines)) in &self.0 {
+        for (name, (kind, lines)) in &self.by_name {
             out.push_str(&format!("# TYPE {name} {kind}\n"));
             for line in lines {
                 out.push_str(line);

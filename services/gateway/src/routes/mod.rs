@@ -39,6 +39,7 @@ pub mod operator_autopilot;
 pub mod operator_raft;
 pub mod operator_snapshot;
 pub mod parse;
+pub mod process;
 pub mod register;
 pub mod scale;
 pub mod scaling_policies;
@@ -93,6 +94,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(gossip_keys::router())
         .merge(metrics::router())
         .merge(monitor::router())
+        .merge(process::router())
 }
 
 /// How fresh an answer is to be, and how it is written.

@@ -303,6 +303,7 @@ impl Cluster {
         let node_id_file = dir.path().join("node-id");
         let app = App::start(Parts {
             shown: Default::default(),
+            published: Default::default(),
             name: "gateway-0".into(),
             region: "global".into(),
             datacenter: "dc1".into(),
@@ -314,7 +315,11 @@ impl Cluster {
             shutdown: shutdown.clone(),
             purge_revokes: false,
             gossip: None,
-            machine: gateway::machine::Machine { node_id_file: Some(node_id_file), machine_file: None },
+            machine: gateway::machine::Machine {
+                node_id_file: Some(node_id_file),
+                machine_file: None,
+                enable_debug: false,
+            },
             data_dir: None,
             keys: kit::gossip::KeyRing::parse("QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=").unwrap(),
         });
