@@ -5,8 +5,8 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use config::Source;
 use config::syntax::FILE_BYTES_MAX;
+use config::{Loaded, Source};
 
 use crate::command::Cx;
 
@@ -57,11 +57,20 @@ fn source(path: &Path) -> anyhow::Result<Source> {
     Ok(Source { name: path.display().to_string(), text })
 }
 
+/// Refuses settings of drivers that are of the right type and cannot be meant: the driver knows which.
+pub fn drivers_fit(loaded: Loaded) -> Result<Loaded, Vec<String>> {
+    let Some(docker) = loaded.config.plugin.0.get("docker") else { return Ok(loaded) };
+    match driver::docker::Options::parse(serde_json::Value::Object(docker.config.0.clone())) {
+        Ok(_) => Ok(loaded),
+        Err(text) => Err(vec![format!("plugin \"docker\".config: {text}")]),
+    }
+}
+
 /// `steppe config validate`.
 pub fn validate(cx: &mut Cx) -> u8 {
     let paths = cx.flags.args.clone();
     let loaded = match sources(&paths) {
-        Ok(sources) => config::load(&sources, &[], false),
+        Ok(sources) => config::load(&sources, &[], false).and_then(drivers_fit),
         Err(error) => Err(vec![format!("{error:#}")]),
     };
     match loaded {

@@ -100,7 +100,7 @@ fn load(typed: &Parsed, dev: bool) -> Result<Loaded, Vec<String>> {
         // Where it was typed, a relative path means something.
         *dir = std::path::absolute(&*dir).unwrap_or_else(|_| PathBuf::from(&*dir)).display().to_string();
     }
-    config::load(&sources, &over, dev)
+    config::load(&sources, &over, dev).and_then(load::drivers_fit)
 }
 
 /// The machine, and whether its data is kept at the end.

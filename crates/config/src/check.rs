@@ -6,6 +6,7 @@ use crate::decode::Notes;
 use crate::settings::Config;
 use crate::syntax::Place;
 use model::Nanos;
+use model::driver_config::{Fault, Wrong, plugin_problems};
 
 /// For what stands in no file.
 pub(crate) const NOWHERE: Place = Place { source: usize::MAX, line: 0, column: 0 };
@@ -13,7 +14,6 @@ pub(crate) const NOWHERE: Place = Place { source: usize::MAX, line: 0, column: 0
 pub const GOSSIP_KEY_BYTES: [usize; 3] = [16, 24, 32];
 /// Drivers that have settings.
 const DRIVERS: [&str; 3] = ["raw_exec", "docker", "mock_driver"];
-const RAW_EXEC_KEYS: [&str; 4] = ["enabled", "denied_host_uids", "denied_host_gids", "denied_envvars"];
 
 /// Older settings of a node that are obeyed.
 const OPTIONS: [&str; 6] = [
@@ -268,11 +268,14 @@ impl Check<'_> {
             if !DRIVERS.contains(&name.as_str()) {
                 self.notes.warning(NOWHERE, &key, "this driver is not built yet, and its settings have no effect");
             }
-            if name == "raw_exec" {
-                for field in plugin.config.0.keys().filter(|k| !RAW_EXEC_KEYS.contains(&k.as_str())) {
-                    let hint = crate::decode::suggestion(field, RAW_EXEC_KEYS.into_iter());
-                    let key = format!("{key}.config.{field}");
-                    self.notes.problem_with(NOWHERE, &key, "there is no such key", hint);
+            for Wrong { place, what } in plugin_problems(name, &plugin.config.0) {
+                let key = format!("{key}.config.{place}");
+                match what {
+                    Fault::Unknown(near) => {
+                        let hint = near.map(|near| format!("did you mean `{near}`?"));
+                        self.notes.problem_with(NOWHERE, &key, "there is no such key", hint);
+                    }
+                    Fault::Must(text) => self.notes.problem(NOWHERE, &key, format!("it must be {text}")),
                 }
             }
         }

@@ -215,7 +215,7 @@ fn relative(path: &str) -> Result<PathBuf, BeneathError> {
 fn explain(error: rustix::io::Errno, path: &str) -> BeneathError {
     use rustix::io::Errno;
     match error {
-        Errno::XDEV | Errno::LOOP => BeneathError::Escapes,
+        Errno::XDEV => BeneathError::Escapes,
         Errno::NOENT => BeneathError::NotFound,
         other => BeneathError::Io { path: path.to_owned(), source: other.into() },
     }
@@ -299,6 +299,19 @@ mod tests {
             let path = format!("web/local/{path}");
             assert!(matches!(root.open_file(&path), Err(BeneathError::Escapes)), "{path}");
             assert!(matches!(root.stat(&path), Err(BeneathError::Escapes)), "{path}");
+        }
+    }
+
+    #[test]
+    fn symlinks_that_lead_nowhere_are_told_from_those_that_lead_out() {
+        let (dir, root) = alloc();
+        let local = dir.path().join("a/web/local");
+        symlink("loop", local.join("loop")).unwrap();
+        for error in [root.open_file("web/local/loop").unwrap_err(), root.stat("web/local/loop").unwrap_err()] {
+            assert!(
+                matches!(&error, BeneathError::Io { source, .. } if source.raw_os_error() == Some(40)),
+                "{error:?}"
+            );
         }
     }
 

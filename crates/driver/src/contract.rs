@@ -18,6 +18,7 @@ use model::node::DriverInfo;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::cgroup::Limits;
 use crate::taskdir::TaskDirs;
@@ -54,6 +55,8 @@ pub struct Around {
     pub cores: Vec<u16>,
     pub node_cpu_mhz: i64,
     pub notes: Notes,
+    /// Nobody wants the start any more: a driver that waits for something gives it up.
+    pub cancel: CancellationToken,
 }
 
 /// Where a driver says how a long start is going: each sentence becomes an event of the task.

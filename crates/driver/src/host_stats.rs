@@ -2,7 +2,6 @@
 //!
 //! Processors are told as counters: two readings make a percentage.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -84,29 +83,34 @@ pub fn uptime_s() -> u64 {
     text.split(['.', ' ']).next().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
-/// The file systems on devices. Others may be far away, and are not asked.
+/// The file systems on devices, each once however often it is mounted. Others may be far away, and are not asked.
 pub fn disks() -> Vec<Disk> {
-    let text = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let mut seen = BTreeSet::new();
-    let mut found = Vec::new();
-    for (device, mountpoint) in device_mounts(&text) {
-        if found.len() >= DISKS_MAX || !seen.insert((device.clone(), mountpoint.clone())) {
-            continue;
-        }
-        if let Some(disk) = disk_of(Path::new(&mountpoint)) {
-            found.push(Disk { device, mountpoint, ..disk });
-        }
-    }
-    found
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let found = device_mounts(&text).into_iter().filter_map(|(device, mountpoint)| {
+        let disk = disk_of(Path::new(&mountpoint))?;
+        Some(Disk { device, mountpoint, ..disk })
+    });
+    found.take(DISKS_MAX).collect()
 }
 
+/// Devices and where each is mounted as a whole, or else first.
 fn device_mounts(text: &str) -> Vec<(String, String)> {
-    let lines = text.lines().filter_map(|line| {
-        let mut words = line.split(' ');
-        let (device, mountpoint) = (words.next()?, words.next()?);
-        device.starts_with("/dev/").then(|| (unescaped(device), unescaped(mountpoint)))
-    });
-    lines.collect()
+    let mut found: Vec<(String, String, bool)> = Vec::new();
+    for line in text.lines() {
+        // id parent major:minor root mountpoint options [fields] - type device options
+        let mut words = line.split(' ').skip(3);
+        let (Some(root), Some(mountpoint)) = (words.next(), words.next()) else { continue };
+        let Some(device) = words.skip_while(|word| *word != "-").nth(2).filter(|d| d.starts_with("/dev/")) else {
+            continue;
+        };
+        let (device, mountpoint, whole) = (unescaped(device), unescaped(mountpoint), root == "/");
+        match found.iter_mut().find(|known| known.0 == device) {
+            None => found.push((device, mountpoint, whole)),
+            Some(known) if whole && !known.2 => (known.1, known.2) = (mountpoint, true),
+            Some(_) => {}
+        }
+    }
+    found.into_iter().map(|(device, mountpoint, _)| (device, mountpoint)).collect()
 }
 
 /// Blanks in paths are written as octal numbers.
@@ -154,9 +158,15 @@ mod tests {
     }
 
     #[test]
-    fn mounts_of_devices_only_are_asked() {
-        let text = "overlay / overlay rw 0 0\n/dev/sda1 /mnt/my\\040disk ext4 rw 0 0\nhost:/x /far nfs rw 0 0\n";
-        assert_eq!(device_mounts(text), [("/dev/sda1".to_owned(), "/mnt/my disk".to_owned())]);
+    fn a_file_system_of_a_device_is_told_of_once_however_often_it_is_mounted() {
+        let text = "20 1 0:5 / / rw - overlay overlay rw\n\
+            21 20 8:1 /etc/hosts /etc/hosts rw shared:1 - ext4 /dev/sda1 rw\n\
+            22 20 8:1 / /mnt/my\\040disk rw shared:1 master:2 - ext4 /dev/sda1 rw\n\
+            23 20 0:9 / /far rw - nfs host:/x rw\n\
+            24 20 8:1 /alloc/local/conf /alloc/.supervisor/mounts/t/0 rw - ext4 /dev/sda1 rw\n\
+            25 20 8:2 /part /part rw - ext4 /dev/sdb1 rw\nnonsense\n";
+        let wanted = [("/dev/sda1", "/mnt/my disk"), ("/dev/sdb1", "/part")];
+        assert_eq!(device_mounts(text), wanted.map(|(device, at)| (device.to_owned(), at.to_owned())));
         assert!(disk_of(Path::new("/")).unwrap().size_bytes > 0);
         assert!(!cpus().is_empty() && memory().total_bytes > 0 && uptime_s() > 0);
     }

@@ -1,14 +1,16 @@
-//! What shape does a task's `config` block have, for each driver?
+//! What shape does a task's `config` block have, for each driver, and what an agent's `plugin` block?
 //!
 //! ```text
 //!   registration, plan, validate ─► problems()   everything that is wrong, in words: an error
 //!                                └► lacks()      what must be there and is not: a warning, as the reference accepts it
 //!   a driver, before it decodes  ─► shaped()     the same block with each value in its type
+//!   an agent's configuration     ─► plugin_problems(), plugin_shaped(): the same for `plugin "x" { config {} }`
 //! ```
 //!
 //! One table per driver names each key with its kind. A job file, a JSON job and an interpolated value
 //! write the same thing in different types (`"5"` and 5, a block and a list of one block): both ways in take
-//! them all. A text with an interpolation passes as any scalar until the node has filled it in.
+//! them all. A text with an interpolation passes as any scalar until the node has filled it in; an agent's
+//! configuration has none.
 //!
 //! Deliberately absent: what values mean, and what an operator allows. The driver knows and says so when
 //! the task starts. A driver without a table is not looked at. Nothing here can fail but by what it reports.
@@ -30,6 +32,9 @@ enum Kind {
     Text,
     Flag,
     Number,
+    /// A duration such as `30s`.
+    Span,
+    OneOf(&'static [&'static str]),
     Texts,
     /// One text or several.
     TextOrTexts,
@@ -54,7 +59,7 @@ const RAW_EXEC: Table = &[
 ];
 
 const MOUNT: Table = &[
-    ("type", Kind::Text),
+    ("type", Kind::OneOf(&["bind", "volume", "tmpfs"])),
     ("target", Kind::Text),
     ("source", Kind::Text),
     ("readonly", Kind::Flag),
@@ -142,6 +147,64 @@ const DOCKER: Table = &[
     ("work_dir", Kind::Text),
 ];
 
+const RAW_EXEC_PLUGIN: Table = &[
+    ("enabled", Kind::Flag),
+    ("denied_host_uids", Kind::Text),
+    ("denied_host_gids", Kind::Text),
+    ("denied_envvars", Kind::Texts),
+];
+
+const DOCKER_PLUGIN: Table = &[
+    ("endpoint", Kind::Text),
+    ("auth", Kind::Block(&[("config", Kind::Text), ("helper", Kind::Text)])),
+    ("tls", Kind::Block(&[("cert", Kind::Text), ("key", Kind::Text), ("ca", Kind::Text)])),
+    ("extra_labels", Kind::Texts),
+    ("logging", Kind::Block(&[("type", Kind::Text), ("config", Kind::Map)])),
+    (
+        "gc",
+        Kind::Block(&[
+            ("image", Kind::Flag),
+            ("image_delay", Kind::Span),
+            ("container", Kind::Flag),
+            (
+                "dangling_containers",
+                Kind::Block(&[
+                    ("enabled", Kind::Flag),
+                    ("period", Kind::Span),
+                    ("creation_grace", Kind::Span),
+                    ("dry_run", Kind::Flag),
+                ]),
+            ),
+        ]),
+    ),
+    ("volumes", Kind::Block(&[("enabled", Kind::Flag), ("selinuxlabel", Kind::Text)])),
+    ("allow_privileged", Kind::Flag),
+    ("allow_caps", Kind::Texts),
+    ("allow_runtimes", Kind::Texts),
+    ("nvidia_runtime", Kind::Text),
+    (
+        "allowed_modes",
+        Kind::Block(&[("pid", Kind::Texts), ("ipc", Kind::Texts), ("userns", Kind::Texts), ("uts", Kind::Texts)]),
+    ),
+    ("infra_image", Kind::Text),
+    ("infra_image_pull_timeout", Kind::Span),
+    ("image_pull_timeout", Kind::Span),
+    ("pull_activity_timeout", Kind::Span),
+    ("container_exists_attempts", Kind::Number),
+    ("oom_score_adj", Kind::Number),
+    ("pids_limit", Kind::Number),
+    ("disable_log_collection", Kind::Flag),
+    ("windows_allow_insecure_container_admin", Kind::Flag),
+];
+
+fn plugin_table(driver: &str) -> Option<Table> {
+    match driver {
+        "docker" => Some(DOCKER_PLUGIN),
+        "raw_exec" => Some(RAW_EXEC_PLUGIN),
+        _ => None,
+    }
+}
+
 /// The keys of a driver, and which of them there must be.
 fn table(driver: &str) -> Option<(Table, &'static str)> {
     match driver {
@@ -151,12 +214,56 @@ fn table(driver: &str) -> Option<(Table, &'static str)> {
     }
 }
 
+/// One thing that is wrong with a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// The key, with the blocks around it: `gc.image_delay`.
+    pub place: String,
+    pub what: Fault,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// There is no such key; perhaps this one was meant.
+    Unknown(Option<&'static str>),
+    /// It must be something else.
+    Must(String),
+}
+
+impl std::fmt::Display for Wrong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let place = &self.place;
+        match &self.what {
+            Fault::Unknown(Some(near)) => write!(f, "unknown key {place:?}, did you mean {near:?}?"),
+            Fault::Unknown(None) => write!(f, "unknown key {place:?}"),
+            Fault::Must(text) => write!(f, "{place:?} must be {text}"),
+        }
+    }
+}
+
 /// What is wrong with the shape of a `config` block, as far as the driver has a table. Empty when nothing is.
 pub fn problems(driver: &str, config: &BTreeMap<String, Value>) -> Vec<String> {
     let Some((table, _)) = table(driver) else { return Vec::new() };
+    let mut shaping = Shaping { open: true, ..Shaping::default() };
+    let _ = shaping.object(table, "", config.iter());
+    shaping.problems.iter().map(ToString::to_string).collect()
+}
+
+/// What is wrong with the settings of a driver, as far as it has a table of them.
+pub fn plugin_problems(driver: &str, config: &Map<String, Value>) -> Vec<Wrong> {
+    let Some(table) = plugin_table(driver) else { return Vec::new() };
     let mut shaping = Shaping::default();
     let _ = shaping.object(table, "", config.iter());
     shaping.problems
+}
+
+/// The settings of a driver with each value in its type.
+///
+/// # Errors
+/// The first thing that is wrong with their shape.
+pub fn plugin_shaped(driver: &str, config: &Map<String, Value>) -> Result<Map<String, Value>, String> {
+    let Some(table) = plugin_table(driver) else { return Ok(config.clone()) };
+    Shaping::default().whole(table, config)
 }
 
 /// The key without which no task of this driver starts, when it is not there.
@@ -171,24 +278,29 @@ pub fn lacks(driver: &str, config: &BTreeMap<String, Value>) -> Option<&'static 
 /// The first thing that is wrong with its shape.
 pub fn shaped(driver: &str, config: &Map<String, Value>) -> Result<Map<String, Value>, String> {
     let Some((table, _)) = table(driver) else { return Ok(config.clone()) };
-    let mut shaping = Shaping::default();
-    let shaped = shaping.object(table, "", config.iter());
-    match shaping.problems.into_iter().next() {
-        None => Ok(shaped),
-        Some(problem) => Err(problem),
-    }
+    Shaping { open: true, ..Shaping::default() }.whole(table, config)
 }
 
 /// Walks a block once, and keeps what is wrong.
 #[derive(Default)]
 struct Shaping {
-    problems: Vec<String>,
+    problems: Vec<Wrong>,
+    /// A text with an interpolation may become anything.
+    open: bool,
 }
 
 impl Shaping {
-    fn say(&mut self, text: String) {
+    fn say(&mut self, place: &str, what: Fault) {
         if self.problems.len() < PROBLEMS_MAX {
-            self.problems.push(text);
+            self.problems.push(Wrong { place: place.to_owned(), what });
+        }
+    }
+
+    fn whole(mut self, table: Table, config: &Map<String, Value>) -> Result<Map<String, Value>, String> {
+        let shaped = self.object(table, "", config.iter());
+        match self.problems.first() {
+            None => Ok(shaped),
+            Some(problem) => Err(problem.to_string()),
         }
     }
 
@@ -203,14 +315,20 @@ impl Shaping {
             let place = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
             match table.iter().find(|(known, _)| known == name) {
                 Some((_, kind)) => drop(out.insert(name.clone(), self.value(*kind, &place, value))),
-                None => self.say(unknown(table, name, &place)),
+                None => self.say(&place, Fault::Unknown(near(table, name))),
             }
         }
         out
     }
 
     fn value(&mut self, kind: Kind, at: &str, given: &Value) -> Value {
+        let open = self.open && given.as_str().is_some_and(is_open);
         let found = match (kind, given) {
+            (Kind::Flag | Kind::Number | Kind::Span | Kind::OneOf(_), value) if open => Some(value.clone()),
+            (Kind::Span, Value::String(text)) => {
+                crate::time::parse_go_duration(text).filter(|span| span.0 >= 0).map(|_| given.clone())
+            }
+            (Kind::OneOf(words), Value::String(text)) => words.contains(&text.as_str()).then(|| given.clone()),
             (Kind::Text, value) => text(value).map(Value::String),
             (Kind::Flag, value) => flag(value),
             (Kind::Number, value) => number(value),
@@ -236,31 +354,32 @@ impl Shaping {
             _ => None,
         };
         found.unwrap_or_else(|| {
-            self.say(format!("{at:?} must be {}", meant(kind)));
+            self.say(at, Fault::Must(meant(kind, given)));
             Value::Null
         })
     }
 }
 
-fn meant(kind: Kind) -> &'static str {
-    match kind {
+fn meant(kind: Kind, given: &Value) -> String {
+    let words = match kind {
         Kind::Text => "a text",
         Kind::Flag => "true or false",
         Kind::Number => "a whole number",
+        Kind::Span => "a duration such as \"30s\"",
+        Kind::OneOf(words) => return format!("one of {}, not {given}", words.join(", ")),
         Kind::Texts => "a list of texts",
         Kind::TextOrTexts => "a text or a list of texts",
         Kind::Map => "a map of texts",
         Kind::Block(_) => "one block",
         Kind::Blocks(_) => "a block or a list of blocks",
-    }
+    };
+    words.to_owned()
 }
 
-fn unknown(table: Table, name: &str, place: &str) -> String {
-    let near = table.iter().map(|(known, _)| (distance(name, known), known)).filter(|(d, _)| *d <= NEAR).min();
-    match near {
-        Some((_, known)) => format!("unknown key {place:?}, did you mean {known:?}?"),
-        None => format!("unknown key {place:?}"),
-    }
+/// The key that was meant, perhaps. In a short name fewer letters may differ.
+fn near(table: Table, name: &str) -> Option<&'static str> {
+    let near = table.iter().map(|(known, _)| (distance(name, known), *known));
+    near.filter(|(d, known)| *d <= NEAR && *d < known.len()).min().map(|(_, known)| known)
 }
 
 fn text(value: &Value) -> Option<String> {
@@ -279,10 +398,14 @@ fn is_open(text: &str) -> bool {
 fn flag(value: &Value) -> Option<Value> {
     match value {
         Value::Bool(_) => Some(value.clone()),
+        Value::Number(number) => match number.as_i64() {
+            Some(n @ (0 | 1)) => Some(Value::Bool(n == 1)),
+            _ => None,
+        },
         Value::String(text) => match text.as_str() {
             "true" | "1" => Some(Value::Bool(true)),
             "false" | "0" => Some(Value::Bool(false)),
-            _ => is_open(text).then(|| value.clone()),
+            _ => None,
         },
         _ => None,
     }
@@ -296,7 +419,6 @@ fn number(value: &Value) -> Option<Value> {
             let text = number.as_f64().filter(|n| n.fract() == 0.0 && n.abs() < 1e15).map(|n| format!("{n:.0}"));
             text.and_then(|text| text.parse::<i64>().ok()).map(Value::from)
         }
-        Value::String(text) if is_open(text) => Some(value.clone()),
         Value::String(text) => text.parse::<i64>().ok().map(Value::from),
         _ => None,
     }
@@ -368,6 +490,40 @@ mod tests {
         assert_eq!(lacks("docker", &BTreeMap::new()), Some("image"));
         assert_eq!(lacks("raw_exec", &BTreeMap::from([("command".to_owned(), json!("x"))])), None);
         assert_eq!(wrong("raw_exec", &json!({"image": "x"})), ["unknown key \"image\""]);
+    }
+
+    #[test]
+    fn a_word_that_must_be_one_of_a_few_is_none_other() {
+        let config = json!({"image": "a", "mount": [{"type": "foo", "target": "/x"}, {"type": "${meta.kind}"}]});
+        assert_eq!(wrong("docker", &config), ["\"mount.type\" must be one of bind, volume, tmpfs, not \"foo\""]);
+    }
+
+    #[test]
+    fn the_settings_of_a_driver_are_looked_at_like_its_tasks() {
+        let wrong = |driver: &str, config: Value| -> Vec<String> {
+            plugin_problems(driver, config.as_object().unwrap()).iter().map(ToString::to_string).collect()
+        };
+        let config = json!({
+            "gcc": {}, "gc": {"image_delay": "x", "dangling_containers": {"dryrun": true}}, "allow_caps": "chown",
+            "allow_privileged": "maybe", "pids_limit": "${meta.x}", "volumes": [{}, {}],
+        });
+        assert_eq!(
+            wrong("docker", config),
+            [
+                "\"allow_caps\" must be a list of texts",
+                "\"allow_privileged\" must be true or false",
+                "unknown key \"gc.dangling_containers.dryrun\", did you mean \"dry_run\"?",
+                "\"gc.image_delay\" must be a duration such as \"30s\"",
+                "unknown key \"gcc\", did you mean \"gc\"?",
+                "\"pids_limit\" must be a whole number",
+                "\"volumes\" must be one block",
+            ]
+        );
+        assert_eq!(wrong("raw_exec", json!({"enabled": "maybe"})), ["\"enabled\" must be true or false"]);
+        assert!(wrong("raw_exec", json!({"enabled": 1})).is_empty() && wrong("qemu", json!({"x": 1})).is_empty());
+        let given = json!({"gc": [{"container": "false"}], "pids_limit": "5"});
+        let shaped = plugin_shaped("docker", given.as_object().unwrap()).unwrap();
+        assert_eq!(Value::Object(shaped), json!({"gc": {"container": false}, "pids_limit": 5}));
     }
 
     #[test]

@@ -344,7 +344,7 @@ mod tests {
             (json!({"image": "a", "devices": [{"host_path": "/etc/shadow"}]}), "below /dev"),
             (json!({"image": "a", "devices": [{"host_path": "/dev/../etc"}]}), "below /dev"),
             (json!({"image": "a", "mount": {"type": "tmpfs", "source": "x", "target": "/t"}}), "no source"),
-            (json!({"image": "a", "mount": {"type": "weird", "target": "/t"}}), "weird"),
+            (json!({"image": "a", "mount": {"type": "weird", "target": "/t"}}), "bind, volume, tmpfs, not \"weird\""),
             (json!({"image": "a", "work_dir": "local"}), "absolute"),
             (json!({"image": "a", "image_pull_timeout": "soon"}), "no duration"),
         ] {

@@ -55,6 +55,23 @@ pub(super) fn connect(options: &Options) -> Result<Docker, String> {
     .map_err(|e| e.to_string())
 }
 
+/// Whether a text names an endpoint; nothing names the usual one.
+///
+/// # Errors
+/// A sentence.
+pub(super) fn check_endpoint(given: &str) -> Result<(), String> {
+    match given.split_once("://") {
+        _ if given.is_empty() => Ok(()),
+        Some(("unix", path)) if path.starts_with('/') => Ok(()),
+        Some(("tcp" | "http" | "https", addr)) if !addr.is_empty() => Ok(()),
+        _ => Err(no_endpoint(given)),
+    }
+}
+
+fn no_endpoint(given: &str) -> String {
+    format!("docker endpoint {given:?} is neither unix:///path nor tcp://host:port")
+}
+
 impl Endpoint {
     fn of(options: &Options) -> Result<Self, String> {
         let from_env = || std::env::var("DOCKER_HOST").unwrap_or_default();
@@ -76,7 +93,7 @@ impl Endpoint {
                 };
                 Ok(Self::Tcp { addr, tls })
             }
-            _ => Err(format!("docker endpoint {given:?} is neither unix:///path nor tcp://host:port")),
+            _ => Err(no_endpoint(&given)),
         }
     }
 }

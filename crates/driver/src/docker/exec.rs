@@ -22,6 +22,9 @@ use crate::contract::{
 /// The daemon says that a command has ended a moment after its output has.
 const END_PAUSE: Duration = Duration::from_millis(20);
 const END_TRIES: u32 = 250;
+const SIZE_PAUSE: Duration = Duration::from_millis(5);
+const SIZE_PAUSE_MAX: Duration = Duration::from_millis(100);
+const SIZE_TRIES: u32 = 20;
 
 /// Begins a command.
 pub(super) async fn begin(
@@ -69,18 +72,28 @@ async fn feed(
                 }
             }
             ExecInput::StdinClosed => break,
-            ExecInput::Resize { rows, columns } => {
-                let _ =
-                    timely(shared.docker.resize_exec(&id, ResizeExecOptions { height: rows, width: columns })).await;
-            }
+            ExecInput::Resize { rows, columns } => resize(&shared, &id, rows, columns).await,
         }
     }
     let _ = stdin.shutdown().await;
     // The terminal may still change its size.
     while let Some(piece) = input.recv().await {
         if let ExecInput::Resize { rows, columns } = piece {
-            let _ = timely(shared.docker.resize_exec(&id, ResizeExecOptions { height: rows, width: columns })).await;
+            resize(&shared, &id, rows, columns).await;
         }
+    }
+}
+
+/// Gives the terminal its size, before anything that is typed after it. The daemon answers a start before the
+/// command runs, and refuses sizes until then.
+async fn resize(shared: &Shared, id: &str, height: u16, width: u16) {
+    let mut pause = SIZE_PAUSE;
+    for _ in 0..SIZE_TRIES {
+        match timely(shared.docker.resize_exec(id, ResizeExecOptions { height, width })).await {
+            Ok(()) => return,
+            Err(_) => tokio::time::sleep(pause).await,
+        }
+        pause = (pause * 2).min(SIZE_PAUSE_MAX);
     }
 }
 

@@ -81,6 +81,8 @@ impl Drop for Pull {
 struct Users {
     tasks: BTreeSet<String>,
     references: BTreeSet<String>,
+    /// Counts uses: a delay that began before the last of them is void.
+    uses: u64,
 }
 
 #[derive(Default)]
@@ -254,11 +256,12 @@ impl Images {
         let users = table.users.entry(id.to_owned()).or_default();
         users.tasks.insert(task_id.to_owned());
         users.references.insert(reference.to_owned());
+        users.uses += 1;
     }
 
     /// The task uses the image no more. The last one's leave has it removed after a while.
     pub fn release(&self, id: &str, task_id: &str) {
-        {
+        let uses = {
             let mut table = locked(&self.table);
             let Some(users) = table.users.get_mut(id) else { return };
             users.tasks.remove(task_id);
@@ -269,20 +272,21 @@ impl Images {
                 table.users.remove(id);
                 return;
             }
-        }
+            users.uses
+        };
         let (images, id) = (self.clone(), id.to_owned());
         tokio::spawn(async move {
             tokio::time::sleep(images.options.gc.image_delay).await;
-            images.collect(&id).await;
+            images.collect(&id, uses).await;
         });
     }
 
-    /// Removes an image that nobody uses.
-    async fn collect(&self, id: &str) {
+    /// Removes an image that nobody uses, nor has used since.
+    async fn collect(&self, id: &str, uses: u64) {
         let references = {
             let mut table = locked(&self.table);
             match table.users.get(id) {
-                Some(users) if users.tasks.is_empty() => {}
+                Some(users) if users.tasks.is_empty() && users.uses == uses => {}
                 _ => return,
             }
             table.users.remove(id).map(|users| users.references).unwrap_or_default()

@@ -62,7 +62,7 @@ pub struct Options {
     pub pull_activity_timeout: Duration,
     pub container_exists_attempts: u32,
     pub oom_score_adj: i64,
-    /// 0: no limit.
+    /// 0 and -1: no limit.
     pub pids_limit: i64,
     pub disable_log_collection: bool,
     /// Address of the engine's host at which tasks' ports are published; the node's own unless given. For an
@@ -198,9 +198,13 @@ impl Options {
     /// # Errors
     /// A sentence for whoever wrote it.
     pub fn parse(config: Value) -> Result<Self, String> {
-        let options: Self = match config {
+        let options: Self = match one(config)? {
             Value::Null => Self::default(),
-            other => one(other).and_then(|v| serde_json::from_value(v).map_err(|e| e.to_string()))?,
+            Value::Object(map) => {
+                let shaped = model::driver_config::plugin_shaped(super::NAME, &map)?;
+                serde_json::from_value(Value::Object(shaped)).map_err(|e| e.to_string())?
+            }
+            _ => return Err("the settings of the Docker driver are a block".to_owned()),
         };
         options.check()?;
         Ok(options)
@@ -220,9 +224,10 @@ impl Options {
         if !helper.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
             return Err(format!("auth.helper {helper:?} cannot be part of a program's name"));
         }
-        if self.pids_limit < 0 {
-            return Err("pids_limit must not be negative".to_owned());
+        if self.pids_limit < -1 {
+            return Err("pids_limit must not be less than -1, which is no limit".to_owned());
         }
+        super::engine::check_endpoint(&self.endpoint)?;
         Ok(())
     }
 }
@@ -340,10 +345,12 @@ mod tests {
         for (bad, word) in [
             (json!({"pull_activity_timeout": "10s"}), "at least 1m"),
             (json!({"gc": {"dangling_containers": {"creation_grace": "1s"}}}), "at least 1m"),
-            (json!({"image_pull_timeout": "soon"}), "no duration"),
+            (json!({"image_pull_timeout": "soon"}), "duration such as"),
             (json!({"allow_priviledged": true}), "allow_priviledged"),
             (json!({"auth": {"helper": "../x"}}), "program's name"),
-            (json!({"volumes": [{}, {}]}), "more than once"),
+            (json!({"volumes": [{}, {}]}), "one block"),
+            (json!({"endpoint": "/var/run/docker.sock"}), "neither"),
+            (json!({"pids_limit": -2}), "less than -1"),
         ] {
             let error = Options::parse(bad.clone()).unwrap_err();
             assert!(error.contains(word), "{bad}: {error}");

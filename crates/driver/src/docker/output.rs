@@ -119,7 +119,11 @@ impl Stream {
         let (time, text) = split(entry);
         if let Some(time) = time {
             match time.cmp(self.mark.time.as_str()) {
-                std::cmp::Ordering::Less => return,
+                std::cmp::Ordering::Less => {
+                    // The daemon tells it again, as it does where its files changed: the last one comes again, too.
+                    self.repeated = 0;
+                    return;
+                }
                 std::cmp::Ordering::Equal if self.repeated < self.mark.same => {
                     self.repeated += 1;
                     return;
@@ -348,6 +352,16 @@ mod tests {
         assert_eq!(sink.since(), 1_795_261_420);
         sink.take(all());
         assert_eq!(output(dir.path()), "a\nbbc\nd\n");
+    }
+
+    #[test]
+    fn what_the_daemon_tells_again_by_itself_is_taken_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut sink = Sink::open(&place(dir.path())).unwrap();
+        sink.take(vec![entry(1, "a\n"), entry(2, "b\n"), entry(3, "c"), entry(3, "c\n")]);
+        // One stream, over a change of the daemon's files.
+        sink.take(vec![entry(1, "a\n"), entry(2, "b\n"), entry(3, "c"), entry(3, "c\n"), entry(4, "d\n")]);
+        assert_eq!(output(dir.path()), "a\nb\ncc\nd\n");
     }
 
     #[test]

@@ -91,7 +91,13 @@ impl Docker {
             timeout: config.pull_timeout()?.unwrap_or(self.0.options.image_pull_timeout),
             notes: &task.around.notes,
         };
-        self.0.images.acquire(&task.task_id, wanted).await
+        tokio::select! {
+            image = self.0.images.acquire(&task.task_id, wanted) => image,
+            // The pull ends with the last who waits for it.
+            () = task.around.cancel.cancelled() => {
+                Err(DriverError::Start { message: "the start was cancelled".to_owned(), recoverable: true })
+            }
+        }
     }
 
     /// The container's id, once it runs.

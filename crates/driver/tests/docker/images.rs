@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use driver::contract::{Driver as _, Notes};
@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::engine::docker;
-use super::host::Host;
+use super::host::{Host, eventually};
 use super::registry::{Manner, Registry};
 use super::runner;
 
@@ -19,6 +19,8 @@ pub const TESTS: &[runner::Test] = &[
     ("a_fixed_tag_that_is_here_is_pulled_only_when_forced_docker_01_docker_03", force_pull),
     ("the_progress_of_a_slow_pull_is_told_and_is_no_reason_to_give_up_docker_07", slow_pull),
     ("a_pull_ends_when_nobody_waits_for_it_any_more", abandoned_pull),
+    ("a_pull_ends_when_the_last_start_that_waits_for_it_is_cancelled_docker_05", cancelled_pull),
+    ("a_new_user_of_an_image_begins_its_delay_anew_docker_36", new_user),
     ("credentials_come_from_the_operators_file_docker_44", credentials_of_file),
 ];
 
@@ -69,6 +71,45 @@ fn abandoned_pull() {
     // Longer than the pull would have taken.
     std::thread::sleep(Duration::from_secs(4));
     assert_eq!(docker(&["image", "inspect", &name]), None, "the engine was told to stop");
+}
+
+fn cancelled_pull() {
+    let registry = Registry::start(Manner::Dribbles(Duration::from_secs(3)));
+    let host = Host::new(json!({}));
+    let name = format!("127.0.0.1:{}/cancelled:1", registry.port);
+    let (mut tasks, mut waiting) = (Vec::new(), Vec::new());
+    for n in ["a", "b"] {
+        let task = host.task(n, json!({"image": name, "command": "/bin/echo"}));
+        let driver = host.driver().clone();
+        tasks.push(task.around.cancel.clone());
+        waiting.push(host.runtime.as_ref().unwrap().spawn(async move { driver.start(task).await }));
+    }
+    eventually("the registry is asked", || registry.manifests.load(Ordering::SeqCst) > 0);
+    // One goes: the other still waits.
+    tasks[0].cancel();
+    let error = host.run(waiting.remove(0)).unwrap().unwrap_err();
+    assert!(error.to_string().contains("cancelled") && !waiting[0].is_finished(), "{error}");
+    tasks[1].cancel();
+    assert!(host.run(waiting.remove(0)).unwrap().is_err());
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(docker(&["image", "inspect", &name]), None, "the engine was told to stop");
+}
+
+fn new_user() {
+    let host = Host::new(json!({"gc": {"image_delay": "2s"}}));
+    let name = format!("steppe-test/timed:{}", std::process::id());
+    docker(&["tag", &super::host::image(), &name]).unwrap();
+    let used = |task: &str| {
+        let handle = host.start(host.task(task, json!({"image": name, "command": "/bin/echo"})));
+        host.run(host.driver().wait(&handle.task_id)).unwrap();
+        host.destroy(&handle);
+        Instant::now()
+    };
+    let first = used("a");
+    // In the first one's delay, and gone before its end.
+    let last = used("b");
+    eventually("its removal", || docker(&["image", "inspect", &name]).is_none());
+    assert!(first < last && last.elapsed() >= Duration::from_millis(1900), "{:?} after its last user", last.elapsed());
 }
 
 fn credentials_of_file() {

@@ -4,6 +4,7 @@
 //! secrets, and what is no regular file. Here its refusals get the words that clients match on.
 
 use std::collections::HashMap;
+use std::num::IntErrorKind;
 use std::path::PathBuf;
 
 use axum::Json;
@@ -97,8 +98,11 @@ impl Place {
             BeneathError::Special(path) => bad(format!("file {path:?} is no regular file")),
             error @ (BeneathError::Malformed | BeneathError::TooMany) => bad(error.to_string()),
             BeneathError::Io { path, source } => match source.raw_os_error() {
-                // ENOTDIR, ENAMETOOLONG, ELOOP, ENXIO: what the path is, not what we are.
-                Some(20 | 36 | 40 | 6) => bad(format!("{verb} {path}: {source}")),
+                // What the path is, not what we are.
+                Some(20) => bad(format!("{verb} {path}: not a directory")),
+                Some(36) => bad(format!("{verb} {path}: file name too long")),
+                Some(40) => bad(format!("{verb} {path}: too many levels of symbolic links")),
+                Some(6) => bad(format!("{verb} {path}: no such device or address")),
                 Some(13) => Said(StatusCode::FORBIDDEN, format!("{verb} {path}: permission denied")),
                 _ => {
                     tracing::warn!(path, error = %source, "file of an allocation cannot be read");
@@ -202,10 +206,7 @@ async fn read_at(
     let place = Place::of(&app, &alloc, &query)?.named()?;
     let number = |name: &str| match query.get(name).map(String::as_str) {
         None | Some("") => Ok(None),
-        Some(text) => text
-            .parse::<i64>()
-            .map(Some)
-            .map_err(|_| bad(format!("error parsing {name}: strconv.ParseInt: parsing {text:?}: invalid syntax"))),
+        Some(text) => whole(name, text).map(Some),
     };
     let offset =
         number("offset")?.ok_or_else(|| bad("error parsing offset: strconv.ParseInt: parsing \"\": invalid syntax"))?;
@@ -255,9 +256,7 @@ async fn stream(
     let follow = if get("follow").is_empty() { true } else { flag("follow", get("follow"))? };
     let offset = match get("offset") {
         "" => 0,
-        text => text
-            .parse::<i64>()
-            .map_err(|_| bad(format!("error parsing offset: strconv.ParseInt: parsing {text:?}: invalid syntax")))?,
+        text => whole("offset", text)?,
     };
     let origin = match get("origin") {
         "" | "start" => Origin::Start,
@@ -274,6 +273,17 @@ async fn stream(
     })?;
     let stream = frames::stream(reader, false, permit, app.shutdown);
     Ok(([(header::CONTENT_TYPE, "application/json")], Body::from_stream(stream)).into_response())
+}
+
+/// A number of the query, refused in the words of the compatible interface.
+fn whole(name: &str, text: &str) -> Result<i64, Said> {
+    text.parse::<i64>().map_err(|error| {
+        let why = match error.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        bad(format!("error parsing {name}: strconv.ParseInt: parsing {text:?}: {why}"))
+    })
 }
 
 fn permit(app: &App) -> Result<OwnedSemaphorePermit, Said> {

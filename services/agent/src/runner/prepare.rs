@@ -10,6 +10,7 @@ use driver::taskdir::AllocDirs;
 use driver::{DriverError, TaskConfig};
 use lifecycle::{StartFailure, StartFailureKind};
 use model::{Allocation, Job, Node, TaskGroup};
+use tokio_util::sync::CancellationToken;
 
 use super::chain;
 use crate::host::{Host, cores_of};
@@ -23,6 +24,7 @@ pub struct Task {
     pub task_id: String,
     pub isolation: FsIsolation,
     pub notes: Notes,
+    pub cancel: CancellationToken,
 }
 
 pub fn hook_failure(message: &str) -> StartFailure {
@@ -42,7 +44,7 @@ pub fn driver_failure(error: &DriverError) -> StartFailure {
 impl Task {
     /// Makes the task's directories and works everything out. Blocks.
     pub fn config(self) -> Result<TaskConfig, StartFailure> {
-        let Self { host, alloc, dirs, task: name, task_id, isolation, notes } = self;
+        let Self { host, alloc, dirs, task: name, task_id, isolation, notes, cancel } = self;
         let job = alloc.job.as_deref().ok_or_else(|| validation_failure("the job is missing".to_owned()))?;
         let group = job.lookup_group(&alloc.task_group);
         let found = group.and_then(|group| Some((group, group.lookup_task(&name)?)));
@@ -85,13 +87,13 @@ impl Task {
             dirs,
             logs: LogSettings::from_model(task.log_config.as_ref()),
             env: env.vars,
-            around: around(&alloc, job, group, &name, &node, notes),
+            around: Around { notes, cancel, ..around(&alloc, job, group, &name, &node) },
         })
     }
 }
 
 /// What stands around the task.
-fn around(alloc: &Allocation, job: &Job, group: &TaskGroup, task: &str, node: &Node, notes: Notes) -> Around {
+fn around(alloc: &Allocation, job: &Job, group: &TaskGroup, task: &str, node: &Node) -> Around {
     let names = [
         ("job_name", job.name().to_owned()),
         ("job_id", job.id().to_string()),
@@ -109,7 +111,7 @@ fn around(alloc: &Allocation, job: &Job, group: &TaskGroup, task: &str, node: &N
         network_mode: group.networks.first().map(|network| network.mode.clone()).unwrap_or_default(),
         cores: cores_of(alloc, task).to_vec(),
         node_cpu_mhz: node.node_resources.as_ref().map_or(0, |r| r.cpu.cpu_shares),
-        notes,
+        ..Around::default()
     }
 }
 

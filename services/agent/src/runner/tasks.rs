@@ -36,12 +36,12 @@ impl Outlet {
         let _ = self.messages.send(message).await;
     }
 
-    /// Sentences of a driver become events of the task.
-    fn notes(&self) -> Notes {
+    /// Sentences of a driver become events of the task, while the start is wanted.
+    fn notes(&self, cancel: CancellationToken) -> Notes {
         let (sender, mut said) = mpsc::channel(NOTES);
         let outlet = self.clone();
         tokio::spawn(async move {
-            while let Some(message) = said.recv().await {
+            while let Some(Some(message)) = cancel.run_until_cancelled(said.recv()).await {
                 let task = outlet.task.clone();
                 outlet.event(Event::DriverMessage { task, message, annotations: BTreeMap::new() }).await;
             }
@@ -100,7 +100,8 @@ impl Start {
             task: outlet.task.clone(),
             task_id: task_id.clone(),
             isolation: driver.capabilities().fs_isolation,
-            notes: outlet.notes(),
+            notes: outlet.notes(cancel.clone()),
+            cancel: cancel.clone(),
         };
         let config = match tokio::task::spawn_blocking(move || preparing.config()).await {
             Ok(Ok(config)) => config,
@@ -120,6 +121,7 @@ impl Start {
         tokio::select! {
             started = &mut starting => match started {
                 Ok(handle) => Started::Running { host: Arc::clone(&host), driver, handle, outlet: outlet.clone() },
+                Err(_) if cancel.is_cancelled() => fail(prepare::hook_failure("the start was cancelled")),
                 Err(error) => fail(prepare::driver_failure(&error)),
             },
             () = patience => {
