@@ -22,6 +22,7 @@ pub mod plan;
 pub mod snapshot;
 pub mod state;
 mod status;
+mod versions;
 mod window;
 
 pub use apply::{Outcome, apply};
@@ -32,4 +33,5 @@ pub use follow::FollowError;
 pub use plan::{PartDropped, Plan, PlanDeploymentUpdate, PlanPart, PlanPreempt, PlanRefusal, PlanResult, PlanStop};
 pub use snapshot::{SnapshotError, read_snapshot, write_snapshot};
 pub use state::State;
+pub use versions::VERSIONS_TRACKED;
 pub use window::{REQUESTS_MAX, WINDOW_MS};

@@ -146,15 +146,6 @@ impl State {
         self.job_version(&alloc.namespace, &alloc.job_id, alloc.job_incarnation?, alloc.job_version?)
     }
 
-    /// All kept versions of the present incarnation, oldest first.
-    pub fn job_versions(&self, namespace: &NamespaceName, id: &JobId) -> Vec<&Arc<Job>> {
-        let Some(job) = self.job(namespace, id) else { return Vec::new() };
-        let incarnation = job.create_index.unwrap_or_default();
-        let from = (namespace.clone(), id.clone(), incarnation, 0);
-        let to = (namespace.clone(), id.clone(), incarnation, u64::MAX);
-        self.job_versions.range(from..=to).map(|(_, job)| job).collect()
-    }
-
     pub fn job_submission(&self, namespace: &NamespaceName, id: &JobId, version: u64) -> Option<&Arc<JobSubmission>> {
         self.job_submissions.get(&(namespace.clone(), id.clone(), version))
     }

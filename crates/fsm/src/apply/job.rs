@@ -7,7 +7,9 @@
 //! ```
 //!
 //! An incarnation is the life between two purges; its create index names it. Allocations of a purged
-//! incarnation that still run keep their versions until they are forgotten themselves.
+//! incarnation that still run keep their versions until they are forgotten themselves. So do allocations of
+//! the present incarnation; but a version that is kept for them alone is no longer *tracked* (`versions.rs`):
+//! nobody lists it, goes back to it or names it.
 
 use std::sync::Arc;
 
@@ -22,8 +24,6 @@ use crate::change::Change;
 use crate::command::{JobDeregister, JobRegister, JobTag, Refusal, Reply};
 use crate::state::JobKey;
 
-/// Versions of a job that are kept whether used or not, tagged ones not counted.
-pub const VERSIONS_TRACKED: usize = 6;
 const JOB_ID_BYTES_MAX: usize = 1024;
 /// Longest name and description of a version.
 const TAG_BYTES_MAX: usize = 1024;
@@ -263,7 +263,10 @@ pub(super) fn stability(
     stable: bool,
 ) -> Result<Reply, Refusal> {
     let incarnation = tx.state.job(namespace, id).map(|job| job.incarnation());
-    let found = incarnation.is_some_and(|incarnation| mark_stable(tx, namespace, id, incarnation, version, stable));
+    let found = incarnation.is_some_and(|incarnation| {
+        tx.state.job_version_tracked(namespace, id, version).is_some()
+            && mark_stable(tx, namespace, id, incarnation, version, stable)
+    });
     if found {
         return Ok(Reply::Done);
     }
@@ -342,39 +345,25 @@ pub(super) fn mark_stable(
     true
 }
 
-/// Forgets versions of an incarnation that nobody needs: those that no allocation runs and that are
-/// neither tagged nor among the newest; of those, one stable version is always kept.
+/// Forgets versions of an incarnation that are not tracked (see `versions.rs`) and that no allocation runs, and
+/// what was submitted for any that is not tracked.
 pub(super) fn prune(tx: &mut Tx, namespace: &NamespaceName, id: &JobId, incarnation: Index) {
     let key = |version| (namespace.clone(), id.clone(), incarnation, version);
-    let rows = tx.state.job_versions.range(key(0)..=key(u64::MAX)).map(|(_, job)| Arc::clone(job));
-    let mut versions: Vec<Arc<Job>> = rows.collect();
-    versions.reverse();
+    let versions: Vec<u64> =
+        tx.state.job_versions.range(key(0)..=key(u64::MAX)).map(|(_, job)| job.version()).collect();
     let current = tx.state.job(namespace, id).is_some_and(|job| job.incarnation() == incarnation);
-    let tracked = if current { tracked(&versions) } else { Vec::new() };
-    for job in versions {
-        let version = job.version();
-        let kept = current && (job.version_tag.is_some() || tracked.contains(&version));
-        if kept || tx.state.version_use.contains_key(&key(version)) {
-            continue;
-        }
-        let (namespace, id) = (namespace.clone(), id.clone());
-        if current && tx.state.job_submission(&namespace, &id, version).is_some() {
+    let tracked: Vec<u64> = match current {
+        true => tx.state.job_versions(namespace, id).into_iter().map(|job| job.version()).collect(),
+        false => Vec::new(),
+    };
+    for version in versions.into_iter().filter(|version| !tracked.contains(version)) {
+        if current && tx.state.job_submission(namespace, id, version).is_some() {
             let (namespace, id) = (namespace.clone(), id.clone());
             tx.put(Change::JobSubmission { namespace, id, version, submission: None });
         }
-        tx.put(Change::JobVersionGone { namespace, id, incarnation, version });
+        if !tx.state.version_use.contains_key(&key(version)) {
+            let (namespace, id) = (namespace.clone(), id.clone());
+            tx.put(Change::JobVersionGone { namespace, id, incarnation, version });
+        }
     }
-}
-
-/// The versions kept by number, of all given newest first.
-fn tracked(versions: &[Arc<Job>]) -> Vec<u64> {
-    let untagged: Vec<&Arc<Job>> = versions.iter().filter(|job| job.version_tag.is_none()).collect();
-    let mut kept: Vec<&Arc<Job>> = untagged.iter().take(VERSIONS_TRACKED).copied().collect();
-    if !kept.iter().any(|job| job.is_stable())
-        && let Some(stable) = untagged.iter().skip(VERSIONS_TRACKED).find(|job| job.is_stable())
-    {
-        kept.pop();
-        kept.push(stable);
-    }
-    kept.iter().map(|job| job.version()).collect()
 }

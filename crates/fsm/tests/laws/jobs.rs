@@ -176,19 +176,32 @@ fn store_005_006_seven_versions_keep_six_and_one_stable_one() {
 }
 
 #[test]
-fn a_version_that_an_allocation_runs_is_kept_until_that_is_forgotten() {
+fn store_006_the_write_of_a_seventh_version_ends_the_first_ones_tracking_even_while_allocations_run_it() {
     let mut world = World::new();
     world.node("n1");
     world.register(job_with_count("web", 0));
     world.place("web", "n1", &["old"]);
+    let incarnation = world.job("web").incarnation();
+    let kept = |world: &World| world.state.job_version(&ns(), &"web".into(), incarnation, 0).is_some();
     for count in 1..=9 {
-        world.register(job_with_count("web", count));
+        let submission = Some(JobSubmission { source: "s".into(), ..JobSubmission::default() });
+        let job = job_with_count("web", count);
+        let register = JobRegister { job, eval: None, submission, enforce_index: None };
+        world.accept(Role::Gateway, Command::JobRegister(Box::new(register)));
+        let from = u64::try_from(count).unwrap().saturating_sub(5);
+        assert_eq!(versions(&world, "web"), (from..=u64::try_from(count).unwrap()).collect::<Vec<_>>());
     }
-    assert_eq!(versions(&world, "web"), [0, 4, 5, 6, 7, 8, 9]);
+    assert!(kept(&world) && world.state.job_of_alloc(world.alloc("old")).is_some(), "its allocation still runs it");
+    assert!(world.state.job_version_tracked(&ns(), &"web".into(), 0).is_none());
+    let stable = Command::JobStability { namespace: ns(), job_id: "web".into(), version: 0, stable: true };
+    assert!(matches!(world.refuse(Role::Gateway, stable), Refusal::NotFound { .. }), "and nobody else sees it");
     world.tell("old", ClientStatus::Complete);
+    assert!(kept(&world));
     let reap = Command::Reap { evals: vec![], allocs: world::ids(&["old"]), deployments: vec![], jobs: vec![] };
     world.accept(Role::Controller, reap);
+    assert!(!kept(&world), "it goes with the last allocation");
     assert_eq!(versions(&world, "web"), [4, 5, 6, 7, 8, 9]);
+    world.assert_followed();
 }
 
 #[test]

@@ -68,7 +68,7 @@ async fn revert(
     if version == present.version() {
         return Err(ApiError::bad("can't revert to current version"));
     }
-    let old = view.state.job_version(&namespace, &job_id, present.incarnation(), version);
+    let old = view.state.job_version_tracked(&namespace, &job_id, version);
     let missing = || {
         let (job, namespace) = (job_id.as_str(), namespace.as_str());
         ApiError::not_found(format!("job {job:?} in namespace {namespace:?} at version {version} not found"))
