@@ -11,7 +11,8 @@ server {
   enabled          = true
   bootstrap_expect = 3
 
-  # steppe operator gossip keyring generate; the same on each. Whoever has it can be a server: keep it secret.
+  # Put here what `steppe operator gossip keyring generate` prints, the same on each: this placeholder is refused.
+  # Whoever has the key can be a server: keep it secret.
   encrypt = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 
   server_join {

@@ -52,6 +52,9 @@ impl Places {
             );
             advertise = advertise.or(found);
         }
+        if let Some(text) = config.advertise.http.as_deref().map(str::trim).filter(|text| text.starts_with("{{")) {
+            address(text, interfaces).context("advertise.http")?;
+        }
         let advertise = match advertise {
             Some(ip) => ip,
             None if !rpc.is_unspecified() => rpc,

@@ -2,6 +2,7 @@
 
 use config::syntax::{Node, Place, Value};
 
+use super::flags_passed_over;
 use crate::flags::{Flag, Kind, Parsed, flag, list, switch, text};
 
 pub const FLAGS: &[Flag] = &[
@@ -60,6 +61,7 @@ pub fn over(typed: &Parsed) -> Vec<(String, Value)> {
     let said = PLAIN.iter().filter(|(flag, _)| typed.given(flag));
     let mut all: Vec<(String, Value)> =
         said.map(|(flag, key)| ((*key).to_owned(), Value::Text(typed.text(flag).to_owned()))).collect();
+    all.extend(flags_passed_over::over(typed));
     let join: Vec<&String> = typed.list("retry-join").iter().chain(typed.list("join")).collect();
     if !join.is_empty() {
         all.push(("server.server_join.retry_join".to_owned(), texts(join.into_iter().map(String::as_str))));
@@ -68,7 +70,7 @@ pub fn over(typed: &Parsed) -> Vec<(String, Value)> {
         all.push(("client.servers".to_owned(), texts(servers.split(',').map(str::trim).filter(|s| !s.is_empty()))));
     }
     for pair in typed.list("meta") {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let Some((key, value)) = pair.split_once('=') else { continue };
         // The key may hold dots: it is one key.
         let entry = config::syntax::Entry {
             key: key.to_owned(),
@@ -78,6 +80,12 @@ pub fn over(typed: &Parsed) -> Vec<(String, Value)> {
         all.push(("client.meta".to_owned(), Value::Object(vec![entry])));
     }
     all
+}
+
+/// What is wrong with what was typed, beyond what settings say of themselves.
+pub fn problems(typed: &Parsed) -> Vec<String> {
+    let broken = typed.list("meta").iter().filter(|pair| pair.split_once('=').is_none_or(|(key, _)| key.is_empty()));
+    broken.map(|pair| format!("command line: -meta: `{pair}` is not KEY=VALUE")).collect()
 }
 
 fn texts<'a>(items: impl Iterator<Item = &'a str>) -> Value {

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use config::syntax::FILE_BYTES_MAX;
 use config::{Loaded, Source};
 
+use super::host;
 use crate::command::Cx;
 
 /// Most files of one directory.
@@ -73,6 +74,10 @@ pub fn validate(cx: &mut Cx) -> u8 {
         Ok(sources) => config::load(&sources, &[], false).and_then(drivers_fit),
         Err(error) => Err(vec![format!("{error:#}")]),
     };
+    let loaded = loaded.and_then(|loaded| match host::problems(&loaded.config, false) {
+        problems if problems.is_empty() => Ok(loaded),
+        problems => Err(problems),
+    });
     match loaded {
         Ok(loaded) => {
             for warning in loaded.warnings {

@@ -15,6 +15,8 @@
 pub mod address;
 pub mod described;
 pub mod flags;
+pub mod flags_passed_over;
+pub mod host;
 pub mod leave;
 pub mod load;
 pub mod log;
@@ -66,11 +68,11 @@ pub fn dev(words: &[String], _: &Env, ui: &mut Ui) -> u8 {
 }
 
 fn run(words: &[String], dev: bool, ui: &mut Ui) -> anyhow::Result<u8> {
-    let typed = parse(&[flags::FLAGS], words)?;
+    let typed = parse(&[flags::FLAGS, flags_passed_over::FLAGS], words)?;
     if let Some(stray) = typed.args.first() {
         bail!("`{stray}` means nothing here; files are given with -config");
     }
-    let dev = dev || typed.is("dev");
+    let dev = dev || typed.is("dev") || flags_passed_over::dev(&typed);
     let loaded = match load(&typed, dev) {
         Ok(loaded) => loaded,
         Err(errors) => {
@@ -80,8 +82,15 @@ fn run(words: &[String], dev: bool, ui: &mut Ui) -> anyhow::Result<u8> {
             return Ok(1);
         }
     };
-    for warning in &loaded.warnings {
+    for warning in flags_passed_over::warnings(&typed).chain(loaded.warnings.iter().cloned()) {
         ui.warn(&format!("Warning: {warning}"));
+    }
+    let problems = host::problems(&loaded.config, dev);
+    if !problems.is_empty() {
+        for problem in problems {
+            ui.error(&format!("Error: {problem}"));
+        }
+        return Ok(1);
     }
     let (machine, kept) = machine(loaded.config, dev)?;
     let lock = lock(&machine.data)?;
@@ -94,6 +103,10 @@ fn run(words: &[String], dev: bool, ui: &mut Ui) -> anyhow::Result<u8> {
 }
 
 fn load(typed: &Parsed, dev: bool) -> Result<Loaded, Vec<String>> {
+    let problems = flags::problems(typed);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
     let sources = load::sources(typed.list("config")).map_err(|error| vec![format!("{error:#}")])?;
     let mut over = flags::over(typed);
     if let Some((_, config::syntax::Value::Text(dir))) = over.iter_mut().find(|(key, _)| key == "data_dir") {

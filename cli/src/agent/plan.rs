@@ -94,7 +94,8 @@ impl Machine {
         words.say("data-dir", home.display());
         let mut join = vec![Places::own(places.serf).to_string()];
         if !self.dev {
-            join.extend(c.server.join().iter().map(|address| with_port(address, 4648)));
+            // The other servers' gossip is where this one's is, unless somebody says otherwise.
+            join.extend(c.server.join().iter().map(|address| with_port(address, c.ports.serf)));
         }
         words.say("join", join.join(","));
         let gossip = if role == Role::State { places.serf } else { SocketAddr::new(places.serf.ip(), 0) };
@@ -155,14 +156,7 @@ impl Machine {
 
     /// How the public API is served, if by HTTPS.
     pub fn https_settings(&self) -> HttpsSettings {
-        let tls = &self.config.tls;
-        let file = |path: &str| std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
-        HttpsSettings {
-            cert: tls.http.then(|| file(&tls.cert_file)),
-            key: tls.http.then(|| file(&tls.key_file)),
-            client_ca: (tls.http && tls.verify_https_client).then(|| file(&tls.ca_file)),
-            tls13: tls.http && tls.tls_min_version == "tls13",
-        }
+        https_settings(&self.config)
     }
 
     fn https(&self, words: &mut Words) {
@@ -318,6 +312,18 @@ impl Machine {
                 words.say(word, text);
             }
         }
+    }
+}
+
+/// How the public API is served, if by HTTPS.
+pub fn https_settings(config: &Config) -> HttpsSettings {
+    let tls = &config.tls;
+    let file = |path: &str| std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
+    HttpsSettings {
+        cert: tls.http.then(|| file(&tls.cert_file)),
+        key: tls.http.then(|| file(&tls.key_file)),
+        client_ca: (tls.http && tls.verify_https_client).then(|| file(&tls.ca_file)),
+        tls13: tls.http && tls.tls_min_version == "tls13",
     }
 }
 

@@ -10,17 +10,19 @@
 //! ```
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use api::state::{CERTIFICATES, Introduce, SignRequest, Signed};
 use base64::Engine as _;
 use client::error::CallError;
 use client::http::{Call, Http, Target};
 use client::introduce::{IntroduceError, introduce};
 use client::tls::{CERT_FILE, Identity};
+use config::Config;
 use kit::introduction::Token;
 use kit::pki::{Authority, CA_KEY_FILE, GOSSIP_KEY_FILE, Pem};
 use model::Role;
@@ -84,15 +86,16 @@ fn write_gossip_key(dir: &Path, secret: &[u8]) -> anyhow::Result<()> {
 /// A machine that is no server: its certificate comes from the servers.
 async fn client_only(machine: &Machine, spec: &Spec, log: &Log) -> anyhow::Result<()> {
     let dir = spec.home.join("identity");
-    let token = token(&machine.config.client.intro_token)?;
+    let token = token(&machine.config.client.intro_token);
     let why = match identity(&dir, &machine.config.region)? {
-        Ok(identity) if token.is_none() || !is_shut_out(machine, &identity).await => {
+        // A certificate needs no token, and so none that is good.
+        Ok(identity) if !matches!(token, Ok(Some(_))) || !is_shut_out(machine, &identity).await => {
             return check_cluster(machine, &identity).await;
         }
         Ok(_) => "this node was purged".to_owned(),
         Err(why) => why,
     };
-    let token = token
+    let token = token?
         .with_context(|| format!("{why}: give it a token of `steppe node intro create` by -client-intro-token"))?;
     fs::create_dir_all(&spec.home).with_context(|| format!("creating {}", spec.home.display()))?;
     let id = node_id(&spec.home)?;
@@ -152,11 +155,27 @@ fn token(said: &str) -> anyhow::Result<Option<Token>> {
     if said.is_empty() {
         return Ok(None);
     }
+    if let Ok(token) = Token::parse(said) {
+        return Ok(Some(token));
+    }
     let text = match fs::read_to_string(said) {
         Ok(text) => text,
-        Err(_) => said.to_owned(),
+        Err(error) if error.kind() == ErrorKind::NotFound && !said.contains('/') => {
+            bail!("client.intro_token: this is neither an introduction token nor a file that holds one")
+        }
+        Err(error) => bail!("client.intro_token: cannot read {said}: {error}"),
     };
-    Token::parse(&text).map(Some).context("client.intro_token")
+    ensure!(!text.trim().is_empty(), "client.intro_token: {said} is empty");
+    Token::parse(&text).map(Some).with_context(|| format!("client.intro_token: {said}"))
+}
+
+/// What is wrong with the introduction token of a machine that needs one, having no certificate yet.
+pub fn token_problem(config: &Config, client_dir: &Path) -> Option<String> {
+    let needs = config.client.enabled && !config.server.enabled;
+    if !needs || matches!(identity(&client_dir.join("identity"), &config.region), Ok(Ok(_))) {
+        return None;
+    }
+    token(&config.client.intro_token).err().map(|error| format!("{error:#}"))
 }
 
 async fn servers(machine: &Machine) -> Vec<SocketAddr> {
@@ -200,4 +219,45 @@ async fn check_cluster(machine: &Machine, identity: &Identity) -> anyhow::Result
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(dir: &Path, token: &str) -> Config {
+        let text = format!(
+            "data_dir = {dir:?}\nclient {{ enabled = true servers = [\"127.0.0.1\"] intro_token = {token:?} }}"
+        );
+        config::load(&[config::Source { name: String::new(), text }], &[], false).unwrap().config
+    }
+
+    #[test]
+    fn a_token_matters_only_until_the_node_has_a_certificate() {
+        let dir = tempfile::tempdir().unwrap();
+        let client = dir.path().join("client");
+        let file = dir.path().join("token");
+        let file = file.to_str().unwrap();
+        let problem = |token: &str| token_problem(&config(dir.path(), token), &client);
+        let missing = problem(file).unwrap();
+        assert!(missing.starts_with(&format!("client.intro_token: cannot read {file}: No such file")), "{missing}");
+        fs::write(file, " \n").unwrap();
+        assert_eq!(problem(file), Some(format!("client.intro_token: {file} is empty")));
+        fs::write(file, "garbage").unwrap();
+        assert_eq!(problem(file), Some(format!("client.intro_token: {file}: this is no introduction token")));
+        assert!(problem("garbage").unwrap().contains("neither an introduction token nor a file"));
+        assert_eq!(problem(""), None, "a flag may give one at the start");
+        let authority = Authority::create(dir.path().join("ca"), "global").unwrap();
+        let spec = Spec {
+            name: "agent".to_owned(),
+            role: Role::Agent,
+            home: client.clone(),
+            words: Vec::new(),
+            log_level: String::new(),
+        };
+        identify(&authority, &spec, "n", "global").unwrap();
+        for token in [file, "/no/such/file", "garbage"] {
+            assert_eq!(problem(token), None, "{token}");
+        }
+    }
 }

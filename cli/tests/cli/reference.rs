@@ -8,8 +8,6 @@ use cli::command::{Command, Reach};
 
 const REFERENCE: &str = include_str!("reference.tsv");
 const AGAIN: &str = "STEPPE_BLESS=1 cargo test -p steppe --test cli help";
-/// The settings of a Consul or Vault agent have no place in a machine that has neither; one line says so.
-const OF_OTHERS: [&str; 2] = ["consul-", "vault-"];
 
 struct Known {
     name: &'static str,
@@ -31,22 +29,17 @@ fn built() -> BTreeMap<&'static str, &'static Command> {
 }
 
 fn flags(command: &Command) -> BTreeSet<&'static str> {
-    command.tables().concat().iter().map(|flag| flag.name).collect()
+    let passed_over = if command.path == "agent" { cli::agent::flags_passed_over::FLAGS } else { &[] };
+    command.tables().concat().iter().chain(passed_over).map(|flag| flag.name).collect()
 }
 
 fn page() -> String {
     let (built, reference) = (built(), reference());
     let mut missing = String::new();
-    let mut others = 0;
     for known in &reference {
         let Some(command) = built.get(known.name) else { continue };
         let ours = flags(command);
-        let (of_others, own): (Vec<&str>, Vec<&str>) = known
-            .flags
-            .difference(&ours)
-            .copied()
-            .partition(|flag| OF_OTHERS.iter().any(|prefix| flag.starts_with(prefix)));
-        others += of_others.len();
+        let own: Vec<&str> = known.flags.difference(&ours).copied().collect();
         if !own.is_empty() {
             let own: Vec<String> = own.iter().map(|flag| format!("`-{flag}`")).collect();
             writeln!(missing, "| `{}` | {} |", known.name, own.join(" ")).unwrap();
@@ -60,9 +53,10 @@ fn page() -> String {
          `{AGAIN}`.\n\n\
          Of {} commands {} are built.\n\n## Flags that built commands do not have\n\n\
          | command | flags |\n|---|---|\n{missing}\n\
-         `agent` has none of the {others} flags that are about Consul and Vault.\n\n## Commands that are not built\n\n",
+         `agent` takes {} flags whose settings have no effect, and names in a warning those that are not built yet.\n\n## Commands that are not built\n\n",
         reference.len(),
         there.len(),
+        cli::agent::flags_passed_over::FLAGS.len(),
     );
     let mut line = String::new();
     for name in absent {

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 
 use crate::decode::Notes;
+use crate::form;
 use crate::settings::Config;
 use crate::syntax::Place;
 use model::Nanos;
@@ -114,6 +115,10 @@ impl Check<'_> {
         ] {
             let Some(value) = value else { continue };
             self.no(value.trim().is_empty(), key, "it is an IP address, not nothing");
+            let looked_up = value.trim().starts_with("{{");
+            if let Err(wrong) = if looked_up { Ok(()) } else { form::host_and_port(value.trim()) } {
+                self.no(!value.trim().is_empty(), key, wrong);
+            }
         }
     }
 
@@ -158,6 +163,12 @@ impl Check<'_> {
             "it is required when there is more than one server, the same on each; make one with \
              `steppe operator gossip keyring generate`",
         );
+        self.no(
+            gossip_key(&s.encrypt).is_some_and(|key| key.iter().all(|byte| *byte == 0)),
+            "server.encrypt",
+            "it is the example's placeholder, which everybody knows; make one of your own with \
+             `steppe operator gossip keyring generate`",
+        );
         self.no(s.bootstrap_expect > 9, "server.bootstrap_expect", "more than 9 servers make nothing safer");
         for address in &join {
             self.no(
@@ -166,6 +177,7 @@ impl Check<'_> {
                 "finding servers by a cloud's tags is not built yet; name addresses",
             );
         }
+        self.others("server.server_join", &join);
         self.no(s.raft_protocol != 3, "server.raft_protocol", "it is 3");
         self.no(s.raft_snapshot_threshold == 0, "server.raft_snapshot_threshold", "it is at least 1");
         let intro = &s.client_introduction;
@@ -180,6 +192,28 @@ impl Check<'_> {
                 "server.default_scheduler_config.scheduler_algorithm",
                 "it is binpack or spread",
             );
+        }
+    }
+
+    /// Addresses of other machines.
+    fn others(&mut self, key: &str, addresses: &[String]) {
+        for address in addresses.iter().filter(|address| !address.contains("provider=")) {
+            if let Err(wrong) = form::host_and_port(address) {
+                self.no(true, key, wrong);
+            }
+        }
+    }
+
+    /// What is kept back of totals that the file itself says.
+    fn reserved(&mut self) {
+        let c = self.config;
+        for (key, kept, total, unit) in [
+            ("client.reserved.cpu", c.client.reserved.cpu, c.client.cpu_total_compute, "MHz"),
+            ("client.reserved.memory", c.client.reserved.memory, c.client.memory_total_mb, "MiB"),
+            ("client.reserved.disk", c.client.reserved.disk, c.client.disk_total_mb, "MiB"),
+        ] {
+            let total = u64::try_from(total).unwrap_or(0);
+            self.no(total > 0 && kept >= total, key, format!("{kept} {unit} of {total} leave nothing for tasks"));
         }
     }
 
@@ -230,6 +264,11 @@ impl Check<'_> {
             "client.servers",
             "it is required on a machine that is not a server itself",
         );
+        self.others("client.servers", &c.join());
+        if let Err(wrong) = form::ports(&c.reserved.reserved_ports) {
+            self.no(true, "client.reserved.reserved_ports", wrong);
+        }
+        self.reserved();
         self.no(
             c.min_dynamic_port > c.max_dynamic_port,
             "client.min_dynamic_port",

@@ -13,7 +13,9 @@
 mod check;
 mod decode;
 pub mod docs;
+mod form;
 mod hcl;
+mod json;
 pub mod known;
 pub mod settings;
 pub mod syntax;

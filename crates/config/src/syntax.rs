@@ -82,38 +82,5 @@ pub fn parse(source: usize, text: &str) -> Result<Vec<Entry>, SyntaxError> {
         return Err(SyntaxError { at: start, message: format!("the file is longer than {FILE_BYTES_MAX} bytes") });
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if text.trim_start().starts_with('{') { json(source, text) } else { crate::hcl::parse(source, text) }
-}
-
-fn json(source: usize, text: &str) -> Result<Vec<Entry>, SyntaxError> {
-    let value: serde_json::Value = serde_json::from_str(text).map_err(|error| {
-        let message = error.to_string();
-        let message = message.split(" at line ").next().unwrap_or_default().to_owned();
-        SyntaxError { at: Place { source, line: error.line(), column: error.column() }, message }
-    })?;
-    match from_json(Place { source, line: 0, column: 0 }, value, 0)?.value {
-        Value::Object(entries) => Ok(entries),
-        _ => Ok(Vec::new()),
-    }
-}
-
-fn from_json(at: Place, value: serde_json::Value, depth: usize) -> Result<Node, SyntaxError> {
-    use serde_json::Value as Json;
-    if depth > DEPTH_MAX {
-        return Err(SyntaxError { at, message: format!("nested deeper than {DEPTH_MAX}") });
-    }
-    let value = match value {
-        Json::Null => Value::Null,
-        Json::Bool(b) => Value::Bool(b),
-        Json::Number(n) => Value::Number(n.to_string()),
-        Json::String(s) => Value::Text(s),
-        Json::Array(items) => {
-            Value::List(items.into_iter().map(|item| from_json(at, item, depth + 1)).collect::<Result<_, _>>()?)
-        }
-        Json::Object(map) => {
-            let entry = |(key, value)| Ok(Entry { key, at, node: from_json(at, value, depth + 1)? });
-            Value::Object(map.into_iter().map(entry).collect::<Result<_, _>>()?)
-        }
-    };
-    Ok(Node { at, value })
+    if text.trim_start().starts_with('{') { crate::json::parse(source, text) } else { crate::hcl::parse(source, text) }
 }

@@ -34,6 +34,43 @@ fn hcl_and_json_say_the_same_whatever_they_are_called() {
 }
 
 #[test]
+fn a_key_repeated_in_json_adds_up_as_in_hcl() {
+    let json = r#"{"data_dir": "/d", "client": {"enabled": true, "meta": {"a": "1"}, "servers": ["x"]},
+        "client": {"node_class": "c", "meta": {"b": 2.5}, "meta": {"c": "3"}, "servers": ["y"]}, "region": "a", "region": "b"}"#;
+    let config = loaded(&[json]).config;
+    assert!(config.client.enabled && config.client.node_class == "c");
+    let meta: Vec<_> = config.client.meta.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    assert_eq!(meta, ["a=1", "b=2.5", "c=3"]);
+    assert_eq!((config.client.join(), config.region.as_str()), (vec!["x".to_owned(), "y".to_owned()], "b"));
+    let deep = format!("{{\"client\": {}1{}}}", "[".repeat(40), "]".repeat(40));
+    assert!(refused(&deep)[0].ends_with("nested deeper than 32"));
+}
+
+#[test]
+fn values_that_could_never_work_are_found_before_the_start() {
+    let client =
+        "data_dir = \"/d\"\nclient { enabled = true servers = [\"a\"] cpu_total_compute = 1000 reserved { %r } }\n";
+    let with = |reserved: &str, more: &str| refused(&format!("{}{more}", client.replace("%r", reserved)));
+    assert_eq!(
+        with("reserved_ports = \"0-99999,,zz\" cpu = 1000", ""),
+        [
+            "client.reserved.reserved_ports: `0-99999` is no port from 1 to 65535, and no range of them such as 8500-8600",
+            "client.reserved.cpu: 1000 MHz of 1000 leave nothing for tasks"
+        ]
+    );
+    assert_eq!(
+        with("", "advertise { http = \"127.0.0.1:99999\" }"),
+        ["advertise.http: `127.0.0.1:99999` is neither `host` nor `host:port`: a port is from 1 to 65535"]
+    );
+    let errors = with("", "client { servers = [\"a:b:c\", \"\", \":\", \"x:99999\"] }");
+    assert_eq!(errors.len(), 4, "{errors:#?}");
+    assert!(errors.iter().all(|error| error.starts_with("client.servers: `")), "{errors:#?}");
+    let server =
+        "data_dir = \"/d\"\nserver { enabled = true bootstrap_expect = 1 server_join { retry_join = [\"a:0\"] } }";
+    assert!(refused(server).iter().any(|error| error.starts_with("server.server_join: `a:0` is neither")));
+}
+
+#[test]
 fn later_files_go_over_earlier_ones_and_flags_over_files() {
     let first =
         format!("{ONE}region = \"eu\"\nclient {{ enabled = true meta {{ a = \"1\" b = \"1\" }} servers = [\"x\"] }}");

@@ -13,6 +13,7 @@
 //! server only if that changed its mind about the founder within one round of questions.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -44,6 +45,10 @@ pub const TAG_SINCE: &str = "since";
 
 /// For the answer of one that the group is to be founded with.
 const ASK: Duration = Duration::from_millis(500);
+/// Others may start a little later: only then are they said not to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// For the lookup of a name.
+const LOOKUP: Duration = Duration::from_secs(1);
 
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
@@ -116,6 +121,13 @@ fn founders(bootstrap_expect: usize, told: &[String], seen: &[Seen]) -> Result<V
     Ok(peers)
 }
 
+/// Of those it was told to join, each with what its name stands for, the ones where nobody is.
+fn silent(told: &[(&str, Vec<SocketAddr>)], there: &[SocketAddr]) -> String {
+    let is_silent = |found: &[SocketAddr]| !found.iter().any(|addr| there.contains(addr));
+    let silent: Vec<&str> = told.iter().filter(|(_, found)| is_silent(found)).map(|(name, _)| *name).collect();
+    silent.join(", ")
+}
+
 /// A state server as gossip shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -166,6 +178,8 @@ pub struct Members {
     born: Duration,
     /// Those it was told to join; asked for again while there are any, for a name may come to be known.
     told: Option<Vec<String>>,
+    /// Those of them that the log has named as not answering.
+    silent: String,
     ready: Condition,
 }
 
@@ -173,7 +187,7 @@ impl Members {
     pub fn new(shell: Shell, server: Server, bootstrap_expect: usize) -> Self {
         let ready = shell.readiness.condition("member", "starting");
         let started = unix_nanos().max(0).unsigned_abs() / 1_000_000;
-        Self { shell, server, bootstrap_expect, started, born: boot_time(), told: None, ready }
+        Self { shell, server, bootstrap_expect, started, born: boot_time(), told: None, silent: String::new(), ready }
     }
 
     /// One activation.
@@ -208,7 +222,8 @@ impl Members {
         };
         if let Some(why) = stranger::refusal(&standing, &seen) {
             self.server.hold(Some(&why));
-            return Ok(self.warn(why));
+            // It may yet find those of its own.
+            return Ok(if why == stranger::LOOKS { self.say(why) } else { self.warn(why) });
         }
         self.server.hold(None);
         if let Some(why) = bereft(&status, &seen, &self.shell.settings.data_dir.join("raft")) {
@@ -232,9 +247,30 @@ impl Members {
                 self.server.wait_for("");
                 Ok("in order".to_owned())
             }
-            Step::Wait(why) => Ok(self.say(why)),
+            Step::Wait(why) => {
+                self.warn_of_the_silent(&told).await;
+                Ok(self.say(why))
+            }
             step => self.take(step, &running).await,
         }
+    }
+
+    /// Says once which of those it was told to join are not there, when it has waited for some time.
+    async fn warn_of_the_silent(&mut self, told: &[String]) {
+        if boot_time().saturating_sub(self.born) < PATIENCE {
+            return;
+        }
+        let mut known = Vec::new();
+        for address in told {
+            let found = tokio::time::timeout(LOOKUP, tokio::net::lookup_host(address)).await;
+            known.push((address.as_str(), found.ok().and_then(Result::ok).into_iter().flatten().collect()));
+        }
+        let there: Vec<SocketAddr> = self.shell.directory.by_role(Role::State).iter().map(|m| m.gossip).collect();
+        let silent = silent(&known, &there);
+        if silent != self.silent && !silent.is_empty() {
+            tracing::warn!(addresses = silent, "state servers that this one was told to join do not answer");
+        }
+        self.silent = silent;
     }
 
     /// Says once what is waited for.
@@ -368,6 +404,16 @@ mod tests {
         }
         let me = [seen(7, "a", false)];
         assert!(matches!(decide(&blank(7), 1, &[], &me), Step::Found(_)), "alone it may");
+    }
+
+    #[test]
+    fn an_address_where_no_state_server_is_gets_named() {
+        let addr = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let told =
+            [("a:4648", vec![addr("10.0.0.1:4648")]), ("b:4648", vec![addr("10.0.0.2:4648")]), ("c:4648", vec![])];
+        assert_eq!(silent(&told, &[addr("10.0.0.1:4648")]), "b:4648, c:4648");
+        assert_eq!(silent(&told, &[addr("10.0.0.1:7000"), addr("10.0.0.2:4648")]), "a:4648, c:4648");
+        assert_eq!(silent(&told[..1], &[addr("10.0.0.1:4648")]), "");
     }
 
     #[test]

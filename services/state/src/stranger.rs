@@ -18,6 +18,9 @@ use crate::members::Seen;
 /// A lone server that was told to join looks this long for others before it answers.
 pub const LOOK: Duration = Duration::from_secs(3);
 
+/// It may yet find those of its own.
+pub const LOOKS: &str = "looks for the state servers it was told to join";
+
 /// How this server stands.
 pub struct Standing<'a> {
     /// Cluster of its data; empty when it has none.
@@ -37,7 +40,7 @@ pub fn refusal(me: &Standing<'_>, seen: &[Seen]) -> Option<String> {
     }
     let others = || seen.iter().filter(|s| s.peer.id != me.status.id);
     if me.since > 0 && me.status.voters.len() <= 1 && me.up < LOOK && !others().any(|s| s.alive) {
-        return Some("looks for the state servers it was told to join".to_owned());
+        return Some(LOOKS.to_owned());
     }
     let is_member = |id: u64| me.status.voters.iter().chain(&me.status.learners).any(|p| p.id == id);
     let (mut ours, mut theirs) = (1usize, BTreeMap::<&str, (usize, u64, Vec<&str>)>::new());

@@ -12,7 +12,8 @@ pub static COMMANDS: &[Command] = &[
         summary: "Runs a machine: the control plane's services, the node agent, or both",
         about: "What runs is said by configuration files (docs/configuration.md) and by flags, which go over them. \
             Services are processes of their own, started again when they end. SIGHUP reads the files again. With \
-            -dev, the same as `steppe dev`.",
+            -dev, the same as `steppe dev`.\n\nFlags of Nomad's agent that are not listed here are taken, too; a \
+            warning names those whose setting is not built yet.",
         reach: Reach::Nobody,
         flags: agent::flags::FLAGS,
         args: (0, 0),

@@ -70,7 +70,7 @@ settings! {
         deployment_gc_threshold: Nanos = minutes(60),
     }
 
-    /// Addresses of other servers' gossip, `host` or `host:port`. They are tried again and again until one answers.
+    /// Addresses of other servers' gossip, `host` or `host:port`; without a port, that of this machine's `ports { serf }`. They are tried again and again until one answers.
     ServerJoin "server.server_join" {
         /// Addresses.
         retry_join: Vec<String> = Vec::new(),
