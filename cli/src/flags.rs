@@ -121,6 +121,13 @@ impl Parsed {
         self.values.get(name).map_or(&[], Vec::as_slice)
     }
 
+    /// What was typed, flags only and each with a blank behind it, without those named.
+    pub fn again(&self, without: &[&str]) -> String {
+        let given = self.values.iter().filter(|(name, _)| !without.contains(name));
+        let words = given.flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+        words.map(|(name, value)| format!("-{name}={} ", crate::command::quoted(value))).collect()
+    }
+
     /// A number; values were checked when they were read.
     pub fn int(&self, name: &str) -> i64 {
         self.text(name).parse().unwrap_or(0)

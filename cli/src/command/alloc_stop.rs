@@ -22,5 +22,5 @@ pub async fn run(cx: &mut Cx) -> Result<u8, Failure> {
         cx.ui.line(&answer.eval_id);
         return Ok(0);
     }
-    monitor::evaluation(cx, &answer.eval_id, alloc.namespace.as_str()).await
+    monitor::evaluation_for(cx, &answer.eval_id, alloc.namespace.as_str(), monitor::Aim::Beside).await
 }

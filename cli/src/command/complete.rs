@@ -153,10 +153,8 @@ fn next_words(leading: &[String], typed: &str) -> Vec<(String, String)> {
     let prefix = leading.iter().map(|word| format!("{word} ")).collect::<String>();
     let mut found = std::collections::BTreeMap::new();
     let shown = table::commands().filter(|command| !command.hidden);
-    let names = shown.flat_map(|command| {
-        let aliases = command.aliases.iter().filter(|alias| !alias.contains('-'));
-        aliases.chain([&command.path]).map(move |name| (*name, command.summary))
-    });
+    let names = shown
+        .flat_map(|command| command.shown_aliases().chain([command.path]).map(move |name| (name, command.summary)));
     for (name, text) in names.chain(help::GROUPS.iter().copied()) {
         let Some(rest) = name.strip_prefix(prefix.as_str()).filter(|rest| rest.starts_with(typed)) else { continue };
         match rest.split_once(' ') {

@@ -4,6 +4,7 @@ use api::job_changes::DeploymentUpdateResponse;
 use model::Deployment;
 use serde_json::{Value, json};
 
+use super::monitor::Aim;
 use super::{Cx, Failure, job_status, lookup, monitor};
 use crate::format::id;
 
@@ -80,5 +81,6 @@ async fn carry_out(cx: &mut Cx, found: &Deployment, wish: &Wish, mut body: Value
     if !wish.watched {
         return Ok(0);
     }
-    monitor::or_detach(cx, &answer.eval_id, found.namespace.as_str()).await
+    let aim = if wish.verb == FAIL.verb { Aim::Failure } else { Aim::Rollout };
+    monitor::or_detach_for(cx, &answer.eval_id, found.namespace.as_str(), aim).await
 }

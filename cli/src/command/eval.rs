@@ -41,11 +41,7 @@ pub async fn list(cx: &mut Cx) -> Result<u8, Failure> {
     }
     let text = table(&show::eval_rows(cx, &evals));
     cx.ui.line(text);
-    if let Some(token) = meta.next_token {
-        cx.ui.note(format!(
-            "\nResults have been paginated. To get the next page run:\n\nsteppe eval list -page-token {token}"
-        ));
-    }
+    cx.more("eval list", meta.next_token.as_deref());
     Ok(0)
 }
 

@@ -14,6 +14,8 @@ pub const GROUPS: &[(&str, &str)] = &[
     ("eval", "Evaluations: what the schedulers were asked"),
     ("job", "Jobs: what is to run"),
     ("container", "What the containers of compose.yaml run beside services"),
+    ("job periodic", "Jobs that start by the clock"),
+    ("job tag", "Names of a job's versions"),
     ("local", "The local cluster of scripts/up and scripts/down"),
     ("namespace", "Namespaces"),
     ("node", "Nodes: the machines"),
@@ -21,11 +23,13 @@ pub const GROUPS: &[(&str, &str)] = &[
     ("node pool", "Node pools: groups of nodes that jobs ask for"),
     ("node intro", "Letting new nodes in"),
     ("operator", "Tools for whoever runs the cluster"),
+    ("operator autopilot", "How the group of servers looks after itself"),
     ("operator gossip", "Gossip between servers"),
     ("operator gossip keyring", "Keys that seal gossip"),
     ("operator raft", "The replicated log's servers"),
     ("operator root", "Keys that sign identities and encrypt variables"),
     ("operator root keyring", "Those keys: list, rotate, remove"),
+    ("operator snapshot", "The cluster's state as a file"),
     ("operator scheduler", "How the cluster schedules"),
     ("scaling", "What may be done to the counts of groups"),
     ("scaling policy", "Bounds and rules for whoever scales groups"),
@@ -48,7 +52,7 @@ pub fn is_group(name: &str) -> bool {
 pub fn root() -> String {
     let mut rest: Vec<(&str, &str)> = GROUPS.iter().copied().filter(|(name, _)| !name.contains(' ')).collect();
     for command in commands().filter(|c| !c.hidden) {
-        let single = command.aliases.iter().copied().chain([command.path]).filter(|name| !name.contains(' '));
+        let single = command.shown_aliases().chain([command.path]).filter(|name| !name.contains(' '));
         rest.extend(single.filter(|name| !name.contains('-')).map(|name| (name, command.summary)));
     }
     rest.sort_unstable();
@@ -89,7 +93,7 @@ fn listed(rows: &[(&str, &str)]) -> String {
 /// Help of one command.
 pub fn command(command: &Command) -> String {
     let mut out = format!("Usage: {}\n", format!("steppe {} {}", command.path, command.usage).trim_end());
-    for alias in command.aliases.iter().filter(|alias| !alias.contains('-')) {
+    for alias in command.shown_aliases() {
         let _ = writeln!(out, "Alias: steppe {alias}");
     }
     let _ = write!(out, "\n{}", wrapped(command.summary, 2, "."));

@@ -14,6 +14,9 @@ use serde_json::json;
 use super::{Cx, Failure, job_status, lookup, monitor, show};
 use crate::format::{id, pairs};
 
+/// More than this is not read to learn how much too much it is.
+const INPUT_BYTES_MAX: u64 = 16 << 20;
+
 pub async fn dispatch(cx: &mut Cx) -> Result<u8, Failure> {
     if cx.flags.is("wait") && cx.flags.is("detach") {
         return Err(Failure::new("-wait and -detach cannot be used together"));
@@ -79,12 +82,16 @@ async fn until_dead(cx: &mut Cx, job_id: &str, namespace: &str) -> Result<u8, Fa
 fn read(source: &str) -> Result<Vec<u8>, Failure> {
     let failed = |error| Failure::new(format!("Error reading input data: {error}"));
     let mut bytes = Vec::new();
-    // One byte more than may be sent: the cluster says what is too much.
-    let limit = u64::try_from(PAYLOAD_BYTES_MAX).unwrap_or(u64::MAX) + 1;
+    let limit = INPUT_BYTES_MAX;
     if source == "-" {
         std::io::stdin().take(limit).read_to_end(&mut bytes).map_err(failed)?;
     } else {
         std::fs::File::open(source).map_err(failed)?.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+    }
+    if bytes.len() > PAYLOAD_BYTES_MAX {
+        let more = if bytes.len() as u64 == INPUT_BYTES_MAX { "at least " } else { "" };
+        let text = format!("Payload exceeds maximum size; {more}{} > {PAYLOAD_BYTES_MAX}", bytes.len());
+        return Err(Failure::new(format!("Failed to dispatch job: {text}")));
     }
     Ok(bytes)
 }

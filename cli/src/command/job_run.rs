@@ -1,9 +1,9 @@
 //! `job run`: a job file in, a running job out.
 
-use model::Index;
+use model::{Index, Job};
 use serde_json::{Value, json};
 
-use super::{Cx, Failure, jobfile, monitor};
+use super::{Cx, Failure, job_status, jobfile, monitor};
 use crate::format;
 
 /// Answer of a registration, as far as it is used here.
@@ -63,6 +63,10 @@ pub async fn run(cx: &mut Cx) -> Result<u8, Failure> {
         if let Some(kind) = ["Periodic", "ParameterizedJob"].iter().find(|kind| !file.job[**kind].is_null()) {
             let what = if *kind == "Periodic" { "its next launch" } else { "being dispatched" };
             cx.ui.line(format!("The job waits for {what}; modify index {}", registered.job_modify_index));
+        }
+        let job: Option<Job> = serde_json::from_value(file.job.clone()).ok();
+        if let Some(next) = job.and_then(|job| job_status::next_launch(cx, &job)) {
+            cx.ui.line(format!("Approximate next launch time: {next}"));
         }
         return Ok(0);
     }

@@ -86,7 +86,7 @@ pub async fn one(cx: &mut Cx, job_id: &str, namespace: &str, machine: bool) -> R
 }
 
 /// When a periodic job is launched next.
-fn next_launch(cx: &Cx, job: &Job) -> Option<String> {
+pub fn next_launch(cx: &Cx, job: &Job) -> Option<String> {
     let config = job.periodic.as_ref()?;
     if job.is_stopped() {
         return Some("none (job stopped)".to_owned());
@@ -109,8 +109,12 @@ fn head(cx: &Cx, job: &Job) -> Vec<(&'static str, String)> {
         ("Node Pool", text(&job.node_pool)),
         ("Status", show::job_state(&text(&job.status), job.stop == Some(true))),
         ("Periodic", job.periodic.is_some().to_string()),
-        ("Parameterized", job.parameterized_job.is_some().to_string()),
+        // What was dispatched has its parent's block, and is none itself.
+        ("Parameterized", (job.parameterized_job.is_some() && !job.dispatched).to_string()),
     ];
+    if let Some(token) = job.dispatch_idempotency_token.as_ref().filter(|token| !token.is_empty()) {
+        rows.push(("Idempotency Token", token.clone()));
+    }
     if cx.verbose()
         && let Some(description) = job.status_description.as_ref().filter(|text| !text.is_empty())
     {

@@ -47,6 +47,7 @@ pub mod node_eligibility;
 pub mod node_intro;
 pub mod node_meta;
 pub mod node_pool;
+pub mod node_purge;
 pub mod node_status;
 pub mod operator;
 pub mod operator_care;
@@ -145,6 +146,11 @@ pub const NAMESPACE: &[Flag] =
     &[text("namespace", "NAME", "Namespace to work in; `*` where several can be asked. [$NOMAD_NAMESPACE]")];
 
 impl Command {
+    /// Its further names that are worth telling: not those of older versions, nor those that the reference hides.
+    pub fn shown_aliases(&self) -> impl Iterator<Item = &'static str> {
+        self.aliases.iter().copied().filter(|alias| !alias.contains('-') && *alias != "debug")
+    }
+
     /// All of its flags.
     pub fn tables(&self) -> Vec<&'static [Flag]> {
         match self.reach {
@@ -201,12 +207,21 @@ impl Failure {
             PublicError::Connect { .. } => failure.hint(
                 "is the cluster running? `steppe dev` starts one here; -address or $NOMAD_ADDR says where another is",
             ),
-            PublicError::Status { status, .. } if status.as_u16() == 403 => {
-                failure.hint("-token or $NOMAD_TOKEN names the caller")
-            }
+            PublicError::Status { status, body } if status.as_u16() == 403 => match refused(body) {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            },
             _ => failure,
         }
     }
+}
+
+/// What to do about a 403, where something can be done.
+fn refused(body: &str) -> Option<&'static str> {
+    if body.contains("disabled by the scheduler configuration") {
+        return Some("`steppe operator scheduler set-config -reject-job-registration=false` turns it on again");
+    }
+    body.contains("Permission denied").then_some("-token or $NOMAD_TOKEN names the caller")
 }
 
 /// A running command's surroundings.
@@ -279,10 +294,30 @@ impl Cx {
         crate::format::stamp(unix_ns, &self.ui.zone)
     }
 
+    /// Says how to get the page behind this one: the same command line, with the token.
+    pub fn more(&mut self, command: &str, token: Option<&str>) {
+        let Some(token) = token else { return };
+        let again = self.flags.again(&["page-token", "token"]);
+        self.ui.note(format!(
+            "\nResults have been paginated. To get the next page run:\n\nsteppe {command} {again}-page-token={}{}",
+            quoted(token),
+            self.flags.args.iter().map(|arg| format!(" {}", quoted(arg))).collect::<String>()
+        ));
+    }
+
     /// A moment: how long ago, or exactly with `-verbose`.
     pub fn when(&self, unix_ns: i64) -> String {
         if self.verbose() { self.stamp(unix_ns) } else { crate::format::ago(unix_ns, self.ui.now()) }
     }
+}
+
+/// A word as a shell takes it.
+pub(crate) fn quoted(word: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:,@%+=".contains(&b);
+    if !word.is_empty() && word.bytes().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// `<unix ms>-<16 hex digits>`.
@@ -332,11 +367,26 @@ pub fn run(words: &[String], env: Env, mut ui: Ui) -> u8 {
     }
     match find(&leading) {
         Some((command, count)) => run_command(command, &words[count..], env, ui),
-        None => unknown(&leading, words.len() > leading.len(), &mut ui),
+        None => {
+            colours(words, &mut ui);
+            unknown(&leading, words.len() > leading.len(), &mut ui)
+        }
+    }
+}
+
+/// What a command line that is not understood says about colours.
+fn colours(words: &[String], ui: &mut Ui) {
+    for word in words.iter().take_while(|word| *word != "--") {
+        match word.trim_start_matches('-') {
+            "no-color" | "no-color=true" if word.starts_with('-') => return ui.set_colour(false),
+            "force-color" | "force-color=true" if word.starts_with('-') => ui.set_colour(true),
+            _ => {}
+        }
     }
 }
 
 fn root(words: &[String], env: &Env, ui: &mut Ui) -> u8 {
+    colours(words, ui);
     match words.first().map(|word| word.trim_start_matches('-')) {
         Some("version" | "v") => {
             ui.line(version());
@@ -406,7 +456,10 @@ fn run_command(command: &'static Command, words: &[String], env: Env, mut ui: Ui
     };
     let parsed = match flags::parse_until(&command.tables(), words, command.verbatim_after) {
         Ok(parsed) => parsed,
-        Err(error) => return misused(command, &error, &mut ui),
+        Err(error) => {
+            colours(words, &mut ui);
+            return misused(command, &error, &mut ui);
+        }
     };
     if parsed.help {
         ui.line(help::command(command));

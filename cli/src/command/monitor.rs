@@ -28,11 +28,30 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Evaluations in a row, each following from the one before.
 const CHAIN_MAX: usize = 16;
 
+/// What was asked for, which decides what a deployment's end means to the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// What a deployment rolls out.
+    Rollout,
+    /// The deployment's failure.
+    Failure,
+    /// Something beside deployments: one that was over before is nobody's matter.
+    Beside,
+}
+
 /// Watches an evaluation and what follows from it.
 ///
 /// # Errors
 /// The API's, if it stays unreachable or refuses.
 pub async fn evaluation(cx: &mut Cx, eval_id: &str, namespace: &str) -> Result<u8, Failure> {
+    evaluation_for(cx, eval_id, namespace, Aim::Rollout).await
+}
+
+/// The same for what was asked for by `aim`.
+///
+/// # Errors
+/// As [`evaluation`].
+pub async fn evaluation_for(cx: &mut Cx, eval_id: &str, namespace: &str, aim: Aim) -> Result<u8, Failure> {
     let mut next = eval_id.to_owned();
     for _ in 0..CHAIN_MAX {
         let eval = until_decided(cx, &next, namespace).await?;
@@ -70,12 +89,22 @@ pub async fn evaluation(cx: &mut Cx, eval_id: &str, namespace: &str) -> Result<u
         return match eval.deployment_id.non_empty() {
             Some(deployment_id) if eval.triggered_by != "job-deregister" => {
                 let deployment_id = deployment_id.to_string();
-                deployment(cx, &deployment_id, namespace).await
+                if aim == Aim::Beside && was_over(cx, &deployment_id, &eval).await? {
+                    return Ok(0);
+                }
+                watch_deployment(cx, &deployment_id, namespace, aim).await
             }
             _ => Ok(0),
         };
     }
     Ok(0)
+}
+
+/// Whether the deployment had ended before the evaluation was made.
+async fn was_over(cx: &Cx, deployment_id: &str, eval: &Evaluation) -> Result<bool, Failure> {
+    let path = format!("/v1/deployment/{deployment_id}");
+    let (now, _): (Deployment, u64) = ask(cx, &path, eval.namespace.as_str(), 0, "deployment").await?;
+    Ok(!now.status.is_active() && now.modify_index < eval.create_index)
 }
 
 async fn until_decided(cx: &mut Cx, eval_id: &str, namespace: &str) -> Result<Evaluation, Failure> {
@@ -143,6 +172,10 @@ async fn allocations(cx: &mut Cx, eval: &Evaluation) -> Result<(), Failure> {
 /// # Errors
 /// The API's.
 pub async fn deployment(cx: &mut Cx, deployment_id: &str, namespace: &str) -> Result<u8, Failure> {
+    watch_deployment(cx, deployment_id, namespace, Aim::Rollout).await
+}
+
+async fn watch_deployment(cx: &mut Cx, deployment_id: &str, namespace: &str, aim: Aim) -> Result<u8, Failure> {
     let shown = id(deployment_id, cx.verbose());
     headline(cx, &format!("Monitoring deployment {shown:?}"));
     let path = format!("/v1/deployment/{deployment_id}");
@@ -166,7 +199,8 @@ pub async fn deployment(cx: &mut Cx, deployment_id: &str, namespace: &str) -> Re
             drawn.progress(cx, &now);
         }
         if ended || cx.ui.is_closed() {
-            return Ok(u8::from(now.status != DeploymentStatus::Successful));
+            let asked_for = aim == Aim::Failure && now.status == DeploymentStatus::Failed;
+            return Ok(u8::from(now.status != DeploymentStatus::Successful && !asked_for));
         }
     }
 }
@@ -278,6 +312,14 @@ pub fn stamped(cx: &mut Cx, text: &str) {
 /// # Errors
 /// Those of watching.
 pub async fn or_detach(cx: &mut Cx, eval_id: &str, namespace: &str) -> Result<u8, Failure> {
+    or_detach_for(cx, eval_id, namespace, Aim::Rollout).await
+}
+
+/// The same for what was asked for by `aim`.
+///
+/// # Errors
+/// Those of watching.
+pub async fn or_detach_for(cx: &mut Cx, eval_id: &str, namespace: &str, aim: Aim) -> Result<u8, Failure> {
     if eval_id.is_empty() {
         return Ok(0);
     }
@@ -285,7 +327,7 @@ pub async fn or_detach(cx: &mut Cx, eval_id: &str, namespace: &str) -> Result<u8
         cx.ui.line(format!("Evaluation ID: {eval_id}"));
         return Ok(0);
     }
-    evaluation(cx, eval_id, namespace).await
+    evaluation_for(cx, eval_id, namespace, aim).await
 }
 
 /// For ordering by index.

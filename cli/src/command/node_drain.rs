@@ -111,10 +111,9 @@ fn meta(cx: &Cx) -> Result<BTreeMap<String, String>, Failure> {
         meta.insert("message".to_owned(), message.to_owned());
     }
     for pair in cx.flags.list("meta") {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if key.is_empty() {
+        let Some((key, value)) = pair.split_once('=').filter(|(key, _)| !key.is_empty()) else {
             return Err(Failure::new(format!("Error parsing meta {pair:?}: KEY=VALUE expected")));
-        }
+        };
         meta.insert(key.to_owned(), value.to_owned());
     }
     Ok(meta)

@@ -85,14 +85,6 @@ async fn listed<T: serde::de::DeserializeOwned>(
     Ok(Some((rows.unwrap_or_default(), meta.next_token)))
 }
 
-fn more(cx: &mut Cx, command: &str, token: Option<String>) {
-    if let Some(token) = token {
-        cx.ui.note(format!(
-            "\nResults have been paginated. To get the next page run:\n\nsteppe {command} -page-token {token}"
-        ));
-    }
-}
-
 fn rows(pools: &[NodePool]) -> Vec<Vec<String>> {
     let mut rows = vec![row(["Name", "Description"])];
     rows.extend(pools.iter().map(|pool| vec![pool.name.clone(), pool.description.clone()]));
@@ -104,7 +96,7 @@ pub async fn list(cx: &mut Cx) -> Result<u8, Failure> {
         return Ok(0);
     };
     cx.ui.line(if pools.is_empty() { "No node pools".to_owned() } else { table(&rows(&pools)) });
-    more(cx, "node pool list", next);
+    cx.more("node pool list", next.as_deref());
     Ok(0)
 }
 
@@ -172,7 +164,7 @@ pub async fn nodes(cx: &mut Cx) -> Result<u8, Failure> {
     }
     let text = if nodes.is_empty() { "No nodes".to_owned() } else { table(&rows) };
     cx.ui.line(text);
-    more(cx, &format!("node pool nodes {name}"), next);
+    cx.more("node pool nodes", next.as_deref());
     Ok(0)
 }
 
@@ -182,7 +174,7 @@ pub async fn jobs(cx: &mut Cx) -> Result<u8, Failure> {
     let Some((jobs, next)) = listed::<JobListStub>(cx, &path, "Error querying jobs").await? else { return Ok(0) };
     let text = if jobs.is_empty() { "No jobs".to_owned() } else { table(&show::job_rows(cx, &jobs)) };
     cx.ui.line(text);
-    more(cx, &format!("node pool jobs {name}"), next);
+    cx.more("node pool jobs", next.as_deref());
     Ok(0)
 }
 

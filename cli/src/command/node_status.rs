@@ -71,11 +71,7 @@ async fn list(cx: &mut Cx, machine: bool) -> Result<u8, Failure> {
     let running = if cx.flags.is("allocs") { Some(running_counts(cx).await?) } else { None };
     let text = table(&node_table(cx, &nodes, running.as_ref()));
     cx.ui.line(text);
-    if let Some(token) = meta.next_token {
-        cx.ui.note(format!(
-            "\nResults have been paginated. To get the next page run:\n\nsteppe node status -page-token {token}"
-        ));
-    }
+    cx.more("node status", meta.next_token.as_deref());
     Ok(0)
 }
 
@@ -139,13 +135,17 @@ pub async fn one(cx: &mut Cx, node_id: &str, machine: bool) -> Result<u8, Failur
         .map_err(|error| Failure::api("Error querying node allocations", &error))?;
     let mut allocs = allocs.unwrap_or_default();
     allocs.sort_by(|a, b| b.create_index.cmp(&a.create_index).then_with(|| a.id.cmp(&b.id)));
-    let text = pairs(&head(cx, &node));
+    let short = cx.flags.is("short");
+    let stats = if short { None } else { host_stats(cx, &node).await };
+    let text = pairs(&head(cx, &node, stats.as_ref()));
     cx.ui.line(text);
-    if !cx.flags.is("short") {
+    if !short {
         for text in sections(cx, &node, &allocs) {
             cx.ui.line(text);
         }
-        host_usage(cx, &node).await;
+        if let Some(stats) = stats {
+            host_usage(cx, &node, &stats);
+        }
     }
     let text = show::section(cx, "Allocations", &alloc_table(cx, &allocs));
     cx.ui.line(text);
@@ -159,32 +159,35 @@ pub async fn one(cx: &mut Cx, node_id: &str, machine: bool) -> Result<u8, Failur
     Ok(0)
 }
 
-/// What the host uses now; a node that is not there cannot say.
-async fn host_usage(cx: &mut Cx, node: &Node) {
+/// What the host says of itself now; a node that is not there cannot.
+async fn host_stats(cx: &mut Cx, node: &Node) -> Option<HostStats> {
     if node.status != model::NodeStatus::Ready {
-        return;
+        return None;
     }
     let query = Query::default().with("node_id", node.id.as_str());
-    let stats = match cx.client.get::<HostStats>("/v1/client/stats", &query).await {
-        Ok((stats, _)) => stats,
+    match cx.client.get::<HostStats>("/v1/client/stats", &query).await {
+        Ok((stats, _)) => Some(stats),
         Err(error) => {
             let text = Failure::api("Error querying node stats", &error).text;
             cx.ui.warn(&text);
-            return;
+            None
         }
-    };
+    }
+}
+
+fn host_usage(cx: &mut Cx, node: &Node, stats: &HostStats) {
     let mhz = node.node_resources.as_ref().map_or(0, |has| has.cpu.cpu_shares);
-    let text = show::section(cx, "Host Resource Utilization", &usage::host_row(&stats, mhz));
+    let text = show::section(cx, "Host Resource Utilization", &usage::host_row(stats, mhz));
     cx.ui.line(text);
     if cx.flags.is("stats") {
-        for (title, text) in usage::host_sections(&stats) {
+        for (title, text) in usage::host_sections(stats) {
             let text = show::section(cx, title, &text);
             cx.ui.line(text);
         }
     }
 }
 
-fn head(cx: &Cx, node: &Node) -> Vec<(&'static str, String)> {
+fn head(cx: &Cx, node: &Node, stats: Option<&HostStats>) -> Vec<(&'static str, String)> {
     let healthy = node.drivers.iter().filter(|(_, info)| info.detected && info.healthy);
     let drivers: Vec<String> = healthy.map(|(name, _)| name.clone()).collect();
     let names = |map: Vec<&String>| map.into_iter().cloned().collect::<Vec<_>>().join(",");
@@ -206,6 +209,10 @@ fn head(cx: &Cx, node: &Node) -> Vec<(&'static str, String)> {
             ("Host Networks", names(node.host_networks.keys().collect())),
         ]);
     }
+    if let Some(stats) = stats {
+        let up = i64::try_from(stats.uptime).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
+        rows.push(("Uptime", model::Nanos(up).to_string()));
+    }
     rows.push(("Driver Status", drivers.join(",")));
     rows
 }
@@ -223,16 +230,27 @@ fn sections(cx: &Cx, node: &Node, allocs: &[model::Allocation]) -> Vec<String> {
                 cx.stamp(info.update_time.unix_nanos()),
             ]);
         }
+        if !node.host_volumes.is_empty() {
+            let mut volumes = vec![row(["Name", "ReadOnly", "Source"])];
+            volumes.extend(
+                node.host_volumes
+                    .iter()
+                    .map(|(name, volume)| vec![name.clone(), volume.read_only.to_string(), volume.path.clone()]),
+            );
+            out.push(show::section(cx, "Host Volumes", &table(&volumes)));
+        }
         out.push(show::section(cx, "Drivers", &table(&rows)));
     }
     let mut events: Vec<_> = node.events.iter().collect();
     events.sort_by_key(|event| std::cmp::Reverse(event.timestamp));
     let mut rows = vec![row(["Time", "Subsystem", "Message"])];
-    rows.extend(
-        events
-            .iter()
-            .map(|event| vec![cx.stamp(event.timestamp.unix_nanos()), event.subsystem.clone(), event.message.clone()]),
-    );
+    rows[0].extend(cx.verbose().then(|| "Details".to_owned()));
+    for event in events {
+        let mut cells = vec![cx.stamp(event.timestamp.unix_nanos()), event.subsystem.clone(), event.message.clone()];
+        let details = event.details.iter().map(|(name, value)| format!("{name} = {value}"));
+        cells.extend(cx.verbose().then(|| details.collect::<Vec<_>>().join(",")));
+        rows.push(cells);
+    }
     out.push(show::section(cx, "Node Events", &table(&rows)));
     if let Some(text) = allocated(node, allocs) {
         out.push(show::section(cx, "Allocated Resources", &text));

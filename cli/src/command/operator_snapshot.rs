@@ -53,7 +53,11 @@ fn failed(path: &Path, error: &std::io::Error) -> Failure {
 
 /// The archive, checked from end to end, and the state in it.
 fn open(path: &Path) -> Result<(Meta, File), Failure> {
-    let mut file = File::open(path).map_err(|e| Failure::new(format!("Error opening snapshot file: {e}")))?;
+    let opening = |cause: String| Failure::new(format!("Error opening snapshot file {}: {cause}", path.display()));
+    let mut file = File::open(path).map_err(|error| opening(error.to_string()))?;
+    if !file.metadata().is_ok_and(|about| about.is_file()) {
+        return Err(opening("it is no file".to_owned()));
+    }
     unpack(&mut file).map_err(|error| {
         let cause = match &error {
             ArchiveError::Io(cause) => format!(": {cause}"),

@@ -1,11 +1,12 @@
 //! `server join`, `server force-leave`, `agent-info`, `client-config`.
 
-use api::public::AgentJoinResponse;
+use api::public::{AgentJoinResponse, AgentMember, ServerMembers};
 use client::public::Query;
 use http::Method;
 use serde_json::Value;
 
 use super::{Cx, Failure, machine};
+use crate::flags::nearest;
 
 pub async fn join(cx: &mut Cx) -> Result<u8, Failure> {
     let query = cx.flags.args.iter().fold(Query::default(), |query, address| query.with("address", address));
@@ -22,6 +23,23 @@ pub async fn join(cx: &mut Cx) -> Result<u8, Failure> {
 }
 
 pub async fn force_leave(cx: &mut Cx) -> Result<u8, Failure> {
+    let asked = cx.client.get::<ServerMembers>("/v1/agent/members", &Query::default()).await;
+    let (members, _) = asked.map_err(|error| Failure::api("Error querying servers", &error))?;
+    let name = cx.arg(0);
+    let region = |member: &AgentMember| member.tags.get("region").cloned().unwrap_or_default();
+    let bare = |member: &AgentMember| match member.name.strip_suffix(&format!(".{}", region(member))) {
+        Some(bare) => bare.to_owned(),
+        None => member.name.clone(),
+    };
+    if !members.members.iter().any(|member| member.name == name || bare(member) == name) {
+        // The API says nothing of a name that nobody has.
+        let failure = Failure::new(format!("Error force-leaving server {name}: there is no server of this name"));
+        let near = nearest(name, members.members.iter().map(|member| member.name.as_str())).map(str::to_owned);
+        return Err(failure.hint(match near {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => "`steppe server members` lists them".to_owned(),
+        }));
+    }
     let mut query = Query::default().with("node", cx.arg(0));
     if cx.flags.is("prune") {
         query = query.with("prune", "true");

@@ -4,8 +4,9 @@ use client::public::Query;
 use model::alloc::AllocStub;
 use model::node::NodeListStub;
 use model::{Deployment, Evaluation};
+use serde_json::Value;
 
-use super::{Cx, Failure, alloc_status, deployment, eval, job_status, lookup, node_status};
+use super::{Cx, Failure, alloc_status, deployment, eval, job_status, lookup, namespace, node_pool, node_status};
 use crate::format::count;
 
 /// What was found, by kind.
@@ -15,6 +16,22 @@ enum Found {
     Node(String),
     Eval(String),
     Deployment(String),
+    Namespace(String),
+    Pool(String),
+}
+
+/// Namespaces and node pools that the text names; the beginning of a name does only where nothing else is meant.
+async fn names(cx: &Cx, typed: &str, whole: bool) -> Vec<Found> {
+    let query = Query { prefix: Some(typed.to_owned()), ..Query::default() };
+    let mut found = Vec::new();
+    for (path, kind) in [("/v1/namespaces", Found::Namespace as fn(String) -> Found), ("/v1/node/pools", Found::Pool)] {
+        let asked = cx.client.get::<Option<Vec<Value>>>(path, &query).await;
+        // An API that answered for jobs and does not for these has none.
+        let rows = asked.ok().and_then(|(rows, _)| rows).unwrap_or_default();
+        let names = rows.iter().filter_map(|row| row["Name"].as_str()).filter(|name| !whole || *name == typed);
+        found.extend(names.map(|name| kind(name.to_owned())));
+    }
+    found
 }
 
 pub async fn run(cx: &mut Cx) -> Result<u8, Failure> {
@@ -37,6 +54,10 @@ pub async fn run(cx: &mut Cx) -> Result<u8, Failure> {
         let deployments = lookup::matching::<Deployment>(cx, &typed).await?;
         found.extend(deployments.iter().map(|d| Found::Deployment(d.id.to_string())));
     }
+    found.extend(names(cx, &typed, true).await);
+    if found.is_empty() {
+        found = names(cx, &typed, false).await;
+    }
     match found.as_slice() {
         [] => {
             // Its error names the nearest job.
@@ -50,6 +71,8 @@ pub async fn run(cx: &mut Cx) -> Result<u8, Failure> {
         [Found::Node(id)] => node_status::one(cx, id, false).await,
         [Found::Eval(id)] => eval::one(cx, id, false).await,
         [Found::Deployment(id)] => deployment::one(cx, id, false).await,
+        [Found::Namespace(_)] => namespace::status(cx).await,
+        [Found::Pool(_)] => node_pool::info(cx).await,
         many => {
             let lines = many.iter().map(|one| match one {
                 Found::Job(id, _) => format!("  job         {id}"),
@@ -57,6 +80,8 @@ pub async fn run(cx: &mut Cx) -> Result<u8, Failure> {
                 Found::Node(id) => format!("  node        {id}"),
                 Found::Eval(id) => format!("  evaluation  {id}"),
                 Found::Deployment(id) => format!("  deployment  {id}"),
+                Found::Namespace(name) => format!("  namespace   {name}"),
+                Found::Pool(name) => format!("  node pool   {name}"),
             });
             Err(Failure::new(format!(
                 "Multiple matches found for id {typed:?}: {}\n{}",

@@ -190,7 +190,10 @@ fn failed(what: &str, error: &CertsError) -> Failure {
     let mut text = format!("{what}: {error}");
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
-        text = format!("{text}: {cause}");
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
         source = cause.source();
     }
     Failure::new(text)

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::functions;
 use super::parse::{Node, Pipeline, Term};
 use super::{OUTPUT_BYTES_MAX, STEPS_MAX, TemplateError};
+use super::{fields, functions};
 
 type Datum<'a> = Cow<'a, Value>;
 
@@ -233,6 +233,14 @@ fn undefined(line: usize, name: &str) -> TemplateError {
 }
 
 fn field<'a>(line: usize, of: Datum<'a>, name: &str) -> Result<Datum<'a>, TemplateError> {
+    if let Value::Object(there) = of.as_ref()
+        && !there.contains_key(name)
+        && fields::is_misspelt(there, name)
+    {
+        let near = crate::flags::nearest(name, there.keys().map(String::as_str));
+        let meant = near.map_or_else(String::new, |near| format!(", did you mean {near}?"));
+        return Err(TemplateError::new(line, format!("can't evaluate field {name}: the answer has none{meant}")));
+    }
     match &of {
         Cow::Borrowed(Value::Object(fields)) => Ok(Cow::Borrowed(fields.get(name).unwrap_or(&NULL))),
         Cow::Owned(Value::Object(fields)) => Ok(Cow::Owned(fields.get(name).cloned().unwrap_or_default())),

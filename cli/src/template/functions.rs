@@ -10,7 +10,7 @@ type Args<'a> = [Cow<'a, Value>];
 
 const NAMES: &[&str] = &[
     "and", "or", "not", "len", "index", "slice", "print", "printf", "println", "eq", "ne", "lt", "le", "gt", "ge",
-    "json", "toJSON", "join", "lower", "upper",
+    "json", "toJSON", "join", "lower", "upper", "html", "js", "urlquery",
 ];
 const WIDTH_MAX: usize = 4_096;
 
@@ -35,6 +35,10 @@ pub fn call(name: &str, args: &Args<'_>) -> Result<Value, String> {
         "join" => join(args),
         "lower" => text(name, args).map(|text| Value::from(text.to_lowercase())),
         "upper" => text(name, args).map(|text| Value::from(text.to_uppercase())),
+        "html" => Ok(Value::from(html(&print_all(args)))),
+        "js" => Ok(Value::from(js(&print_all(args)))),
+        "urlquery" => Ok(Value::from(url_query(&print_all(args)))),
+        "call" => return Err("function \"call\" is not supported: there is nothing to call in an answer".to_owned()),
         _ => {
             let near = crate::flags::nearest(name, NAMES.iter().copied());
             let meant = near.map_or_else(String::new, |near| format!(", did you mean {near:?}?"));
@@ -191,6 +195,38 @@ fn join(args: &Args<'_>) -> Result<Value, String> {
         },
         _ => Err(format!("wrong number of args for join: want 2 got {}", args.len())),
     }
+}
+
+fn html(text: &str) -> String {
+    let one = |c: char| match c {
+        '<' => "&lt;".to_owned(),
+        '>' => "&gt;".to_owned(),
+        '&' => "&amp;".to_owned(),
+        '"' => "&#34;".to_owned(),
+        '\'' => "&#39;".to_owned(),
+        '\0' => '\u{fffd}'.to_string(),
+        c => c.to_string(),
+    };
+    text.chars().map(one).collect()
+}
+
+/// Text that may stand in a string of JavaScript, within a page too.
+fn js(text: &str) -> String {
+    let one = |c: char| match c {
+        '\\' | '\'' | '"' => format!("\\{c}"),
+        '<' | '>' | '&' | '=' | '\0'..='\x1f' => format!("\\u{:04X}", u32::from(c)),
+        c => c.to_string(),
+    };
+    text.chars().map(one).collect()
+}
+
+fn url_query(text: &str) -> String {
+    let one = |b: u8| match b {
+        b' ' => "+".to_owned(),
+        b if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) => char::from(b).to_string(),
+        b => format!("%{b:02X}"),
+    };
+    text.bytes().map(one).collect()
 }
 
 /// Blanks between operands when neither is a string.

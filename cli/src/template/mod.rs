@@ -6,15 +6,16 @@
 //!
 //! Built: text with `{{- -}}` trimming, comments, pipelines, fields, variables (`:=`, `=`), `if`, `else if`,
 //! `with`, `range` (with `else`, `break`, `continue`), literals, and the functions in [`functions`]. Not
-//! built, and refused by name: `define`, `block`, `template`, methods.
+//! built, and refused by name: `define`, `block`, `template`, `call`, methods.
 //!
 //! Invariants: nothing a template says panics or runs without end (nesting, steps and output are bounded);
-//! a field that an answer does not have prints `<no value>`, as in Go for maps, because answers leave
-//! empty fields out.
+//! a field that an answer leaves out prints `<no value>`; one that no answer has ([`fields`]) is an error, as a
+//! field that a Go struct lacks.
 //!
 //! Driven by the commands that have `-t`. It fails with a line and a sentence.
 
 mod eval;
+mod fields;
 mod functions;
 mod lex;
 mod parse;
@@ -65,7 +66,7 @@ mod tests {
         let data = json!({
             "ID": "web", "Count": 3, "Ratio": 0.5, "Stop": false, "None": null,
             "Groups": [{"Name": "a", "N": 1}, {"Name": "b", "N": 2}],
-            "Meta": {"x": "1", "y": "2"}, "Empty": [],
+            "Meta": {"x": "1", "y": "2"}, "Empty": [], "Bare": {},
         });
         render(source, &data).unwrap_or_else(|e| e.to_string())
     }
@@ -73,7 +74,10 @@ mod tests {
     #[test]
     fn values_print_as_in_go() {
         assert_eq!(of("{{.ID}} {{ .Count }} {{.Ratio}} {{.Stop}} {{.Meta}}"), "web 3 0.5 false map[x:1 y:2]");
-        assert_eq!(of("{{.Nope}} {{.None}} {{.Groups}}"), "<no value> <no value> [map[N:1 Name:a] map[N:2 Name:b]]");
+        assert_eq!(
+            of("{{.NextEval}} {{.None}} {{.Groups}}"),
+            "<no value> <no value> [map[N:1 Name:a] map[N:2 Name:b]]"
+        );
         assert_eq!(of("{{.Meta.x}}{{(index .Groups 1).Name}}{{$.ID}}"), "1bweb");
     }
 
@@ -132,6 +136,28 @@ mod tests {
         for (source, expected) in cases {
             assert_eq!(of(source), expected, "{source}");
         }
+    }
+
+    #[test]
+    fn a_field_that_no_answer_has_is_an_error_and_a_key_that_a_map_lacks_is_not() {
+        let data = json!([{"ID": "a", "Name": "b", "Status": "running", "Meta": {"x": "1"}, "TaskGroups": null}]);
+        let of = |source: &str| render(source, &data).unwrap_or_else(|e| e.to_string());
+        let none = "template: format:1: can't evaluate field Nope: the answer has none";
+        assert_eq!(of("{{(index . 0).Nope}}"), none);
+        assert_eq!(
+            of("{{range .}}{{.Staus}}{{end}}"),
+            "template: format:1: can't evaluate field Staus: the answer has none, did you mean Status?"
+        );
+        assert_eq!(of("{{(index . 0).Namespace}}{{(index . 0).Meta.nope}}"), "<no value><no value>");
+        assert_eq!(of("{{range .}}{{.TaskGroups.Nope}}{{end}}"), "<no value>");
+    }
+
+    #[test]
+    fn text_is_made_safe_for_where_it_goes() {
+        assert_eq!(of("{{html \"<a href='x'>&\"}}"), "&lt;a href=&#39;x&#39;&gt;&amp;");
+        assert_eq!(of("{{js \"it's <b>=\"}}"), r"it\'s \u003Cb\u003E\u003D");
+        assert_eq!(of("{{.ID | urlquery}}{{urlquery \"a b/ü\"}}"), "weba+b%2F%C3%BC");
+        assert!(of("{{call .ID}}").contains("function \"call\" is not supported"));
     }
 
     #[test]

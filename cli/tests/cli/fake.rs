@@ -38,6 +38,8 @@ struct Book {
     /// By `METHOD path`; the last reply stays.
     replies: HashMap<String, Vec<Reply>>,
     asked: Vec<Asked>,
+    /// What follows a page, by path.
+    tokens: HashMap<String, String>,
 }
 
 pub struct Fake {
@@ -71,6 +73,12 @@ impl Fake {
         let body = body.as_str().map_or_else(|| body.to_string(), str::to_owned);
         let reply = Reply { status, index, body };
         self.book.lock().unwrap().replies.entry(format!("{method} {path}")).or_default().push(reply);
+        self
+    }
+
+    /// Says that another page follows what is at this path.
+    pub fn more(self, path: &str, token: &str) -> Self {
+        self.book.lock().unwrap().tokens.insert(path.to_owned(), token.to_owned());
         self
     }
 
@@ -116,7 +124,11 @@ async fn answer(
         Some(replies) => replies[0].clone(),
         None => Reply { status: 404, index: 1, body: format!("not told what {method} {} is", uri.path()) },
     };
-    Response::builder().status(reply.status).header("X-Nomad-Index", reply.index).body(Body::from(reply.body)).unwrap()
+    let mut answer = Response::builder().status(reply.status).header("X-Nomad-Index", reply.index);
+    if let Some(token) = book.tokens.get(uri.path()) {
+        answer = answer.header("X-Nomad-NextToken", token);
+    }
+    answer.body(Body::from(reply.body)).unwrap()
 }
 
 /// What a command left behind.

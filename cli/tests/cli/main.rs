@@ -5,6 +5,7 @@
 
 mod changes;
 mod dev;
+mod everyday;
 mod fake;
 mod help;
 mod job_changes;

@@ -307,6 +307,7 @@ pub static COMMANDS: &[Command] = &[
     },
     Command {
         path: "job start",
+        aliases: &["start"],
         usage: "[options] <job>",
         summary: "Starts a stopped job again",
         about: "Exit code 2 says that not everything could be placed.",

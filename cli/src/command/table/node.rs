@@ -2,7 +2,7 @@
 
 use super::{FILTER, JSON, PAGE_TOKEN, PER_PAGE, PLAIN, TEMPLATE, VERBOSE};
 use crate::command::{
-    Command, Reach, Runner, node_drain, node_eligibility, node_intro, node_meta, node_pool, node_status,
+    Command, Reach, Runner, node_drain, node_eligibility, node_intro, node_meta, node_pool, node_purge, node_status,
 };
 use crate::flags::{Flag, Kind, flag, list, switch, text};
 
@@ -139,6 +139,18 @@ pub static COMMANDS: &[Command] = &[
         flags: &[FILTER, PER_PAGE, PAGE_TOKEN, VERBOSE, JSON, TEMPLATE],
         args: (1, 1),
         runner: Runner::Client(|cx| Box::pin(node_pool::nodes(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "node purge",
+        usage: "[options] <node>",
+        summary: "Forgets a node, and takes its trust away",
+        about: "What it runs ends and is placed elsewhere; its calls are refused until it is introduced anew. For a \
+            node that will not come back, or that is not to be trusted any more. The node is an id, which may be \
+            shortened, or a name.",
+        flags: &[switch("yes", "Do not ask.")],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(node_purge::run(cx))),
         ..PLAIN
     },
     Command {

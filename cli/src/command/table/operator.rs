@@ -61,6 +61,7 @@ pub static COMMANDS: &[Command] = &[
     },
     Command {
         path: "operator debug",
+        aliases: &["debug"],
         summary: "Captures the cluster's state and metrics over a while, into one file",
         about: "For somebody who is to help. Values with a secret's name are left out, and jobs are listed without their \
             tasks' environments. Log lines and profiles are not captured yet: the flags about them are accepted and \
