@@ -36,3 +36,7 @@ def before_call(context, case, kwargs):
     # Another region is answered 500 `No path to region`, as by the interface that this one is compatible with.
     if "region" in query:
         query["region"] = "global"
+    body = case.body if isinstance(case.body, dict) else {}
+    for part in (body, body.get("Job")):
+        if isinstance(part, dict) and "Region" in part:
+            part["Region"] = "global"
