@@ -7,7 +7,9 @@
 #[path = "../../crates/driver/tests/support/runner.rs"]
 mod runner;
 
+use std::collections::BTreeMap;
 use std::process::{Command, ExitCode};
+use std::sync::Mutex;
 
 use e2e::cluster::{Cluster, root, text};
 use runner::Test;
@@ -22,6 +24,9 @@ const CLIENTS: &[(&str, Test)] = &[
     ("schemathesis", ("the_documents_are_valid_and_no_answer_is_one_that_they_do_not_allow", || day("schemathesis"))),
 ];
 
+/// The command of each client that is there.
+static PREPARED: Mutex<BTreeMap<&str, Vec<String>>> = Mutex::new(BTreeMap::new());
+
 fn main() -> ExitCode {
     let mut codes = Vec::new();
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -29,7 +34,13 @@ fn main() -> ExitCode {
     let words: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-') && arg.parse::<u32>().is_err()).collect();
     for (client, test) in CLIENTS {
         let chosen = words.is_empty() || words.iter().any(|word| test.0.contains(word.as_str()));
-        let missing = if listing || !chosen { None } else { prepare(client).err() };
+        let mut missing = None;
+        if chosen && !listing {
+            match prepare(client) {
+                Ok(command) => drop(PREPARED.lock().unwrap().insert(client, command)),
+                Err(reason) => missing = Some(reason),
+            }
+        }
         codes.push(runner::main(missing, &[*test]));
     }
     if codes.iter().all(|code| *code == ExitCode::SUCCESS) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -46,7 +57,8 @@ fn prepare(client: &str) -> Result<Vec<String>, String> {
 }
 
 fn day(client: &str) {
-    let command = prepare(client).unwrap();
+    // Made anew each time it is asked for, so what `main` was told is kept.
+    let command = PREPARED.lock().unwrap()[client].clone();
     let cluster = Cluster::start();
     let done = Command::new("timeout")
         .arg("240")
