@@ -18,6 +18,8 @@ pub const NAMESPACE: Names = &["STEPPE_NAMESPACE", "NOMAD_NAMESPACE"];
 pub const TOKEN: Names = &["STEPPE_TOKEN", "NOMAD_TOKEN"];
 /// PEM file of the CA to trust.
 pub const CACERT: Names = &["STEPPE_CACERT", "NOMAD_CACERT"];
+/// Directory of CAs to trust.
+pub const CAPATH: Names = &["STEPPE_CAPATH", "NOMAD_CAPATH"];
 /// PEM file of the client's certificate.
 pub const CLIENT_CERT: Names = &["STEPPE_CLIENT_CERT", "NOMAD_CLIENT_CERT"];
 /// PEM file of the client's key.

@@ -103,6 +103,7 @@ impl Plane {
                         introduction_ttl: model::Nanos::from_secs(300),
                         introduction_ttl_max: model::Nanos::from_secs(1_800),
                         snapshot_after: 8192,
+                        root_keys: Default::default(),
                         tuning: Default::default(),
                     };
                     state::run(config, wish).await.unwrap();
@@ -128,6 +129,7 @@ impl Plane {
                         bounds: Default::default(),
                         machine: Default::default(),
                         https: kit::https::HttpsSettings::default(),
+                        vouching: kit::vouched::VouchingSettings::default(),
                     };
                     gateway::run(config, wish).await.unwrap();
                 }

@@ -232,6 +232,9 @@ fn serve(machine: &Machine, kept: bool, typed: &Parsed, ui: &mut Ui) -> anyhow::
     if let Err(error) = kit::https::Https::load(&machine.https_settings()) {
         return Err(anyhow::Error::new(error).context("tls: the certificate of the public API cannot be used"));
     }
+    if let Err(error) = kit::vouched::Vouching::load(&machine.vouching_settings(), &machine.config.region) {
+        return Err(anyhow::Error::new(error).context("tls: the certificate for rpc cannot be used"));
+    }
     let specs = machine.processes();
     let hear = (!machine.dev).then(|| {
         let log = Arc::clone(&log);
@@ -240,6 +243,7 @@ fn serve(machine: &Machine, kept: bool, typed: &Parsed, ui: &mut Ui) -> anyhow::
     // On this thread, which lives as long as the process: children die with the thread that started them.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     trust::prepare(machine, &specs, &runtime, &log)?;
+    trust::come_back(machine, &specs, &log)?;
     described::write(machine)?;
     let mut wishes = {
         let _inside = runtime.enter();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use config::Config;
 use kit::https::HttpsSettings;
+use kit::vouched::VouchingSettings;
 use model::autopilot::AutopilotConfiguration;
 use model::scheduler_config::{PreemptionConfig, SchedulerConfiguration};
 use model::{Nanos, Role};
@@ -14,6 +15,7 @@ use crate::local::cluster::node_id_file;
 use crate::local::plan::Spec;
 
 /// Everything that decides what is started.
+#[derive(Clone)]
 pub struct Machine {
     pub config: Config,
     pub places: Places,
@@ -107,6 +109,9 @@ impl Machine {
                 words.say("introduction-ttl", span(c.server.client_introduction.default_identity_ttl));
                 words.say("introduction-ttl-max", span(c.server.client_introduction.max_identity_ttl));
                 words.say("snapshot-after", c.server.raft_snapshot_threshold);
+                words.say("root-key-rotation-threshold", span(c.server.root_key_rotation_threshold));
+                words.say("root-key-gc-threshold", span(c.server.root_key_gc_threshold));
+                words.say("root-key-gc-interval", span(c.server.root_key_gc_interval));
                 self.tuning(&mut words);
             }
             Role::Controller => {
@@ -146,6 +151,7 @@ impl Machine {
                     words.say("datadog-tag", tag);
                 }
                 self.https(&mut words);
+                self.vouching(&mut words);
                 // A purged node comes back by a token only; a machine that tries things out has none.
                 words.switch("purge-revokes", !self.dev);
             }
@@ -170,6 +176,31 @@ impl Machine {
             words.say(name, file.map(|f| f.display().to_string()).unwrap_or_default());
         }
         words.switch("http-tls13", settings.tls13);
+    }
+
+    /// The operator's certificates by which nodes come in, if they do.
+    pub fn vouching_settings(&self) -> VouchingSettings {
+        let tls = &self.config.tls;
+        let file = |path: &str| tls.rpc.then(|| std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path)));
+        VouchingSettings {
+            rpc_cert: file(&tls.cert_file),
+            rpc_key: file(&tls.key_file),
+            rpc_ca: file(&tls.ca_file),
+            rpc_verify_name: tls.rpc && tls.verify_server_hostname,
+        }
+    }
+
+    fn vouching(&self, words: &mut Words) {
+        let settings = self.vouching_settings();
+        let files = [
+            ("rpc-cert-file", settings.rpc_cert),
+            ("rpc-key-file", settings.rpc_key),
+            ("rpc-ca-file", settings.rpc_ca),
+        ];
+        for (name, file) in files {
+            words.say(name, file.map(|f| f.display().to_string()).unwrap_or_default());
+        }
+        words.switch("rpc-verify-name", settings.rpc_verify_name);
     }
 
     fn agent(&self) -> Spec {

@@ -6,14 +6,18 @@
 //!                └─ made (from `encrypt`, if that is said: every server makes the same) ┘
 //!   client:  <client>/identity good? ──yes──► the servers' authority is ours? ─► start; the agent renews it
 //!                │ no
-//!                └─ introduced by a token, once
+//!                └─ introduced once: by a token, or by a certificate of the operator's (`tls { rpc }`)
 //! ```
+//!
+//! A node on a machine with a server gets its certificate from the machine itself. If it was purged, that one is not
+//! taken: with a token, it is introduced to its own cluster once that runs, as any other node is ([`come_back`]).
 
 use std::fs;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, bail, ensure};
 use api::state::{CERTIFICATES, Introduce, SignRequest, Signed};
@@ -22,12 +26,13 @@ use client::error::CallError;
 use client::http::{Call, Http, Target};
 use client::introduce::{IntroduceError, introduce};
 use client::tls::{CERT_FILE, Identity};
+use client::voucher::{Voucher, VoucherFiles};
 use config::Config;
 use kit::introduction::Token;
 use kit::pki::{Authority, CA_KEY_FILE, GOSSIP_KEY_FILE, Pem};
 use model::Role;
 
-use super::address::with_port;
+use super::address::{Places, with_port};
 use super::log::Log;
 use super::plan::Machine;
 use crate::local::cluster::{identify, node_id};
@@ -35,6 +40,8 @@ use crate::local::plan::Spec;
 
 /// Between rounds of asking servers that do not answer.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long a server that starts may take until it answers for its own machine's node.
+const FOUNDING: Duration = Duration::from_secs(600);
 const KNOCK: Duration = Duration::from_secs(3);
 
 /// Gives every process its certificate.
@@ -95,24 +102,95 @@ async fn client_only(machine: &Machine, spec: &Spec, log: &Log) -> anyhow::Resul
         Ok(_) => "this node was purged".to_owned(),
         Err(why) => why,
     };
-    let token = token?
-        .with_context(|| format!("{why}: give it a token of `steppe node intro create` by -client-intro-token"))?;
+    match (token?, voucher(machine)?) {
+        (Some(token), _) => introduced(machine, spec, By::Token(&token), log).await,
+        (None, Some(voucher)) => introduced(machine, spec, By::Certificate(&voucher), log).await,
+        (None, None) => bail!("{why}: give it a token of `steppe node intro create` by -client-intro-token"),
+    }
+}
+
+/// A node beside a server that was purged: introduced by its token while the machine runs. It goes on trying until it
+/// is in, or refused.
+///
+/// # Errors
+/// No thread can be started.
+pub fn come_back(machine: &Machine, specs: &[Spec], log: &Arc<Log>) -> anyhow::Result<()> {
+    let Some(spec) = specs.iter().find(|spec| spec.role == Role::Agent && machine.config.server.enabled) else {
+        return Ok(());
+    };
+    let token = match token(&machine.config.client.intro_token) {
+        Ok(Some(token)) => token,
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            // A node that is trusted needs none.
+            log.warn(&format!("the introduction token is of no use: {error:#}"));
+            return Ok(());
+        }
+    };
+    let (machine, spec, log) = (machine.clone(), spec.clone(), Arc::clone(log));
+    let work = async move {
+        if let Ok(Ok(identity)) = identity(&spec.home.join("identity"), &machine.config.region)
+            && is_shut_out(&machine, &identity).await
+            && let Err(error) = introduced(&machine, &spec, By::Token(&token), &log).await
+        {
+            log.warn(&format!("this node stays purged: {error:#}"));
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("introduction".to_owned()).spawn(move || runtime.block_on(work))?;
+    Ok(())
+}
+
+/// What a machine has to show for itself.
+#[derive(Clone, Copy)]
+enum By<'a> {
+    Token(&'a Token),
+    Certificate(&'a Voucher),
+}
+
+/// The operator's certificate, if nodes come in by such.
+fn voucher(machine: &Machine) -> anyhow::Result<Option<Voucher>> {
+    let settings = machine.vouching_settings();
+    let (Some(ca), Some(cert), Some(key)) = (&settings.rpc_ca, &settings.rpc_cert, &settings.rpc_key) else {
+        return Ok(None);
+    };
+    let files = VoucherFiles { ca, cert, key };
+    let voucher = Voucher::load(files, &machine.config.region, settings.rpc_verify_name);
+    voucher.map(Some).context("tls: the certificate for rpc cannot be used")
+}
+
+/// Asks until a server answers, and keeps what it gives.
+async fn introduced(machine: &Machine, spec: &Spec, by: By<'_>, log: &Log) -> anyhow::Result<()> {
+    let dir = spec.home.join("identity");
+    let claims = match by {
+        By::Token(token) => token.claims_text().to_owned(),
+        By::Certificate(_) => String::new(),
+    };
     fs::create_dir_all(&spec.home).with_context(|| format!("creating {}", spec.home.display()))?;
     let id = node_id(&spec.home)?;
     let request = kit::pki::request()?;
     let mut ask = Introduce {
-        claims: token.claims_text().to_owned(),
+        claims,
         csr: request.csr.clone(),
         node_id: id,
         node_name: machine.name.clone(),
         node_pool: machine.config.client.node_pool.clone(),
         proof: String::new(),
+        admission: String::new(),
     };
-    ask.proof = token.prove("ask", &ask.parts());
-    let answer = ask_around(machine, &ask, log).await?;
-    token
-        .check("answer", &[&ask.csr, &answer.ca, &answer.certificate], &answer.proof)
-        .context("the server that answers cannot have made the token")?;
+    let voucher = match by {
+        By::Token(token) => {
+            ask.proof = token.prove("ask", &ask.parts());
+            None
+        }
+        By::Certificate(voucher) => Some(voucher),
+    };
+    let answer = ask_around(machine, &ask, voucher, log).await?;
+    if let By::Token(token) = by {
+        token
+            .check("answer", &[&ask.csr, &answer.ca, &answer.certificate], &answer.proof)
+            .context("the server that answers cannot have made the token")?;
+    }
     kit::pki::write_identity(&dir, &answer.ca, &Pem { cert: answer.certificate, key: request.key })?;
     log.info("this node was introduced to the cluster, and has a certificate of its own now");
     Ok(())
@@ -137,16 +215,24 @@ fn identity(dir: &Path, region: &str) -> anyhow::Result<Result<Identity, String>
 /// Whether the cluster does not believe this node's certificate any more, since it was purged.
 async fn is_shut_out(machine: &Machine, identity: &Identity) -> bool {
     let http = Http::new(identity.clone());
-    for addr in servers(machine).await {
-        let Ok(request) = kit::pki::request() else { continue };
-        let ask = SignRequest { csr: request.csr, role: Role::Agent, name: identity.me().name };
-        match http.post_json::<_, Signed>(Target::new(addr, Role::Gateway), CERTIFICATES, &ask, KNOCK).await {
-            Ok(_) => return false,
-            Err(CallError::Status { body, .. }) if body.code() == api::Code::Forbidden => return true,
-            Err(_) => {}
+    // Its own server is only just starting, and is waited for.
+    let deadline = Instant::now() + if machine.config.server.enabled { FOUNDING } else { Duration::ZERO };
+    loop {
+        for addr in servers(machine).await {
+            let Ok(request) = kit::pki::request() else { continue };
+            let name = identity.me().name;
+            let ask = SignRequest { csr: request.csr, role: Role::Agent, name, admission: String::new() };
+            match http.post_json::<_, Signed>(Target::new(addr, Role::Gateway), CERTIFICATES, &ask, KNOCK).await {
+                Ok(_) => return false,
+                Err(CallError::Status { body, .. }) if body.code() == api::Code::Forbidden => return true,
+                Err(_) => {}
+            }
         }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        tokio::time::sleep(PAUSE).await;
     }
-    false
 }
 
 /// The token itself, or what is in the file of that name.
@@ -180,6 +266,9 @@ pub fn token_problem(config: &Config, client_dir: &Path) -> Option<String> {
 
 async fn servers(machine: &Machine) -> Vec<SocketAddr> {
     let mut all = Vec::new();
+    if machine.config.server.enabled {
+        all.push(Places::own(machine.places.rpc));
+    }
     for name in machine.config.client.join() {
         // A name that is not known now may be known later.
         all.extend(tokio::net::lookup_host(with_port(&name, 4647)).await.into_iter().flatten());
@@ -188,14 +277,22 @@ async fn servers(machine: &Machine) -> Vec<SocketAddr> {
 }
 
 /// Asks one server after the other until one answers.
-async fn ask_around(machine: &Machine, ask: &Introduce, log: &Log) -> anyhow::Result<api::state::Introduced> {
+async fn ask_around(
+    machine: &Machine,
+    ask: &Introduce,
+    voucher: Option<&Voucher>,
+    log: &Log,
+) -> anyhow::Result<api::state::Introduced> {
     let mut said = String::new();
     loop {
         let mut last = "no server's name is known".to_owned();
         for addr in servers(machine).await {
-            match introduce(addr, ask).await {
+            match introduce(addr, ask, voucher).await {
                 Ok(answer) => return Ok(answer),
                 Err(IntroduceError::Refused(reason)) => bail!("{addr} refuses this node: {reason}"),
+                Err(IntroduceError::Unbelieved { addr, source }) => bail!(
+                    "{addr} and this node do not believe each other's certificates ({source}): both need `tls {{ rpc = true                      }}`, with certificates of one authority"
+                ),
                 Err(error) => last = format!("{:#}", anyhow::Error::from(error)),
             }
         }

@@ -52,6 +52,7 @@ pub mod node_status;
 pub mod operator;
 pub mod operator_care;
 pub mod operator_debug;
+pub mod operator_raft;
 pub mod operator_snapshot;
 pub mod placement;
 pub mod scaling_policy;
@@ -134,6 +135,7 @@ pub const GENERAL: &[Flag] = &[
     switch("no-color", "No colours. [$NOMAD_CLI_NO_COLOR, $NO_COLOR]"),
     switch("force-color", "Colours even when the output is no terminal. [$NOMAD_CLI_FORCE_COLOR]"),
     text("ca-cert", "FILE", "CA to trust, PEM. [$STEPPE_CACERT, $NOMAD_CACERT]"),
+    text("ca-path", "DIR", "Directory of CAs to trust, when -ca-cert names none. [$STEPPE_CAPATH, $NOMAD_CAPATH]"),
     text("client-cert", "FILE", "Certificate of the caller, PEM. [$STEPPE_CLIENT_CERT, $NOMAD_CLIENT_CERT]"),
     text("client-key", "FILE", "Key of the certificate, PEM. [$STEPPE_CLIENT_KEY, $NOMAD_CLIENT_KEY]"),
     text("tls-server-name", "NAME", "Name to expect in the server's certificate. [$NOMAD_TLS_SERVER_NAME]"),
@@ -333,6 +335,7 @@ pub(crate) fn settings(flags: &Parsed, env: &Env) -> Settings {
         region: either("region", env::REGION),
         namespace: either("namespace", env::NAMESPACE),
         ca_cert: either("ca-cert", env::CACERT).map(Into::into),
+        ca_path: either("ca-path", env::CAPATH).map(Into::into),
         client_cert: either("client-cert", env::CLIENT_CERT).map(Into::into),
         client_key: either("client-key", env::CLIENT_KEY).map(Into::into),
         tls_server_name: either("tls-server-name", env::TLS_SERVER_NAME),

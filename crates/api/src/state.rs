@@ -167,6 +167,8 @@ pub struct Introduce {
     pub node_pool: String,
     /// That the asker has the token.
     pub proof: String,
+    /// The mark for its certificate. Gateways say it; a node's own word is not looked at.
+    pub admission: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -193,10 +195,16 @@ pub struct SignRequest {
     pub csr: String,
     pub role: Role,
     pub name: String,
+    /// The mark of an agent's admission, as a gateway knows it.
+    #[serde(default)]
+    pub admission: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Signed {
     /// Certificate chain, PEM.
     pub certificate: String,
+    /// The cluster's authority, PEM.
+    #[serde(default)]
+    pub ca: String,
 }

@@ -65,6 +65,12 @@ impl Target {
         self
     }
 
+    /// The peer's certificate must be of this admission; empty: of any.
+    pub fn admitted(mut self, mark: &str) -> Self {
+        self.expect.admission = Some(mark).filter(|mark| !mark.is_empty()).map(Into::into);
+        self
+    }
+
     /// The peer is of another region.
     pub fn in_region(mut self, region: impl Into<Arc<str>>) -> Self {
         self.expect.region = Some(region.into());

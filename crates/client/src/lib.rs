@@ -18,3 +18,4 @@ pub mod replica;
 mod sight;
 pub mod state;
 pub mod tls;
+pub mod voucher;

@@ -50,6 +50,8 @@ pub struct Settings {
     pub namespace: Option<String>,
     /// CA to trust; the system's if there is none.
     pub ca_cert: Option<PathBuf>,
+    /// Directory of CAs to trust, one or more to a file; looked at when no file is named.
+    pub ca_path: Option<PathBuf>,
     pub client_cert: Option<PathBuf>,
     pub client_key: Option<PathBuf>,
     /// Name to expect in the certificate, if not the host.
@@ -70,6 +72,7 @@ impl Default for Settings {
             region: None,
             namespace: None,
             ca_cert: None,
+            ca_path: None,
             client_cert: None,
             client_key: None,
             tls_server_name: None,

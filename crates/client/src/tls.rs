@@ -7,6 +7,8 @@
 //!   <name>.<role>.<region>.steppe        state-1.state.global.steppe
 //! ```
 //!
+//! A node's certificate may carry a second name, `<mark>.admission.steppe`: which introduction it is of.
+//!
 //! * A server accepts any certificate of the cluster CA and hands the parsed [`PeerIdentity`] to
 //!   its routes; which roles may call a route is that route's business (`kit::guard`).
 //! * A client says whom it expects ([`Expect`]): a role and a region, sometimes a name. The address
@@ -48,6 +50,7 @@ pub use model::Role;
 
 /// The last label of every name in a cluster certificate.
 pub const SUFFIX: &str = "steppe";
+const ADMISSION: &str = "admission";
 /// File names inside an identity directory.
 pub const CA_FILE: &str = "ca.pem";
 pub const CERT_FILE: &str = "cert.pem";
@@ -66,10 +69,14 @@ pub enum TlsError {
     Material(#[source] rustls::Error),
     #[error("CA certificate is not usable")]
     Ca(#[source] rustls::server::VerifierBuilderError),
+    #[error("a certificate and its key go together, and one of them is not named")]
+    HalfAPair,
     #[error("certificate cannot be parsed")]
     Certificate,
     #[error("certificate names no cluster role")]
     NoRole,
+    #[error("the peer's certificate is from before its node was purged")]
+    Purged,
     #[error("expected {expected}, the peer is {found}")]
     WrongPeer { expected: String, found: String },
 }
@@ -107,6 +114,9 @@ pub struct PeerIdentity {
     pub region: String,
     /// Serial number of the certificate, lower-case hex.
     pub serial: String,
+    /// Of a node that was purged and introduced anew: which introduction the certificate is of. Else empty.
+    #[serde(default)]
+    pub admission: String,
 }
 
 impl fmt::Display for PeerIdentity {
@@ -121,12 +131,13 @@ impl PeerIdentity {
     pub fn from_der(der: &CertificateDer<'_>) -> Result<Self, TlsError> {
         let (_, cert) = x509_parser::parse_x509_certificate(der).map_err(|_| TlsError::Certificate)?;
         let san = cert.subject_alternative_name().map_err(|_| TlsError::Certificate)?.ok_or(TlsError::NoRole)?;
-        let mut found = None;
+        let (mut found, mut admission) = (None, "");
         for general in &san.value.general_names {
             let x509_parser::extensions::GeneralName::DNSName(dns) = general else {
                 continue;
             };
             let Some((name, role, region)) = split_name(dns) else {
+                admission = admission_mark(dns).unwrap_or(admission);
                 continue;
             };
             // Two roles in one certificate would make "who is this" ambiguous.
@@ -137,8 +148,18 @@ impl PeerIdentity {
         }
         let (name, role, region) = found.ok_or(TlsError::NoRole)?;
         let serial = cert.raw_serial().iter().map(|b| format!("{b:02x}")).collect();
-        Ok(Self { role, name, region, serial })
+        Ok(Self { role, name, region, serial, admission: admission.to_owned() })
     }
+}
+
+/// The second name in a certificate of this admission.
+pub fn admission_name(mark: &str) -> String {
+    format!("{mark}.{ADMISSION}.{SUFFIX}")
+}
+
+fn admission_mark(dns: &str) -> Option<&str> {
+    let mark = dns.strip_suffix(SUFFIX)?.strip_suffix('.')?.strip_suffix(ADMISSION)?.strip_suffix('.')?;
+    is_label(mark).then_some(mark)
 }
 
 /// `<name>.<role>.<region>.steppe` taken apart from the right; the name may hold dots.
@@ -158,15 +179,27 @@ pub struct Expect {
     pub region: Option<Arc<str>>,
     /// `None`: any holder of the role.
     pub name: Option<Arc<str>>,
+    /// `None`: a certificate of any admission.
+    pub admission: Option<Arc<str>>,
 }
 
 impl From<Role> for Expect {
     fn from(role: Role) -> Self {
-        Self { role, region: None, name: None }
+        Self { role, region: None, name: None, admission: None }
     }
 }
 
 impl Expect {
+    /// What the handshake does not check, since only who dialled knows it.
+    ///
+    /// # Errors
+    /// The peer's certificate is of another admission.
+    pub fn check_admission(&self, peer: Option<&[CertificateDer<'_>]>) -> Result<(), TlsError> {
+        let Some(wanted) = &self.admission else { return Ok(()) };
+        let found = PeerIdentity::from_der(peer.and_then(<[_]>::first).ok_or(TlsError::Certificate)?)?;
+        if found.admission == **wanted { Ok(()) } else { Err(TlsError::Purged) }
+    }
+
     /// The name given to rustls as "server name"; [`RoleVerifier`] takes it apart again.
     fn server_name(&self, own_region: &str) -> Result<ServerName<'static>, TlsError> {
         let region = self.region.as_deref().unwrap_or(own_region);
@@ -524,6 +557,7 @@ mod tests {
             name: "s.1".to_owned(),
             region: "global".to_owned(),
             serial: String::new(),
+            admission: String::new(),
         };
         for good in ["state.global.steppe", "s.1.state.global.steppe"] {
             RoleVerifier::check_name(good, &peer).unwrap();

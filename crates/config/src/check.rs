@@ -325,6 +325,11 @@ impl Check<'_> {
         for (key, file) in [("tls.cert_file", &tls.cert_file), ("tls.key_file", &tls.key_file)] {
             self.no(tls.http && file.is_empty(), key, "it is required with tls.http");
         }
+        for (key, file) in
+            [("tls.ca_file", &tls.ca_file), ("tls.cert_file", &tls.cert_file), ("tls.key_file", &tls.key_file)]
+        {
+            self.no(tls.rpc && file.is_empty(), key, "it is required with tls.rpc");
+        }
         self.no(
             tls.verify_https_client && tls.ca_file.is_empty(),
             "tls.ca_file",
@@ -340,11 +345,6 @@ impl Check<'_> {
 
     /// Settings that are read and that nothing does yet: nobody should believe that they work.
     fn not_obeyed(&mut self) {
-        if self.config.tls.rpc {
-            let text =
-                "changes nothing: between machines there is always mutual TLS, with the cluster's own certificates";
-            self.notes.warning(NOWHERE, "tls.rpc", text);
-        }
         let unknown = self.config.client.options.keys().filter(|key| !OPTIONS.contains(&key.as_str()));
         for key in unknown {
             self.notes.warning(NOWHERE, &format!("client.options.{key}"), "is not built yet and has no effect");

@@ -159,6 +159,10 @@ fn what_cannot_be_is_refused_each_with_one_sentence() {
             "tls.key_file: it is required with tls.http",
         ),
         (
+            &format!("{server} tls {{ rpc = true cert_file = \"a\" key_file = \"b\" }}"),
+            "tls.ca_file: it is required with tls.rpc",
+        ),
+        (
             &format!("{server} tls {{ http = true verify_https_client = true cert_file = \"b\" key_file = \"c\" }}"),
             "tls.ca_file: it is required with tls.verify_https_client",
         ),

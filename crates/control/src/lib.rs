@@ -9,6 +9,7 @@ pub mod alloc;
 pub mod deployment;
 pub mod drain;
 pub mod heartbeat;
+pub mod keyring;
 pub mod node;
 pub mod periodic;
 pub mod reap;

@@ -67,10 +67,13 @@ pub enum Change {
         id: NodeId,
         suspect: bool,
     },
-    /// Whether a node's certificates are no longer taken. Internal: on no public wire, and no news of the table.
+    /// Whether a node's certificates are no longer taken; if they are again, only those of this admission, or
+    /// any when it is empty. Internal: on no public wire, and no news of the table.
     NodeRevoked {
         id: NodeId,
         revoked: bool,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        admission: String,
     },
     /// Placements on a node were dropped whose turn was counted on: its fence moves as if they had been
     /// made. Internal, and no news of the table.

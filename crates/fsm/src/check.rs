@@ -161,6 +161,7 @@ impl State {
         }
         for id in self.revoked.keys() {
             rule(self.node(id).is_none(), "a revoked node is not registered", || format!("node {id}"))?;
+            rule(!self.admissions.contains_key(id), "a revoked node is not admitted", || format!("node {id}"))?;
         }
         for id in &self.suspects {
             let alive = self.node(id).is_some_and(|node| !node.is_down());

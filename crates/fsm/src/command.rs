@@ -156,8 +156,13 @@ pub enum Command {
         revoke: bool,
         evals: Vec<Evaluation>,
     },
-    /// Revoked nodes may come back. Proposed by: gateway.
-    NodeAdmit { nodes: Vec<NodeId> },
+    /// Revoked nodes may come back, with certificates that carry this mark and no others; empty: with any.
+    /// Proposed by: gateway.
+    NodeAdmit {
+        nodes: Vec<NodeId>,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        admission: String,
+    },
 
     /// What nodes say of their allocations. Proposed by: controller.
     AllocClientUpdate { updates: Vec<AllocClientUpdate>, evals: Vec<Evaluation> },
@@ -181,7 +186,7 @@ pub enum Command {
     /// A key that was published ahead takes the active one's place. Proposed by: state.
     RootKeyActivate { key_id: String },
     /// A key and its secrets are forgotten; never the active one, and one in use only with `force`.
-    /// Proposed by: gateway.
+    /// Proposed by: gateway, state (as raft leader, never forcing).
     RootKeyRemove { key_id: String, force: bool },
     /// The state becomes that of a snapshot, brought in piece by piece. Proposed by: gateway, state (abort).
     Restore(RestoreStep),

@@ -70,12 +70,8 @@ impl State {
                 self.index = self.index.max(index);
                 return;
             }
-            Change::NodeRevoked { id, revoked } => {
-                if *revoked {
-                    self.revoked.insert(id.clone(), index);
-                } else {
-                    self.revoked.remove(id);
-                }
+            Change::NodeRevoked { id, revoked, admission } => {
+                self.write_revocation(index, id, *revoked, admission);
                 self.index = self.index.max(index);
                 return;
             }

@@ -32,6 +32,6 @@ pub use command::{Command, Envelope, KeyMaterial, LeaseFence, LeaseName, Refusal
 pub use follow::FollowError;
 pub use plan::{PartDropped, Plan, PlanDeploymentUpdate, PlanPart, PlanPreempt, PlanRefusal, PlanResult, PlanStop};
 pub use snapshot::{SnapshotError, read_snapshot, write_snapshot};
-pub use state::State;
+pub use state::{Admission, State};
 pub use versions::VERSIONS_TRACKED;
 pub use window::{REQUESTS_MAX, WINDOW_MS};

@@ -80,6 +80,7 @@ enum Section {
     NodeFences,
     NodeSuspects,
     NodeRevocations,
+    NodeAdmissions,
     Requests,
     Autopilot,
     RootKeys,
@@ -88,7 +89,7 @@ enum Section {
 }
 
 impl Section {
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 24] = [
         Self::Leases,
         Self::Jobs,
         Self::JobVersions,
@@ -107,6 +108,7 @@ impl Section {
         Self::NodeFences,
         Self::NodeSuspects,
         Self::NodeRevocations,
+        Self::NodeAdmissions,
         Self::Requests,
         Self::Autopilot,
         Self::RootKeys,
@@ -134,6 +136,7 @@ impl Section {
             Self::NodeFences => "node_fences",
             Self::NodeSuspects => "node_suspects",
             Self::NodeRevocations => "node_revocations",
+            Self::NodeAdmissions => "node_admissions",
             Self::Requests => "requests",
             Self::Autopilot => Table::Autopilot.as_str(),
             Self::RootKeys => Table::RootKeys.as_str(),
@@ -148,7 +151,7 @@ impl Section {
         match self {
             // Fences count what happens to both.
             Self::NodeFences => tables.contains(&Table::Nodes) && tables.contains(&Table::Allocs),
-            Self::NodeSuspects | Self::NodeRevocations => tables.contains(&Table::Nodes),
+            Self::NodeSuspects | Self::NodeRevocations | Self::NodeAdmissions => tables.contains(&Table::Nodes),
             // The state servers' own.
             Self::Requests | Self::KeyMaterial | Self::Staged => false,
             _ => Table::parse(self.name()).is_some_and(|table| tables.contains(&table)),
@@ -197,7 +200,9 @@ pub fn write_snapshot(
 ) -> Result<(), SnapshotError> {
     let tables: Option<BTreeSet<Table>> = tables.map(|tables| tables.iter().copied().collect());
     let mut out = Out { w, sum: Hash::default(), line: Vec::new(), place: "header" };
-    let sections = || Section::ALL.into_iter().filter(|section| section.is_in(tables.as_ref()));
+    // A section that came later is left out while it is empty, so that older programs can read the rest.
+    let is_there = |section: &Section| *section != Section::NodeAdmissions || !state.admissions.is_empty();
+    let sections = || Section::ALL.into_iter().filter(|s| s.is_in(tables.as_ref()) && is_there(s));
     let skip_current = Section::Jobs.is_in(tables.as_ref());
     let holds = |table: &Table| tables.as_ref().is_none_or(|tables| tables.contains(table));
     out.row(&Header {
@@ -253,6 +258,7 @@ fn count(state: &State, section: Section, skip_current: bool) -> usize {
         Section::NodeFences => state.node_fences.len(),
         Section::NodeSuspects => state.suspects.len(),
         Section::NodeRevocations => state.revoked.len(),
+        Section::NodeAdmissions => state.admissions.len(),
         Section::Requests => state.requests.seen.len(),
         Section::Autopilot => usize::from(state.autopilot.is_some()),
         Section::RootKeys => state.root_keys.len(),
@@ -286,6 +292,7 @@ fn write_section<W: Write + ?Sized>(
         Section::NodeFences => out.rows(state.node_fences.iter()),
         Section::NodeSuspects => out.rows(state.suspects.iter()),
         Section::NodeRevocations => out.rows(state.revoked.iter()),
+        Section::NodeAdmissions => out.rows(state.admissions.iter()),
         Section::Requests => out.rows(state.requests.seen.iter()),
         Section::Autopilot => out.rows(state.autopilot.iter()),
         Section::RootKeys => out.rows(state.root_keys.values()),
@@ -448,6 +455,10 @@ fn read_row(state: &mut State, section: Section, input: &mut In<impl BufRead>) -
         Section::NodeRevocations => {
             let (key, row): (NodeId, Index) = input.parse()?;
             state.revoked.insert(key, row);
+        }
+        Section::NodeAdmissions => {
+            let (key, row): (NodeId, Arc<crate::state::Admission>) = input.parse()?;
+            state.admissions.insert(key, row);
         }
         Section::Requests => {
             let (key, row): (RequestId, Arc<Seen>) = input.parse()?;

@@ -17,6 +17,7 @@ use model::{
     AllocId, Allocation, Deployment, DeploymentId, EvalId, Evaluation, Index, Job, JobId, NamespaceName, Node,
     NodeFence, NodeId,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::apply::Staged;
 use crate::change::{ClusterMeta, Lease, Table};
@@ -28,6 +29,14 @@ use crate::window::Window;
 pub type JobKey = (NamespaceName, JobId);
 /// A version of an incarnation of a job.
 pub type VersionKey = (NamespaceName, JobId, Index, u64);
+
+/// A node that was purged and introduced anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admission {
+    pub at: Index,
+    /// What its certificates carry, and older ones do not.
+    pub mark: String,
+}
 
 /// Everything the cluster knows at one index.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +54,8 @@ pub struct State {
     pub(crate) suspects: OrdSet<NodeId>,
     /// Nodes whose certificates are no longer taken, with the index at which they were purged.
     pub(crate) revoked: OrdMap<NodeId, Index>,
+    /// Nodes that were revoked and admitted again: only certificates of that admission are taken.
+    pub(crate) admissions: OrdMap<NodeId, Arc<Admission>>,
     pub(crate) allocs: OrdMap<AllocId, Arc<Allocation>>,
     pub(crate) evals: OrdMap<EvalId, Arc<Evaluation>>,
     pub(crate) deployments: OrdMap<DeploymentId, Arc<Deployment>>,
@@ -213,6 +224,33 @@ impl State {
     /// Whether the node was purged and its certificates with it: whoever listens to agents must refuse it.
     pub fn is_revoked(&self, id: &NodeId) -> bool {
         self.revoked.contains_key(id)
+    }
+
+    /// Whether a certificate of this node with this mark must be refused: the node was purged, or purged and
+    /// admitted again since the certificate was made.
+    pub fn shuts_out(&self, id: &NodeId, admission: &str) -> bool {
+        self.is_revoked(id) || self.admissions.get(id).is_some_and(|row| row.mark != admission)
+    }
+
+    /// The mark that a node's certificates must carry; empty: any will do.
+    pub fn admission(&self, id: &NodeId) -> &str {
+        self.admissions.get(id).map_or("", |row| &row.mark)
+    }
+
+    /// Nodes that were admitted again, with the marks of their certificates.
+    pub fn admissions(&self) -> impl Iterator<Item = (&NodeId, &Arc<Admission>)> {
+        self.admissions.iter()
+    }
+
+    pub(crate) fn write_revocation(&mut self, index: Index, id: &NodeId, revoked: bool, admission: &str) {
+        self.revoked.remove(id);
+        self.admissions.remove(id);
+        if revoked {
+            self.revoked.insert(id.clone(), index);
+        } else if !admission.is_empty() {
+            let row = Admission { at: index, mark: admission.to_owned() };
+            self.admissions.insert(id.clone(), Arc::new(row));
+        }
     }
 
     /// Nodes that are revoked, with the index at which they were.

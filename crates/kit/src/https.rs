@@ -134,12 +134,12 @@ impl Https {
                 match this.reload() {
                     Ok(()) => {
                         (refused, warned) = (None, None);
-                        tracing::info!(cert = %this.0.cert.display(), "certificate of the public api was read again");
+                        tracing::info!(cert = %this.0.cert.display(), "an operator's certificate was read again");
                     }
                     Err(error) => {
                         // Said once for these files; a renewal that is under way changes them again.
                         refused = Some(stamp);
-                        tracing::warn!(error = %chain(&error), "certificate of the public api cannot be read again, the old one stays");
+                        tracing::warn!(error = %chain(&error), "an operator's certificate cannot be read again, the old one stays");
                     }
                 }
             }
@@ -156,11 +156,14 @@ impl Https {
             Ok(left) if left > WARN_BEFORE => return,
             Ok(left) => {
                 tracing::warn!(
+                    cert = %self.0.cert.display(),
                     hours = left.as_secs() / 3600,
-                    "certificate of the public api ends soon, replace its files"
+                    "an operator's certificate ends soon, replace its files"
                 );
             }
-            Err(_) => tracing::error!("certificate of the public api has expired, replace its files"),
+            Err(_) => {
+                tracing::error!(cert = %self.0.cert.display(), "an operator's certificate has expired, replace its files")
+            }
         }
         *warned = Some(now);
     }

@@ -138,6 +138,16 @@ impl Claims {
     }
 }
 
+/// A UUID in lower case: what a machine may ask to be.
+pub fn is_node_id(text: &str) -> bool {
+    let dashes = [8, 13, 18, 23];
+    let fits = |(at, b): (usize, u8)| match dashes.contains(&at) {
+        true => b == b'-',
+        false => matches!(b, b'0'..=b'9' | b'a'..=b'f'),
+    };
+    text.len() == 36 && text.bytes().enumerate().all(fits)
+}
+
 fn secret(key: &[u8], claims: &str) -> Vec<u8> {
     let key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), b"steppe introduction 1");
     hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()), claims.as_bytes()).as_ref().to_vec()
@@ -195,6 +205,14 @@ mod tests {
         assert_eq!(claims.allow("global", "n", "q", 1), Err(IntroductionError::NodePool));
         let open = Claims { node_name: String::new(), node_pool: String::new(), ..claims };
         open.allow("global", "any", "any", 1).unwrap();
+    }
+
+    #[test]
+    fn a_node_id_is_a_uuid_and_nothing_else() {
+        assert!(is_node_id("6f1f2d1e-0000-4000-8000-000000000001"));
+        for bad in ["", "6F1F2D1E-0000-4000-8000-000000000001", "state-1", "6f1f2d1e-0000-4000-8000-00000000000."] {
+            assert!(!is_node_id(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -17,3 +17,4 @@ pub mod process;
 pub mod renew;
 pub mod server;
 pub mod shell;
+pub mod vouched;

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! ECDSA P-256 throughout. A leaf says who it is by one DNS name, `<name>.<role>.<region>.steppe`,
-//! and serves both ends of a connection. Nothing of a certificate request is used but its public
+//! and serves both ends of a connection; a node that was purged and introduced anew has a second one, the mark of
+//! that introduction, which renewals keep. Nothing of a certificate request is used but its public
 //! key: name, role and validity are decided by whoever signs.
 //!
 //! Only `state` and the commands that make a cluster hold an [`Authority`].
@@ -20,7 +21,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
-use client::tls::{CA_FILE, CERT_FILE, KEY_FILE, Role, dns_name, is_label, is_name};
+use client::tls::{
+    CA_FILE, CERT_FILE, KEY_FILE, PeerIdentity, Role, admission_name, dns_name, is_label, is_name, read_certs,
+};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
@@ -155,8 +158,12 @@ impl Authority {
 
     /// Makes a key and a certificate for it.
     pub fn issue(&self, role: Role, name: &str, region: &str, ttl: Duration) -> Result<Pem, PkiError> {
+        self.issue_of(role, name, region, ttl, "")
+    }
+
+    fn issue_of(&self, role: Role, name: &str, region: &str, ttl: Duration, mark: &str) -> Result<Pem, PkiError> {
         let key = KeyPair::generate().map_err(PkiError::Make)?;
-        let cert = leaf(role, name, region, ttl)?.signed_by(&key, &self.issuer).map_err(PkiError::Make)?;
+        let cert = leaf(role, name, region, ttl, mark)?.signed_by(&key, &self.issuer).map_err(PkiError::Make)?;
         Ok(Pem { cert: cert.pem(), key: key.serialize_pem() })
     }
 
@@ -169,11 +176,24 @@ impl Authority {
         region: &str,
         ttl: Duration,
     ) -> Result<String, PkiError> {
+        self.sign_csr_of(csr_pem, role, name, region, ttl, "")
+    }
+
+    /// The same for a node that was purged and admitted again: the certificate carries the admission's mark.
+    pub fn sign_csr_of(
+        &self,
+        csr_pem: &str,
+        role: Role,
+        name: &str,
+        region: &str,
+        ttl: Duration,
+        mark: &str,
+    ) -> Result<String, PkiError> {
         if csr_pem.len() > CSR_BYTES_MAX {
             return Err(PkiError::TooLong);
         }
         let mut csr = CertificateSigningRequestParams::from_pem(csr_pem).map_err(PkiError::Request)?;
-        csr.params = leaf(role, name, region, ttl)?;
+        csr.params = leaf(role, name, region, ttl, mark)?;
         Ok(csr.signed_by(&self.issuer).map_err(PkiError::Make)?.pem())
     }
 
@@ -188,7 +208,11 @@ impl Authority {
         ttl: Duration,
     ) -> Result<(), PkiError> {
         let dir = dir.as_ref();
-        let pem = self.issue(role, name, region, ttl)?;
+        // A node keeps the mark of its introduction.
+        let known = read_certs(&dir.join(CERT_FILE)).ok().and_then(|chain| PeerIdentity::from_der(chain.first()?).ok());
+        let known = known.filter(|known| role == Role::Agent && known.role == role && known.name == name);
+        let mark = known.map(|known| known.admission).unwrap_or_default();
+        let pem = self.issue_of(role, name, region, ttl, &mark)?;
         make_dir(dir)?;
         write_identity(dir, &self.ca_pem, &pem)?;
         // One that is there may have been turned since.
@@ -229,15 +253,19 @@ pub fn create_gossip_key(path: &Path) -> Result<(), PkiError> {
     create_new(path, text.as_bytes(), 0o600)
 }
 
-fn leaf(role: Role, name: &str, region: &str, ttl: Duration) -> Result<CertificateParams, PkiError> {
+fn leaf(role: Role, name: &str, region: &str, ttl: Duration, mark: &str) -> Result<CertificateParams, PkiError> {
     if !is_name(name) {
         return Err(PkiError::Name(name.to_owned()));
     }
     if !is_label(region) {
         return Err(PkiError::Name(region.to_owned()));
     }
+    if !mark.is_empty() && !is_label(mark) {
+        return Err(PkiError::Name(mark.to_owned()));
+    }
     let full = dns_name(name, role, region);
-    let mut params = CertificateParams::new(vec![full.clone()]).map_err(PkiError::Make)?;
+    let names = [full.clone()].into_iter().chain((!mark.is_empty()).then(|| admission_name(mark)));
+    let mut params = CertificateParams::new(names.collect::<Vec<_>>()).map_err(PkiError::Make)?;
     params.distinguished_name = common_name(full.get(..64).unwrap_or(&full));
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

@@ -31,7 +31,7 @@ pub async fn tend(identity: &Identity, http: &Http, peers: &dyn Peers, signer: R
     }
     let me = identity.me();
     let request = pki::request().map_err(|e| e.to_string())?;
-    let ask = SignRequest { csr: request.csr, role: me.role, name: me.name.to_string() };
+    let ask = SignRequest { csr: request.csr, role: me.role, name: me.name.to_string(), admission: me.admission };
     let mut last = "nobody to ask".to_owned();
     for peer in peers.peers(signer) {
         let target = Target::new(peer.addr, signer);

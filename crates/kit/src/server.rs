@@ -44,7 +44,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
@@ -53,6 +53,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::guard::{Peer, refusal};
 use crate::https::Https;
 use crate::process::Shutdown;
+use crate::vouched::{Vouched, Vouching};
 use gate::{Denied, Gate, Pass};
 use linger::Lingering;
 
@@ -80,8 +81,9 @@ pub enum Tls {
     /// A certificate of the cluster, for everything internal.
     Mutual(Identity),
     /// The same, but a caller without a certificate gets as far as the routes, without a [`Peer`]: for nodes
-    /// that are to be introduced. See [`only_known_but`].
-    Doorstep(Identity),
+    /// that are to be introduced. See [`only_known_but`]. Who names a server is asked for an operator's
+    /// certificate instead, where there is such a thing.
+    Doorstep(Identity, Option<Vouching>),
 }
 
 /// Limits of one listener.
@@ -252,7 +254,7 @@ impl Shared {
         let config = match &self.tls {
             Tls::Plain => {
                 let h2 = self.before_deadline(speaks_h2(&tcp)).await?;
-                return self.serve(tcp, peer, None, h2).await;
+                return self.serve(tcp, peer, Caller::default(), h2).await;
             }
             Tls::Public(https) => {
                 if !self.before_deadline(speaks_tls(&tcp)).await? {
@@ -261,20 +263,39 @@ impl Shared {
                 https.config()
             }
             Tls::Mutual(identity) => identity.server_config(),
-            Tls::Doorstep(identity) => identity.doorstep_config(),
+            Tls::Doorstep(identity, None) => identity.doorstep_config(),
+            Tls::Doorstep(identity, Some(vouching)) => return self.doorstep(tcp, peer, identity, vouching).await,
         };
         let stream = self.before_deadline(TlsAcceptor::from(config).accept(tcp)).await;
         let stream = stream.inspect_err(|error| self.tell_of_handshake(peer, error))?;
         let (_, session) = stream.get_ref();
         let h2 = session.alpn_protocol() == Some(b"h2");
-        let identity = match (&self.tls, session.peer_certificates().and_then(<[_]>::first)) {
-            (Tls::Mutual(_) | Tls::Doorstep(_), Some(cert)) => {
-                Some(PeerIdentity::from_der(cert).map_err(io::Error::other)?)
-            }
+        let caller = match (&self.tls, session.peer_certificates().and_then(<[_]>::first)) {
+            (Tls::Mutual(_) | Tls::Doorstep(..), Some(cert)) => Caller::of_cluster(cert)?,
             (Tls::Mutual(_), None) => return Err(io::Error::other("no client certificate")),
-            _ => None,
+            _ => Caller::default(),
         };
-        self.serve(stream, peer, identity, h2).await
+        self.serve(stream, peer, caller, h2).await
+    }
+
+    /// Two kinds of callers, told apart by whether they name a server.
+    async fn doorstep(&self, tcp: TcpStream, peer: SocketAddr, own: &Identity, vouching: &Vouching) -> io::Result<()> {
+        let handshake = async {
+            let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), tcp).await?;
+            let named = hello.client_hello().server_name().is_some();
+            let config = if named { vouching.https.config() } else { own.doorstep_config() };
+            hello.into_stream(config).await.map(|stream| (named, stream))
+        };
+        let done = self.before_deadline(handshake).await;
+        let (named, stream) = done.inspect_err(|error| self.tell_of_handshake(peer, error))?;
+        let (_, session) = stream.get_ref();
+        let h2 = session.alpn_protocol() == Some(b"h2");
+        let caller = match session.peer_certificates().and_then(<[_]>::first) {
+            cert if named => Caller { vouched: Some(vouching.judge(cert)), ..Caller::default() },
+            Some(cert) => Caller::of_cluster(cert)?,
+            None => Caller::default(),
+        };
+        self.serve(stream, peer, caller, h2).await
     }
 
     /// A certificate that is not believed is worth a line now and then: somebody is kept out, or kept out wrongly.
@@ -318,15 +339,17 @@ impl Shared {
         }
     }
 
-    async fn serve<S>(&self, stream: S, peer: SocketAddr, identity: Option<PeerIdentity>, h2: bool) -> io::Result<()>
+    async fn serve<S>(&self, stream: S, peer: SocketAddr, caller: Caller, h2: bool) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let identity = identity.map(|identity| Peer(Arc::new(identity)));
         let service = service_fn(|mut request: Request<Incoming>| {
             request.extensions_mut().insert(PeerAddr(peer));
-            if let Some(identity) = &identity {
-                request.extensions_mut().insert(identity.clone());
+            if let Some(peer) = &caller.peer {
+                request.extensions_mut().insert(peer.clone());
+            }
+            if let Some(vouched) = &caller.vouched {
+                request.extensions_mut().insert(vouched.clone());
             }
             self.router.clone().call(request.map(Lingering::new))
         });
@@ -341,6 +364,20 @@ impl Shared {
             }
         };
         ended.map_err(io::Error::other)
+    }
+}
+
+/// What a handshake showed of who calls.
+#[derive(Default)]
+struct Caller {
+    peer: Option<Peer>,
+    vouched: Option<Vouched>,
+}
+
+impl Caller {
+    fn of_cluster(cert: &rustls::pki_types::CertificateDer<'_>) -> io::Result<Self> {
+        let identity = PeerIdentity::from_der(cert).map_err(io::Error::other)?;
+        Ok(Self { peer: Some(Peer(Arc::new(identity))), vouched: None })
     }
 }
 

@@ -31,6 +31,7 @@ use crate::process::ready::Readiness;
 use crate::process::{Settings, Shutdown, advertised, name_of, ops};
 use crate::renew;
 use crate::server::{self, Limits, Listener, Tls};
+use crate::vouched::Vouching;
 
 /// How often the address is looked at that others were told.
 const ADDRESS_LOOK: Duration = Duration::from_secs(2);
@@ -76,6 +77,14 @@ pub struct Shell {
     listener: Arc<Mutex<Option<Listener>>>,
     tags: Arc<Mutex<Tags>>,
     ended: Arc<OnceLock<&'static str>>,
+}
+
+/// What callers without a certificate of the cluster may do.
+pub struct Stranger {
+    /// The one path that they reach.
+    pub path: &'static str,
+    /// Some may have an operator's.
+    pub vouching: Option<Vouching>,
 }
 
 impl Shell {
@@ -215,7 +224,7 @@ impl Shell {
         self.serve_with(router, openapi_json, None, Limits::internal()).await
     }
 
-    /// The same; callers without a certificate reach the path `stranger`, if there is one.
+    /// The same; callers without a certificate of the cluster get as far as is said.
     ///
     /// # Errors
     /// It serves already.
@@ -223,7 +232,7 @@ impl Shell {
         &self,
         router: Router,
         openapi_json: &'static str,
-        stranger: Option<&'static str>,
+        stranger: Option<Stranger>,
         limits: Limits,
     ) -> Result<(), ShellError> {
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -233,7 +242,9 @@ impl Shell {
             .merge(self.gossip.router());
         let identity = self.http.identity().clone();
         let (tls, router) = match stranger {
-            Some(path) => (Tls::Doorstep(identity), server::only_known_but(router, path)),
+            Some(Stranger { path, vouching }) => {
+                (Tls::Doorstep(identity, vouching), server::only_known_but(router, path))
+            }
             None => (Tls::Mutual(identity), router),
         };
         server::serve(listener, tls, router, limits, self.shutdown.clone()).await;

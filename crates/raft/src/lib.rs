@@ -56,6 +56,7 @@ mod log;
 mod machine;
 mod net;
 mod node;
+mod offline;
 mod reads;
 mod snapshot;
 mod start;
@@ -69,4 +70,5 @@ pub use contract::{
     Config, Error, Frozen, Machine, Network, NetworkError, Peer, PeerId, ProposeError, Role, Status, Verb,
 };
 pub use node::Raft;
+pub use offline::{LogEntry, Rest, What};
 pub use start::stored_id;

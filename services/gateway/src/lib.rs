@@ -32,12 +32,14 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use fsm::Table;
+use kit::guard::Peer;
 use kit::https::{Https, HttpsSettings};
 use kit::process::{Settings, Shutdown};
 use kit::server::{self, Limits, Listener, Tls};
-use kit::shell::{Shell, ShellError};
+use kit::shell::{Shell, ShellError, Stranger};
+use kit::vouched::{Vouching, VouchingSettings};
 use model::Role;
 use tower::ServiceExt as _;
 use utoipa::OpenApi;
@@ -59,6 +61,8 @@ pub struct Config {
     pub http_unauthenticated: bool,
     #[command(flatten)]
     pub https: HttpsSettings,
+    #[command(flatten)]
+    pub vouching: VouchingSettings,
     /// A node that is purged is shut out for good, whatever certificate it shows, until it is introduced
     /// anew. Without it, a purged node that is alive registers again.
     #[arg(long)]
@@ -102,6 +106,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     let http_bind = config.http_bind;
     check_exposure(http_bind, config.http_unauthenticated || config.https.verifies())?;
     let tls = https(&config.https, &shutdown)?;
+    let vouching = vouching(&config.vouching, &config.settings.region, &shutdown)?;
     let fail = |source| ShellError::Listen { addr: http_bind, source };
     let public = Listener::bind(http_bind).map_err(fail)?;
     let public_addr = public.local_addr().map_err(fail)?;
@@ -140,9 +145,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     let internal = agents::router().into_router();
     // A machine that runs only an agent answers the public API by passing it on.
     let passed_on = config.bounds.public.adorn(public::router(app.clone())).layer(kit::guard::require(&[Role::Agent]));
-    let internal = internal.with_state(app).fallback(|| async { StatusCode::NOT_FOUND });
-    let internal = internal.layer(from_fn_with_state(passed_on, public_only));
-    shell.serve_with(internal, OPENAPI, Some(api::state::INTRODUCE), config.bounds.agents()).await?;
+    let internal = internal.with_state(app.clone()).fallback(|| async { StatusCode::NOT_FOUND });
+    let internal = internal.layer(from_fn_with_state((app, passed_on), public_only));
+    let stranger = Stranger { path: api::state::INTRODUCE, vouching };
+    shell.serve_with(internal, OPENAPI, Some(stranger), config.bounds.agents()).await?;
     let _ = serving.await;
     Ok(())
 }
@@ -160,11 +166,27 @@ fn https(settings: &HttpsSettings, shutdown: &Shutdown) -> Result<Tls, ShellErro
     Ok(Tls::Public(https))
 }
 
+/// Whether nodes may come in by an operator's certificates.
+fn vouching(settings: &VouchingSettings, region: &str, shutdown: &Shutdown) -> Result<Option<Vouching>, ShellError> {
+    let unusable = |error: &dyn std::error::Error| {
+        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+        ShellError::Other(format!("certificate for nodes cannot be used: {error}{cause}"))
+    };
+    let vouching = Vouching::load(settings, region).map_err(|e| unusable(&e))?;
+    if let Some(vouching) = &vouching {
+        vouching.https.keep(shutdown.clone()).map_err(|e| unusable(&e))?;
+    }
+    Ok(vouching)
+}
+
 /// What an agent passes on for somebody else reaches the public routes, never those that the agent's own
 /// certificate opens.
-async fn public_only(State(public): State<Router>, request: Request, next: Next) -> Response {
+async fn public_only(State((app, public)): State<(App, Router)>, request: Request, next: Next) -> Response {
     if !request.headers().contains_key(api::headers::PASSED_ON) {
         return next.run(request).await;
+    }
+    if let Some(Err(refused)) = request.extensions().get::<Peer>().map(|peer| agents::trusted(&app, peer)) {
+        return refused.into_response();
     }
     match public.oneshot(request).await {
         Ok(response) => response,

@@ -40,6 +40,7 @@ impl Signer {
     /// # Errors
     /// The request cannot be used.
     pub fn sign(&self, request: &SignRequest) -> Result<String, PkiError> {
-        self.authority.sign_csr(&request.csr, request.role, &request.name, &self.region, LIFETIME)
+        let SignRequest { csr, role, name, admission } = request;
+        self.authority.sign_csr_of(csr, *role, name, &self.region, LIFETIME, admission)
     }
 }

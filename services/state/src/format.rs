@@ -15,21 +15,29 @@ const FILE: &str = "format";
 /// # Errors
 /// One sentence that says why not.
 pub fn claim(dir: &Path) -> Result<(), String> {
-    let path = dir.join(FILE);
-    let say = |error: std::io::Error| format!("{} cannot be used: {error}", path.display());
-    if let Some(text) = small_file::read(&path).map_err(say)? {
-        let found: u32 = text.parse().map_err(|_| format!("{} holds no format number", path.display()))?;
-        if found > FORMAT {
-            return Err(format!(
-                "{} was written by a newer steppe: its format is {found}, this program reads up to {FORMAT}",
-                dir.display()
-            ));
-        }
-        if found == FORMAT {
-            return Ok(());
-        }
+    if found(dir)? == FORMAT {
+        return Ok(());
     }
-    small_file::write(&path, &FORMAT.to_string()).map_err(say)
+    let path = dir.join(FILE);
+    small_file::write(&path, &FORMAT.to_string()).map_err(|e| format!("{} cannot be used: {e}", path.display()))
+}
+
+/// The format of what is there, which this program knows; 0: none is noted.
+///
+/// # Errors
+/// One sentence that says why it cannot be used.
+pub fn found(dir: &Path) -> Result<u32, String> {
+    let path = dir.join(FILE);
+    let text = small_file::read(&path).map_err(|error| format!("{} cannot be used: {error}", path.display()))?;
+    let Some(text) = text else { return Ok(0) };
+    let found: u32 = text.parse().map_err(|_| format!("{} holds no format number", path.display()))?;
+    if found > FORMAT {
+        return Err(format!(
+            "{} was written by a newer steppe: its format is {found}, this program reads up to {FORMAT}",
+            dir.display()
+        ));
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

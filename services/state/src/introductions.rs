@@ -8,7 +8,7 @@ use api::{Code, ErrorBody};
 use axum::Json;
 use axum::extract::{DefaultBodyLimit, State};
 use kit::guard::{Refused, require};
-use kit::introduction::{Claims, Token};
+use kit::introduction::{Claims, Token, is_node_id};
 use model::Role;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -78,35 +78,18 @@ async fn introduce(State(app): State<App>, Json(ask): Json<Introduce>) -> Result
     token.check("ask", &ask.parts(), &ask.proof).map_err(forbidden)?;
     let claims = token.claims().map_err(forbidden)?;
     claims.allow(signer.region(), &ask.node_name, &ask.node_pool, unix_seconds()).map_err(forbidden)?;
-    if !is_uuid(&ask.node_id) {
+    if !is_node_id(&ask.node_id) {
         return Err(Refused::new(Code::BadRequest, "a node's id is a UUID in lower case"));
     }
-    let request = api::state::SignRequest { csr: ask.csr.clone(), role: Role::Agent, name: ask.node_id.clone() };
+    let request = api::state::SignRequest {
+        csr: ask.csr.clone(),
+        role: Role::Agent,
+        name: ask.node_id.clone(),
+        admission: ask.admission,
+    };
     let certificate = signer.sign(&request).map_err(|e| Refused::new(Code::BadRequest, e.to_string()))?;
     let ca = signer.ca_pem().to_owned();
     let proof = token.prove("answer", &[&ask.csr, &ca, &certificate]);
     tracing::info!(node_id = ask.node_id, node_name = ask.node_name, "node introduced");
     Ok(Json(Introduced { ca, certificate, proof }))
-}
-
-fn is_uuid(text: &str) -> bool {
-    let dashes = [8, 13, 18, 23];
-    text.len() == 36
-        && text
-            .bytes()
-            .enumerate()
-            .all(|(at, b)| if dashes.contains(&at) { b == b'-' } else { matches!(b, b'0'..=b'9' | b'a'..=b'f') })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_node_id_is_a_uuid_and_nothing_else() {
-        assert!(is_uuid("6f1f2d1e-0000-4000-8000-000000000001"));
-        for bad in ["", "6F1F2D1E-0000-4000-8000-000000000001", "state-1", "6f1f2d1e-0000-4000-8000-00000000000."] {
-            assert!(!is_uuid(bad), "{bad}");
-        }
-    }
 }

@@ -13,6 +13,8 @@ mod leases;
 pub mod machine;
 pub mod members;
 pub mod network;
+pub mod offline;
+pub mod root_keys;
 pub mod rotate;
 pub mod routes;
 pub mod server;
@@ -60,6 +62,8 @@ pub struct Config {
     pub snapshot_after: u64,
     #[command(flatten)]
     pub tuning: Tuning,
+    #[command(flatten)]
+    pub root_keys: root_keys::Turning,
 }
 
 fn span(text: &str) -> Result<Nanos, String> {
@@ -111,6 +115,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), kit::shell::S
         Starter { shell: shell.clone(), dir, snapshot_after: config.snapshot_after, tuning: config.tuning.clone() };
     let raft = shell.vital("raft", starter.keep(server.clone()));
     tend::start(&shell, &server, config.bootstrap_expect, config.tuning.founding);
+    root_keys::start(&shell, &server, config.root_keys);
     let asking = contact::keep(server.clone(), shell.http.clone(), shell.peers(), shell.shutdown.clone());
     let asking = shell.vital("leader contact", asking);
     let watching = watch::keep(server.clone(), shell.http.clone(), shell.peers(), shell.shutdown.clone());

@@ -560,11 +560,18 @@ async fn autopilot_health(State(app): State<App>, headers: HeaderMap) -> Result<
         (status = 400, description = "Not a usable signing request", body = ErrorBody),
         (status = 403, description = "Not the caller's own name", body = ErrorBody),
         (status = 503, description = "This server does not have the authority's key", body = ErrorBody)))]
-async fn sign(State(app): State<App>, peer: Peer, Json(request): Json<SignRequest>) -> Result<Json<Signed>, Refused> {
+async fn sign(
+    State(app): State<App>,
+    peer: Peer,
+    Json(mut request): Json<SignRequest>,
+) -> Result<Json<Signed>, Refused> {
     let own = request.role == peer.role && request.name == peer.name;
     let vouched = peer.role == Role::Operator || peer.role == Role::Gateway && request.role == Role::Agent;
     if !own && !vouched {
         return Err(Refused::new(Code::Forbidden, "a certificate is signed for the caller's own name only"));
+    }
+    if !vouched {
+        request.admission.clone_from(&peer.admission);
     }
     let signer = app
         .signer
@@ -572,5 +579,5 @@ async fn sign(State(app): State<App>, peer: Peer, Json(request): Json<SignReques
         .ok_or_else(|| Refused::new(Code::NotReady, "this server does not have the authority's key"))?;
     let certificate = signer.sign(&request).map_err(|e| Refused::new(Code::BadRequest, e.to_string()))?;
     tracing::info!(role = %request.role, name = request.name, "certificate signed");
-    Ok(Json(Signed { certificate }))
+    Ok(Json(Signed { certificate, ca: signer.ca_pem().to_owned() }))
 }

@@ -29,6 +29,8 @@ use crate::machine::Machine;
 use crate::network::Network;
 use crate::small_file;
 
+/// Held by whoever uses a server's directory.
+pub const LOCK: &str = "lock";
 const HAND_OVER: Duration = Duration::from_secs(1);
 /// Damaged copies that are kept.
 const DAMAGED_MAX: usize = 100;
@@ -240,7 +242,7 @@ async fn hand_over(raft: &Raft) {
 pub fn take_dir(dir: &Path) -> Result<std::fs::File, DirError> {
     let failed = |source| DirError::Io { dir: dir.to_owned(), source };
     std::fs::create_dir_all(dir).map_err(failed)?;
-    let file = std::fs::File::options().create(true).truncate(false).write(true).open(dir.join("lock"));
+    let file = std::fs::File::options().create(true).truncate(false).write(true).open(dir.join(LOCK));
     let file = file.map_err(failed)?;
     let until = std::time::Instant::now() + LOCK_WAIT;
     loop {

@@ -180,6 +180,7 @@ async fn a_data_directory_has_one_server() {
         introduction_ttl: model::Nanos::from_secs(300),
         introduction_ttl_max: model::Nanos::from_secs(1_800),
         snapshot_after: 100,
+        root_keys: Default::default(),
         tuning: Default::default(),
     };
     let error = tokio::time::timeout(WITHIN, state::run(config, Shutdown::new())).await.unwrap().unwrap_err();

@@ -2,9 +2,13 @@
 
 use super::{FILTER, JSON, PLAIN, TEMPLATE, VERBOSE};
 use crate::command::{
-    Command, Reach, Runner, gossip_keys, operator, operator_care, operator_debug, operator_snapshot, scheduler, server,
+    Command, Reach, Runner, gossip_keys, operator, operator_care, operator_debug, operator_raft, operator_snapshot,
+    scheduler, server,
 };
 use crate::flags::{Kind, flag, list, switch, text};
+
+const OFFLINE: &str = "Takes the data directory of an agent that does not run, changes nothing in it, and does not \
+    show secrets. Copies the log to $TMPDIR while it looks.";
 
 pub static COMMANDS: &[Command] = &[
     Command {
@@ -142,6 +146,39 @@ pub static COMMANDS: &[Command] = &[
             TEMPLATE,
         ],
         runner: Runner::Client(|cx| Box::pin(operator::metrics(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "operator raft info",
+        usage: "<data directory>",
+        summary: "Shows what a stopped server's log and snapshot are",
+        about: OFFLINE,
+        reach: Reach::Nobody,
+        flags: &[],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(async { operator_raft::info(cx) })),
+        ..PLAIN
+    },
+    Command {
+        path: "operator raft logs",
+        usage: "[options] <data directory>",
+        summary: "Shows the entries of a stopped server's log as JSON",
+        about: OFFLINE,
+        reach: Reach::Nobody,
+        flags: &[switch("pretty", "Indent the JSON.")],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(async { operator_raft::logs(cx) })),
+        ..PLAIN
+    },
+    Command {
+        path: "operator raft state",
+        usage: "[options] <data directory>",
+        summary: "Shows the state that a stopped server's snapshot and log give, as JSON",
+        about: OFFLINE,
+        reach: Reach::Nobody,
+        flags: &[text("last-index", "INDEX", "Go up to this entry, not to the last that is known to be committed.")],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(async { operator_raft::state(cx) })),
         ..PLAIN
     },
     Command {

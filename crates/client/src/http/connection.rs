@@ -98,7 +98,9 @@ async fn dial(identity: &Identity, to: &Target, alpn: Alpn) -> io::Result<TlsStr
     let (config, name) = identity.dial(&to.expect, alpn).map_err(io::Error::other)?;
     let tcp = TcpStream::connect(to.addr).await?;
     tcp.set_nodelay(true)?;
-    TlsConnector::from(config).connect(name, tcp).await
+    let stream = TlsConnector::from(config).connect(name, tcp).await?;
+    to.expect.check_admission(stream.get_ref().1.peer_certificates()).map_err(io::Error::other)?;
+    Ok(stream)
 }
 
 async fn within<T>(

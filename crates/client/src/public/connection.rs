@@ -19,6 +19,8 @@ use super::{PublicError, Settings};
 use crate::tls::{Anybody, TlsError, provider, read_certs, read_key};
 
 const PORT: u16 = 4646;
+/// Most files of a directory of authorities.
+const CA_FILES_MAX: usize = 1_000;
 /// Where systems keep the CAs they trust.
 const SYSTEM_CAS: &[&str] = &[
     "/etc/ssl/certs/ca-certificates.crt",
@@ -122,24 +124,32 @@ fn client_config(settings: &Settings) -> Result<ClientConfig, TlsError> {
     let builder = if settings.tls_skip_verify {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody))
     } else {
-        builder.with_root_certificates(roots(settings.ca_cert.as_deref())?)
+        builder.with_root_certificates(roots(settings)?)
     };
     let mut config = match (&settings.client_cert, &settings.client_key) {
         (Some(cert), Some(key)) => {
             builder.with_client_auth_cert(read_certs(cert)?, read_key(key)?).map_err(TlsError::Material)?
         }
-        _ => builder.with_no_client_auth(),
+        (None, None) => builder.with_no_client_auth(),
+        _ => return Err(TlsError::HalfAPair),
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
 
-fn roots(ca_cert: Option<&Path>) -> Result<RootCertStore, TlsError> {
+fn roots(settings: &Settings) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    if let Some(path) = ca_cert {
+    let named = match (&settings.ca_cert, &settings.ca_path) {
+        (Some(file), _) => vec![file.clone()],
+        (None, Some(dir)) => files_in(dir)?,
+        (None, None) => Vec::new(),
+    };
+    for path in &named {
         for cert in read_certs(path)? {
             roots.add(cert).map_err(TlsError::Material)?;
         }
+    }
+    if !named.is_empty() {
         return Ok(roots);
     }
     let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
@@ -149,6 +159,24 @@ fn roots(ca_cert: Option<&Path>) -> Result<RootCertStore, TlsError> {
         roots.add_parsable_certificates(crate::tls::read_bundle(&path)?);
     }
     Ok(roots)
+}
+
+/// The files in a directory of authorities, each of which must be one.
+fn files_in(dir: &Path) -> Result<Vec<PathBuf>, TlsError> {
+    let fail = |source| TlsError::Read { path: dir.to_owned(), source };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        if path.is_file() {
+            files.push(path);
+        }
+    }
+    let unfit = |reason: String| Err(TlsError::File { path: dir.to_owned(), reason });
+    match files.len() {
+        0 => unfit("it holds no file".to_owned()),
+        n if n > CA_FILES_MAX => unfit(format!("it holds more than {CA_FILES_MAX} files")),
+        _ => Ok(files),
+    }
 }
 
 #[cfg(test)]

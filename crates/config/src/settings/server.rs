@@ -68,6 +68,12 @@ settings! {
         batch_eval_gc_threshold: Nanos = minutes(24 * 60),
         /// Age at which a deployment that is over is removed.
         deployment_gc_threshold: Nanos = minutes(60),
+        /// How long a root key signs. The next one is published after half of it.
+        root_key_rotation_threshold: Nanos = minutes(720 * 60),
+        /// How long a root key that signs no more is kept although nothing needs it.
+        root_key_gc_threshold: Nanos = minutes(60),
+        /// Pause between looks at root keys, at least 1s.
+        root_key_gc_interval: Nanos = minutes(10),
     }
 
     /// Addresses of other servers' gossip, `host` or `host:port`; without a port, that of this machine's `ports { serf }`. They are tried again and again until one answers.
@@ -139,6 +145,9 @@ impl Server {
             ("eval-gc-threshold", self.eval_gc_threshold),
             ("batch-eval-gc-threshold", self.batch_eval_gc_threshold),
             ("deployment-gc-threshold", self.deployment_gc_threshold),
+            ("root-key-rotation-threshold", self.root_key_rotation_threshold),
+            ("root-key-gc-threshold", self.root_key_gc_threshold),
+            ("root-key-gc-interval", self.root_key_gc_interval),
         ])
     }
 }

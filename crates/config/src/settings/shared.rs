@@ -44,9 +44,9 @@ settings! {
     TlsFiles "tls" {
         /// The public API is served by HTTPS, with `cert_file` and `key_file`.
         http: bool = false,
-        /// Changes nothing, and a warning says so: between processes and machines there is always mutual TLS, with certificates of the cluster's own authority, which it makes, renews and revokes itself. A node comes in by an introduction token.
+        /// Nodes come in by certificates of the operator's, without a token: set it, with all three files, on servers and on nodes. Between processes and machines there is always mutual TLS, with certificates of the cluster's own authority, which it makes, renews and revokes itself; an operator's certificate is shown once, to get the first of these.
         rpc: bool = false,
-        /// Authority of the callers whom `verify_https_client` lets in, PEM.
+        /// Authority of whom `verify_https_client` lets in, and of servers and nodes with `rpc`, PEM.
         ca_file: String = String::new(),
         /// Certificate, PEM.
         cert_file: String = String::new(),
@@ -54,7 +54,7 @@ settings! {
         key_file: String = String::new(),
         /// Callers of the public API must show a certificate of the authority.
         verify_https_client: bool = false,
-        /// Changes nothing: the role and region in certificates of the cluster are always checked.
+        /// With `rpc`: a server's certificate must be for `server.<region>.nomad`, a node's for that or for `client.<region>.nomad`. Otherwise any certificate of the authority will do that is not plainly for people or for another region.
         verify_server_hostname: bool = false,
         /// `tls12` or `tls13`, for the public API. Older versions are refused.
         tls_min_version: String = text("tls12"),

@@ -4,6 +4,7 @@
 mod allocs;
 mod deployments;
 mod drain;
+mod keyring;
 mod nodes;
 mod periodic;
 mod reap;

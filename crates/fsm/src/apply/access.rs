@@ -42,7 +42,7 @@ fn proposers(command: &Command) -> (&'static str, &'static [Role]) {
         Command::AutopilotSet { .. } => ("AutopilotSet", &[Gateway]),
         Command::RootKeyAdd { .. } => ("RootKeyAdd", &[State]),
         Command::RootKeyActivate { .. } => ("RootKeyActivate", &[State]),
-        Command::RootKeyRemove { .. } => ("RootKeyRemove", &[Gateway]),
+        Command::RootKeyRemove { .. } => ("RootKeyRemove", &[Gateway, State]),
         Command::Restore(RestoreStep::Abort { .. }) => ("Restore", &[Gateway, State]),
         Command::Restore(_) => ("Restore", &[Gateway]),
         Command::NodePoolDelete { .. } => ("NodePoolDelete", &[Gateway]),

@@ -134,7 +134,7 @@ fn dispatch(tx: &mut Tx, command: &Command) -> Result<Reply, Refusal> {
             node::drain(tx, node_id, &wish, event.as_ref(), evals)
         }
         Command::NodeDeregister { nodes, revoke, evals } => node::deregister(tx, nodes, *revoke, evals),
-        Command::NodeAdmit { nodes } => node::admit(tx, nodes),
+        Command::NodeAdmit { nodes, admission } => node::admit(tx, nodes, admission),
         Command::AllocClientUpdate { updates, evals } => alloc::client_update(tx, updates, evals),
         Command::AllocDesiredTransition { transitions, evals } => alloc::transition(tx, transitions, evals),
         Command::DeploymentUpdate(update) => deployment::update(tx, update),

@@ -17,6 +17,8 @@ use crate::command::{NodeStatusChange, Refusal, Reply};
 const EVENTS_MAX: usize = 10;
 /// Revoked nodes that are remembered.
 const REVOKED_MAX: usize = 16_384;
+/// A UUID, say.
+const ADMISSION_BYTES_MAX: usize = 63;
 
 pub(super) fn register(tx: &mut Tx, node: &Node, evals: &[Evaluation]) -> Result<Reply, Refusal> {
     valid_id(node.id.as_str(), "a node")?;
@@ -319,7 +321,7 @@ pub(super) fn deregister(tx: &mut Tx, nodes: &[NodeId], revoke: bool, evals: &[E
         tx.put(Change::NodeGone { id: id.clone() });
         if revoke {
             forget_oldest_revocation(tx);
-            tx.put(Change::NodeRevoked { id: id.clone(), revoked: true });
+            tx.put(Change::NodeRevoked { id: id.clone(), revoked: true, admission: String::new() });
         }
     }
     insert_evals(tx, evals)?;
@@ -331,15 +333,28 @@ fn forget_oldest_revocation(tx: &mut Tx) {
     if tx.state.revoked().count() >= REVOKED_MAX
         && let Some(oldest) = tx.state.revoked().min_by_key(|(_, at)| *at).map(|(id, _)| id.clone())
     {
-        tx.put(Change::NodeRevoked { id: oldest, revoked: false });
+        tx.put(Change::NodeRevoked { id: oldest, revoked: false, admission: String::new() });
     }
 }
 
-/// Those that are not revoked are as good as admitted.
-pub(super) fn admit(tx: &mut Tx, nodes: &[NodeId]) -> Result<Reply, Refusal> {
+/// The oldest is forgotten first: the certificates that it keeps out have long ended.
+fn forget_oldest_admission(tx: &mut Tx) {
+    if tx.state.admissions().count() >= REVOKED_MAX
+        && let Some(oldest) = tx.state.admissions().min_by_key(|(_, row)| row.at).map(|(id, _)| id.clone())
+    {
+        tx.put(Change::NodeRevoked { id: oldest, revoked: false, admission: String::new() });
+    }
+}
+
+/// Those that are not revoked are as good as admitted, by the mark that they have.
+pub(super) fn admit(tx: &mut Tx, nodes: &[NodeId], admission: &str) -> Result<Reply, Refusal> {
+    if admission.len() > ADMISSION_BYTES_MAX {
+        return Err(Refusal::Invalid(format!("the mark of an admission is longer than {ADMISSION_BYTES_MAX} bytes")));
+    }
     for id in nodes {
         if tx.state.is_revoked(id) {
-            tx.put(Change::NodeRevoked { id: id.clone(), revoked: false });
+            forget_oldest_admission(tx);
+            tx.put(Change::NodeRevoked { id: id.clone(), revoked: false, admission: admission.to_owned() });
         }
     }
     Ok(Reply::Done)

@@ -3,7 +3,7 @@
 use fsm::command::{NodeStatusChange, Refusal};
 use fsm::{Change, Command, Table};
 use model::node::{DrainStrategy, DriverInfo, NodeEvent};
-use model::{Eligibility, Evaluation, Index, Nanos, Node, NodeStatus, Role, Timestamp};
+use model::{Eligibility, Evaluation, Index, Nanos, Node, NodeId, NodeStatus, Role, Timestamp};
 
 use crate::world::{self, World, eval};
 
@@ -276,9 +276,42 @@ fn a_revoked_node_comes_back_only_when_it_is_admitted() {
     let mut bytes = Vec::new();
     fsm::write_snapshot(&world.state, &mut bytes, None).unwrap();
     assert!(fsm::read_snapshot(bytes.as_slice()).unwrap().is_revoked(&"n1".into()));
-    world.accept(Role::Gateway, Command::NodeAdmit { nodes: vec!["n1".into(), "nobody".into()] });
+    let admit = |mark: &str| Command::NodeAdmit { nodes: vec!["n1".into(), "nobody".into()], admission: mark.into() };
+    world.accept(Role::Gateway, admit(""));
     assert!(!world.state.is_revoked(&"n1".into()));
     world.accept(Role::Gateway, register());
+}
+
+/// A certificate that was stolen before the purge is of no use after the node came back, through snapshots too.
+#[test]
+fn of_a_node_that_was_admitted_again_only_certificates_of_that_admission_are_taken() {
+    let mut world = World::new();
+    let id: NodeId = "n1".into();
+    let register = || Command::NodeRegister { node: Box::new(world::node("n1")), evals: vec![] };
+    let gone = || Command::NodeDeregister { nodes: vec!["n1".into()], revoke: true, evals: vec![] };
+    let admit = |mark: &str| Command::NodeAdmit { nodes: vec!["n1".into()], admission: mark.into() };
+    world.accept(Role::Gateway, register());
+    assert!(!world.state.shuts_out(&id, "") && !world.state.shuts_out(&id, "any"));
+    // Each admission ends what was good before it; one that comes too late changes nothing.
+    for (mark, before) in [("one", ""), ("two", "one")] {
+        world.accept(Role::Gateway, gone());
+        for any in ["", "one", "two"] {
+            assert!(world.state.shuts_out(&id, any), "nothing is taken while it is revoked");
+        }
+        world.accept(Role::Gateway, admit(mark));
+        world.accept(Role::Gateway, admit("late"));
+        assert_eq!(world.state.admission(&id), mark);
+        for state in [&world.state, &fsm::read_snapshot(&world::snapshot(&world.state, None)[..]).unwrap()] {
+            assert!(!state.shuts_out(&id, mark));
+            assert!(state.shuts_out(&id, before) && state.shuts_out(&id, "late"));
+        }
+        world.assert_followed();
+        world.accept(Role::Gateway, register());
+    }
+    assert!(matches!(world.refuse(Role::Gateway, admit(&"x".repeat(64))), Refusal::Invalid(_)));
+    // What nothing of this is in, older programs read.
+    let never = String::from_utf8(world::snapshot(&World::new().state, None)).unwrap();
+    assert!(!never.contains("node_admissions"));
 }
 
 fn suspect(suspects: &[(&str, bool)]) -> Command {

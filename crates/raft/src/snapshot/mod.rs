@@ -81,7 +81,7 @@ fn name_of(meta: &SnapshotMeta) -> String {
 }
 
 /// Newest last: by index, then term.
-fn place_of(name: &str) -> Option<(u64, u64)> {
+pub(crate) fn place_of(name: &str) -> Option<(u64, u64)> {
     let (term, index) = name.strip_prefix(PREFIX)?.split_once('-')?;
     Some((index.parse().ok()?, term.parse().ok()?))
 }

@@ -12,9 +12,11 @@ use client::http::Target;
 use kit::guard::{Peer, Refused};
 use model::Role;
 
-use super::trusted_node;
+use super::{fresh, own_node, taken};
 use crate::app::App;
 
+/// For a copy of the state that is up to date.
+const READ: Duration = Duration::from_secs(2);
 /// For one server. An agent waits 5 s for all.
 const CALL: Duration = Duration::from_millis(1_500);
 
@@ -30,12 +32,15 @@ const CALL: Duration = Duration::from_millis(1_500);
 pub async fn sign(
     State(app): State<App>,
     peer: Peer,
-    Json(request): Json<SignRequest>,
+    Json(mut request): Json<SignRequest>,
 ) -> Result<Json<Signed>, Refused> {
-    trusted_node(&app, &peer, &request.name)?;
+    let node = own_node(&peer, &request.name)?;
+    // A copy that lags would make a purged node's certificate good for another week.
+    taken(&fresh(&app, READ).await?.state, &node, &peer.admission)?;
     if request.role != Role::Agent {
         return Err(Refused::new(Code::Forbidden, "an agent's certificate is for an agent"));
     }
+    request.admission.clone_from(&peer.admission);
     for server in app.peers.peers(Role::State) {
         let target = Target::new(server.addr, Role::State);
         match app.http.post_json::<_, Signed>(target, CERTIFICATES, &request, CALL).await {

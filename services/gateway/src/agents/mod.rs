@@ -10,7 +10,7 @@
 //!
 //! Invariants
 //! * The caller's certificate names its node; nothing is taken from it that concerns another, and nothing from
-//!   a node whose trust was revoked.
+//!   a node whose trust was revoked, or by a certificate from before that.
 //! * A gateway keeps nothing of a node but its open stream.
 //! * Whatever is passed on to the controller may be said twice, and is said again until one takes it or the
 //!   agent has stopped waiting.
@@ -89,10 +89,31 @@ async fn reached(app: &App, index: Index, deadline: Instant) -> Result<Arc<View>
 /// It names another, or was purged and its trust revoked.
 fn trusted_node(app: &App, peer: &Peer, named: &str) -> Result<NodeId, Refused> {
     let node = own_node(peer, named)?;
-    if app.watches.view().state.is_revoked(&node) {
-        return Err(Refused::new(Code::Forbidden, "this node was purged and must be introduced anew"));
-    }
+    trusted(app, peer)?;
     Ok(node)
+}
+
+/// Whether an agent's certificate is still taken.
+///
+/// # Errors
+/// Its node was purged since it was made.
+pub fn trusted(app: &App, peer: &Peer) -> Result<(), Refused> {
+    let node = NodeId::from(peer.name.as_str());
+    taken(&app.watches.view().state, &node, &peer.admission)
+}
+
+/// # Errors
+/// As [`trusted`], by this state.
+fn taken(state: &fsm::State, node: &NodeId, admission: &str) -> Result<(), Refused> {
+    if !state.shuts_out(node, admission) {
+        return Ok(());
+    }
+    let text = if state.is_revoked(node) {
+        "this node was purged and must be introduced anew"
+    } else {
+        "this certificate is from before the node was purged and introduced anew"
+    };
+    Err(Refused::new(Code::Forbidden, text))
 }
 
 /// The caller's node, when it is the one named.

@@ -13,7 +13,7 @@ use fsm::{Command, Refusal};
 use kit::guard::{Peer, Refused};
 use model::{Evaluation, Index, Node, NodeStatus, Timestamp};
 
-use super::{fresh, trusted_node};
+use super::{fresh, taken, trusted_node};
 use crate::app::App;
 
 /// An agent waits 5 s for all of it.
@@ -46,7 +46,10 @@ pub async fn register(
 ) -> Result<Json<Registered>, Refused> {
     let node = accepted(request.node)?;
     let id = trusted_node(&app, &peer, node.id.as_str())?;
-    let evals = evals(&app, &node).await?;
+    let state = &fresh(&app, READ).await?.state;
+    // This copy was perhaps behind; what is fresh is looked at once more, and the log looks again.
+    taken(state, &id, &peer.admission)?;
+    let evals = evals(state, &node);
     let command = Command::NodeRegister { node: Box::new(node), evals };
     let (index, _) = app.state.propose(command, None, PROPOSE).await.map_err(refused)?;
     // The node's stream and beats come next, and need not be told that it is unknown.
@@ -89,13 +92,12 @@ fn accepted(mut node: Node) -> Result<Node, Refused> {
 }
 
 /// Jobs that this registration concerns. A copy of the state that lags would not know all of them.
-async fn evals(app: &App, node: &Node) -> Result<Vec<Evaluation>, Refused> {
-    let state = &fresh(app, READ).await?.state;
+fn evals(state: &fsm::State, node: &Node) -> Vec<Evaluation> {
     if !registration_needs_evals(state.node(&node.id).map(AsRef::as_ref), node) {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     let now = Timestamp(client::clock::unix_nanos());
-    Ok(evals_for_node(state, &node.id, Trigger::NodeUpdate, now, &mut new_uuid))
+    evals_for_node(state, &node.id, Trigger::NodeUpdate, now, &mut new_uuid)
 }
 
 fn refused(error: ProposeError) -> Refused {

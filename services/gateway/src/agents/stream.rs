@@ -44,7 +44,7 @@ use utoipa::IntoParams;
 
 use super::streams::Open;
 pub use super::streams::{STREAMS_MAX, Streams};
-use super::{fresh, own_node, reached};
+use super::{fresh, own_node, reached, taken};
 use crate::app::{App, random_unit};
 use crate::blocking::{Key, View, Waiter};
 use crate::routes::allocs::with_job;
@@ -91,11 +91,15 @@ impl StreamQuery {
 pub async fn stream(State(app): State<App>, peer: Peer, Query(query): Query<StreamQuery>) -> Result<Response, Refused> {
     let node = own_node(&peer, &query.node)?;
     let view = reach(&app, &node, &query).await?;
+    if !view.state.is_revoked(&node) {
+        taken(&view.state, &node, &peer.admission)?;
+    }
     let told = if query.resumes(&view) { Index(query.after) } else { Index(0) };
     let beats = app.clone();
     let open = app.streams.enter(node, move |node| beats.beats.broken(node));
     let open = open.ok_or_else(|| Refused::new(Code::TooMany, "no room for another stream"))?;
-    let teller = Teller::new(app, open.node().clone(), told, view.state.cluster().epoch.clone());
+    let epoch = view.state.cluster().epoch.clone();
+    let teller = Teller::new(app, open.node().clone(), peer.admission.clone(), told, epoch);
     let (lines, mut taken) = mpsc::channel(1);
     tokio::spawn(run(teller, open, lines, SLOW));
     let body = futures::stream::poll_fn(move |cx| taken.poll_recv(cx).map(|line| line.map(Ok::<_, std::io::Error>)));
@@ -159,15 +163,17 @@ struct Teller {
     ends: Instant,
     /// The first line comes whether or not there is something to tell.
     first: bool,
-    /// The node's trust was revoked, and it was told that nothing is wanted of it any more.
+    /// What the caller's certificate carries.
+    admission: String,
+    /// The caller's certificate is taken no longer, and it was told that nothing is wanted of it any more.
     shut_out: bool,
 }
 
 impl Teller {
-    fn new(app: App, node: NodeId, told: Index, epoch: String) -> Self {
+    fn new(app: App, node: NodeId, admission: String, told: Index, epoch: String) -> Self {
         let waiter = app.watches.enlist(Key::NodeWishes(node.clone()));
         let ends = Instant::now() + AGE_MIN.mul_f64(1.0 + random_unit() / 2.0);
-        Self { app, node, waiter, told, epoch, ends, first: true, shut_out: false }
+        Self { app, node, waiter, told, epoch, ends, first: true, admission, shut_out: false }
     }
 
     /// Whether the changes since the last line cannot be told as changes.
@@ -183,7 +189,7 @@ impl Teller {
     }
 
     fn is_news(&self, view: &View) -> bool {
-        if view.state.is_revoked(&self.node) {
+        if view.state.shuts_out(&self.node, &self.admission) {
             return !self.shut_out;
         }
         self.is_full(view) || view.state.allocs_of_node(&self.node).any(|row| row.alloc_modify_index > self.told)
@@ -191,7 +197,7 @@ impl Teller {
 
     fn line(&mut self, view: &View) -> StreamLine {
         let state = &view.state;
-        self.shut_out = state.is_revoked(&self.node);
+        self.shut_out = state.shuts_out(&self.node, &self.admission);
         if self.shut_out {
             return StreamLine { full: true, ..self.bare() };
         }

@@ -63,10 +63,11 @@ pub async fn target(app: &App, node_id: &NodeId) -> Result<Target, ApiError> {
         let Some(newer) = app.replica.past(state.index(), left).await else { break };
         state = newer;
     }
+    let mark = state.admission(node_id).to_owned();
     let node = state.node(node_id);
     let node = node.ok_or_else(|| ApiError::not_found(format!("Unknown node {:?}", node_id.as_str())))?;
     let addr: SocketAddr = node.http_addr.parse().map_err(|_| ApiError::not_found("No path to node"))?;
-    Ok(Target::new(addr, Role::Agent).named(node.id.as_str()))
+    Ok(Target::new(addr, Role::Agent).named(node.id.as_str()).admitted(&mark))
 }
 
 /// What a failed call to a node is for the public API.

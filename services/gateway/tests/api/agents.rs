@@ -195,7 +195,7 @@ async fn news_are_answered_once_committed_and_only_a_node_s_own_are_taken() {
 async fn a_certificate_is_renewed_for_the_agent_s_own_name_only() {
     let cluster = Cluster::start().await;
     let (http, to) = agent(&cluster);
-    let own = SignRequest { csr: "csr".into(), role: Role::Agent, name: NODE.into() };
+    let own = SignRequest { csr: "csr".into(), role: Role::Agent, name: NODE.into(), admission: String::new() };
     let signed: Signed = http.post_json(&to, CERTIFICATES, &own, WITHIN).await.unwrap();
     assert_eq!(signed.certificate, format!("for {NODE}"));
     for wrong in [SignRequest { name: NOBODY.into(), ..own.clone() }, SignRequest { role: Role::Gateway, ..own }] {
@@ -229,10 +229,43 @@ async fn a_revoked_node_is_shut_out_whatever_it_says() {
     refused(http.post_json::<_, serde_json::Value>(&to, NEWS, &told, WITHIN).await, 403);
     let line = next(&mut follow(&cluster, "").await).await;
     assert!(line.full && line.upserts.is_empty() && !line.close, "what it runs is to end: {line:?}");
-    cluster.truth.apply(Role::Gateway, Command::NodeAdmit { nodes: vec![NODE.into()] });
+    cluster.truth.apply(Role::Gateway, Command::NodeAdmit { nodes: vec![NODE.into()], admission: String::new() });
     let again = || async { http.post_json::<_, Registered>(&to, REGISTER, &request, WITHIN).await.is_ok() };
     let deadline = tokio::time::Instant::now() + WITHIN;
     while !again().await {
         assert!(tokio::time::Instant::now() < deadline, "it may come back");
     }
+}
+
+/// A certificate that was stolen before the purge opens nothing after the node came back, not even a stream that
+/// was open all the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_node_that_came_back_no_certificate_from_before_the_purge_is_taken_anywhere() {
+    let cluster = Cluster::start().await;
+    cluster.add_node();
+    let (http, to) = agent(&cluster);
+    let mut open = follow(&cluster, "").await;
+    next(&mut open).await;
+    let gone = || Command::NodeDeregister { nodes: vec![NODE.into()], revoke: true, evals: vec![] };
+    cluster.truth.apply(Role::Gateway, gone());
+    assert!(next(&mut open).await.full, "it is told that nothing is wanted of it");
+    cluster.truth.apply(Role::Gateway, Command::NodeAdmit { nodes: vec![NODE.into()], admission: "new".into() });
+    cluster.add_node();
+    cluster.add_job(job("web", 1));
+    cluster.place("web", 1);
+    // Nothing at all may come; only time can tell that.
+    let told = tokio::time::timeout(Duration::from_secs(1), next(&mut open)).await;
+    assert!(told.is_err(), "the old stream learns nothing of what the node does now: {told:?}");
+
+    let beat = Beat { node_id: NODE.into() };
+    let said = http.post_json::<_, BeatTaken>(&to, BEAT, &beat, WITHIN).await.unwrap_err().to_string();
+    assert!(said.contains("from before the node was purged"), "{said}");
+    let request = Register { node: node("127.0.0.1:9") };
+    refused(http.post_json::<_, Registered>(&to, REGISTER, &request, WITHIN).await, 403);
+    let told = News { updates: vec![] };
+    refused(http.post_json::<_, serde_json::Value>(&to, NEWS, &told, WITHIN).await, 403);
+    let sign = SignRequest { csr: "csr".into(), role: Role::Agent, name: NODE.into(), admission: "new".into() };
+    refused(http.post_json::<_, Signed>(&to, CERTIFICATES, &sign, WITHIN).await, 403);
+    let path = format!("{STREAM}?node={NODE}");
+    refused(http.get_json::<serde_json::Value>(&to, &path, WITHIN).await, 403);
 }

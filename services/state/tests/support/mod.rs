@@ -82,6 +82,7 @@ impl Group {
             introduction_ttl: model::Nanos::from_secs(300),
             introduction_ttl_max: model::Nanos::from_secs(1_800),
             snapshot_after: 100,
+            root_keys: Default::default(),
             tuning: Default::default(),
         };
         let shutdown = Shutdown::new();

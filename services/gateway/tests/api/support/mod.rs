@@ -167,7 +167,7 @@ async fn raft_status(State(truth): Here) -> Json<RaftStatus> {
 }
 
 async fn sign(Json(request): Json<SignRequest>) -> Json<Signed> {
-    Json(Signed { certificate: format!("for {}", request.name) })
+    Json(Signed { certificate: format!("for {}{}", request.name, request.admission), ca: String::new() })
 }
 
 async fn beats(State(truth): Here, Json(beats): Json<Beats>) -> Result<Json<BeatsTaken>, Refused> {
