@@ -138,8 +138,10 @@ fn wanted(words: &[String]) -> Wanted {
     if typed.starts_with('-') {
         return Wanted::Words(flags_of(command, typed));
     }
-    if rest.last().is_some_and(|word| takes_value(command, word)) {
-        return Wanted::Nothing;
+    if let Some(flag) = rest.last().filter(|word| takes_value(command, word)) {
+        let before = rest.split_last().map_or(rest, |(_, before)| before);
+        let flags = flags::parse(&command.tables(), before).unwrap_or_default();
+        return of_flag(flag.trim_start_matches('-'), typed, flags);
     }
     let parsed = flags::parse(&command.tables(), rest).unwrap_or_default();
     match noun_at(command, parsed.args.len(), &parsed) {
@@ -186,9 +188,23 @@ fn takes_value(command: &Command, word: &str) -> bool {
     tables.iter().flat_map(|table| table.iter()).any(|flag| flag.name == name && flag.kind != Kind::Bool)
 }
 
+/// What a flag's value may be.
+fn of_flag(flag: &str, typed: &str, flags: Parsed) -> Wanted {
+    let rows = |noun| Wanted::Rows { noun, typed: typed.to_owned(), flags };
+    match flag {
+        "namespace" => rows("namespace"),
+        "node-pool" => rows("node-pool"),
+        "scheduler-algorithm" => {
+            let all = ["binpack", "spread"].into_iter().filter(|word| word.starts_with(typed));
+            Wanted::Words(all.map(|word| (word.to_owned(), String::new())).collect())
+        }
+        _ => Wanted::Nothing,
+    }
+}
+
 /// What the argument at this place is, by the command's usage.
 fn noun_at(command: &Command, at: usize, flags: &Parsed) -> Option<&'static str> {
-    const NOUNS: [&str; 5] = ["allocation", "job", "node", "evaluation", "deployment"];
+    const NOUNS: [&str; 7] = ["allocation", "job", "node", "evaluation", "deployment", "namespace", "node-pool"];
     let mut places = command.usage.split_whitespace().filter(|word| *word != "[options]");
     let place = places.nth(at)?.trim_matches(['<', '>', '[', ']']);
     if place == "allocation" && flags.is("job") {
@@ -197,17 +213,27 @@ fn noun_at(command: &Command, at: usize, flags: &Parsed) -> Option<&'static str>
     if place == "identifier" {
         return Some("job");
     }
+    if command.path == "job periodic force" {
+        return Some("periodic job");
+    }
+    if place == "key" && command.path.starts_with("operator root keyring") {
+        return Some("root key");
+    }
     NOUNS.iter().find(|noun| **noun == place).copied()
 }
 
 /// Ids that begin with what is typed.
 fn rows(noun: &str, typed: &str, flags: &Parsed, env: &Env) -> Vec<(String, String)> {
-    let (path, text) = match noun {
-        "allocation" => ("/v1/allocations", "Name"),
-        "job" => ("/v1/jobs", "Status"),
-        "node" => ("/v1/nodes", "Name"),
-        "evaluation" => ("/v1/evaluations", "JobID"),
-        _ => ("/v1/deployments", "JobID"),
+    let (path, name, text) = match noun {
+        "namespace" => ("/v1/namespaces", "Name", "Description"),
+        "node-pool" => ("/v1/node/pools", "Name", "Description"),
+        "root key" => ("/v1/operator/keyring/keys", "KeyID", "State"),
+        "periodic job" => ("/v1/jobs", "ID", "Status"),
+        "allocation" => ("/v1/allocations", "ID", "Name"),
+        "job" => ("/v1/jobs", "ID", "Status"),
+        "node" => ("/v1/nodes", "ID", "Name"),
+        "evaluation" => ("/v1/evaluations", "ID", "JobID"),
+        _ => ("/v1/deployments", "ID", "JobID"),
     };
     let Ok(client) = PublicClient::new(settings(flags, env)) else { return Vec::new() };
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Vec::new() };
@@ -217,7 +243,8 @@ fn rows(noun: &str, typed: &str, flags: &Parsed, env: &Env) -> Vec<(String, Stri
     });
     let Ok(Ok((rows, _))) = asked else { return Vec::new() };
     let value = |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();
-    let all = rows.iter().map(|row| (value(row, "ID"), crate::format::printable(&value(row, text))));
+    let meant = rows.iter().filter(|row| noun != "periodic job" || row["Periodic"] == true);
+    let all = meant.map(|row| (value(row, name), crate::format::printable(&value(row, text))));
     // A name with control characters or blanks is nothing a shell could take as it is.
     let plain = |id: &str| !id.is_empty() && !id.chars().any(|c| c.is_control() || c.is_whitespace());
     all.filter(|(id, _)| id.starts_with(typed) && plain(id)).collect()
@@ -315,6 +342,14 @@ mod tests {
         assert_eq!(words(&["node", "status", ""]), ["<node>"]);
         assert!(words(&["job", "run", ""]).is_empty(), "files are the shell's");
         assert!(words(&["job", "status", "-address", ""]).is_empty());
+        for pool in ["info", "nodes", "jobs", "delete"] {
+            assert_eq!(words(&["node", "pool", pool, ""]), ["<node-pool>"]);
+        }
+        assert_eq!(words(&["namespace", "status", ""]), ["<namespace>"]);
+        assert_eq!(words(&["job", "status", "-namespace", ""]), ["<namespace>"]);
+        assert_eq!(words(&["job", "periodic", "force", ""]), ["<periodic job>"]);
+        assert_eq!(words(&["operator", "root", "keyring", "remove", ""]), ["<root key>"]);
+        assert_eq!(words(&["operator", "scheduler", "set-config", "-scheduler-algorithm", "s"]), ["spread"]);
     }
 
     #[test]
