@@ -1,7 +1,9 @@
 //! Other people's clients, unmodified, against a cluster of real processes: each registers, plans, watches,
 //! scales, reads the output of and stops a job, and lists nodes, allocations and evaluations with filters and
-//! pages. Clients that `scripts/clients` makes from the gateway's OpenAPI document: each runs a job. And schemathesis, which asks whatever the OpenAPI document allows. What they do is in `e2e/clients/`; `e2e/clients/prepare` installs them, and where it cannot (no
-//! registry, no compiler to be had) the test is skipped and says why.
+//! pages. Clients that `scripts/clients` makes from the gateway's OpenAPI document: each runs a job. And
+//! schemathesis, which asks whatever the OpenAPI document allows. What they do is in `e2e/clients/`;
+//! `e2e/clients/prepare` installs them, and where it cannot (no registry, no compiler to be had) the test is
+//! skipped and says why.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../../crates/driver/tests/support/runner.rs"]
@@ -28,21 +30,17 @@ const CLIENTS: &[(&str, Test)] = &[
 static PREPARED: Mutex<BTreeMap<&str, Vec<String>>> = Mutex::new(BTreeMap::new());
 
 fn main() -> ExitCode {
-    let mut codes = Vec::new();
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let listing = args.iter().any(|arg| arg == "--list");
-    let words: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-') && arg.parse::<u32>().is_err()).collect();
-    for (client, test) in CLIENTS {
-        let chosen = words.is_empty() || words.iter().any(|word| test.0.contains(word.as_str()));
-        let mut missing = None;
-        if chosen && !listing {
-            match prepare(client) {
-                Ok(command) => drop(PREPARED.lock().unwrap().insert(client, command)),
-                Err(reason) => missing = Some(reason),
+    let one = |(client, test): &(&'static str, Test)| {
+        let prepared = || match prepare(client) {
+            Ok(command) => {
+                PREPARED.lock().unwrap().insert(client, command);
+                None
             }
-        }
-        codes.push(runner::main(missing, &[*test]));
-    }
+            Err(reason) => Some(reason),
+        };
+        runner::main(prepared, &[*test])
+    };
+    let codes: Vec<ExitCode> = CLIENTS.iter().map(one).collect();
     if codes.iter().all(|code| *code == ExitCode::SUCCESS) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

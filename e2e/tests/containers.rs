@@ -45,13 +45,13 @@ fn main() -> ExitCode {
     if missing.is_none() && !listing {
         images();
     }
-    let mut codes = vec![runner::main(missing.clone(), TESTS)];
+    let mut codes = vec![runner::main(|| missing.clone(), TESTS)];
     let left = SUITE.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(suite) = left {
         on_runtime(suite.end());
     }
-    codes.push(runner::main(missing.clone().or_else(|| compose::V1.missing()), COMPOSED));
-    codes.push(runner::main(missing.clone().or_else(|| compose::V2.missing()), COMPOSED_V2));
+    codes.push(runner::main(|| missing.clone().or_else(|| compose::V1.missing()), COMPOSED));
+    codes.push(runner::main(|| missing.clone().or_else(|| compose::V2.missing()), COMPOSED_V2));
     if missing.is_none() && !listing {
         for image in [format!("{IMAGE}:{}", tag(2)), format!("{IMAGE}:{}", tag(1)), task_image()] {
             docker(&["rmi", "-f", &image]);

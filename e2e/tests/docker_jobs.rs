@@ -32,8 +32,10 @@ fn main() -> ExitCode {
     if missing.is_none() {
         engine::import(&image());
     }
-    let codes =
-        [runner::main(missing.clone(), TESTS), runner::main(missing.clone().or_else(dockerd::missing), DAEMON_TESTS)];
+    let codes = [
+        runner::main(|| missing.clone(), TESTS),
+        runner::main(|| missing.clone().or_else(dockerd::missing), DAEMON_TESTS),
+    ];
     if missing.is_none() {
         docker(&["rmi", "-f", &image()]);
     }

@@ -116,11 +116,11 @@ impl StateClient {
         &self,
         command: Command,
         lease: Option<LeaseFence>,
-        within: Duration,
+        patience: impl Into<Patience>,
     ) -> Result<(Index, Reply), ProposeError> {
         let envelope =
             Envelope { request: Some(new_request_id()), proposer: self.role, lease, now: clock::unix_nanos(), command };
-        self.propose_envelope(&envelope, within).await
+        self.propose_envelope(&envelope, patience).await
     }
 
     /// Proposes an envelope as it is; tried again only if it has a request id.

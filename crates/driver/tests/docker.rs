@@ -43,8 +43,10 @@ fn main() -> ExitCode {
         engine::import(&image());
     }
     let all = [TESTS, settings::TESTS, images::TESTS].concat();
-    let codes =
-        [runner::main(missing.clone(), &all), runner::main(missing.clone().or_else(dockerd::missing), daemon::TESTS)];
+    let codes = [
+        runner::main(|| missing.clone(), &all),
+        runner::main(|| missing.clone().or_else(dockerd::missing), daemon::TESTS),
+    ];
     if missing.is_none() {
         docker(&["rmi", "-f", &image()]);
     }

@@ -193,6 +193,7 @@ const DOCKER_PLUGIN: Table = &[
     ("container_exists_attempts", Kind::Number),
     ("oom_score_adj", Kind::Number),
     ("pids_limit", Kind::Number),
+    ("publish_address", Kind::Text),
     ("disable_log_collection", Kind::Flag),
     ("windows_allow_insecure_container_admin", Kind::Flag),
 ];

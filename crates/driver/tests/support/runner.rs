@@ -7,8 +7,8 @@ use std::process::ExitCode;
 /// A test by its name.
 pub type Test = (&'static str, fn());
 
-/// Runs those whose name holds one of the words of the command line.
-pub fn main(missing: Option<String>, tests: &[Test]) -> ExitCode {
+/// Runs those whose name holds one of the words of the command line. `missing` is asked only when there is one.
+pub fn main(missing: impl FnOnce() -> Option<String>, tests: &[Test]) -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let mut words = Vec::new();
     let mut rest = args.iter();
@@ -23,7 +23,9 @@ pub fn main(missing: Option<String>, tests: &[Test]) -> ExitCode {
             word => words.push(word),
         }
     }
-    let chosen = tests.iter().filter(|(name, _)| words.is_empty() || words.iter().any(|word| name.contains(word)));
+    let chosen: Vec<&Test> =
+        tests.iter().filter(|(name, _)| words.is_empty() || words.iter().any(|word| name.contains(word))).collect();
+    let missing = if chosen.is_empty() { None } else { missing() };
     let (mut passed, mut failed, mut ignored) = (0, 0, 0);
     for (name, test) in chosen {
         if let Some(reason) = &missing {

@@ -22,7 +22,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use client::archive::{self, ArchiveError, BYTES_MAX, Meta, Packed};
 use client::http::{Streaming, Target};
-use client::state::new_uuid;
+use client::state::{Patience, new_uuid};
 use fsm::{Command, RestoreStep};
 use futures::StreamExt as _;
 use model::{Index, Role};
@@ -37,13 +37,14 @@ use crate::errors::{Answered, ApiError};
 use crate::options::Options;
 use crate::public::Streamed;
 use crate::raft_status;
-use crate::read::LEADER_HOLD;
+use crate::read::{LEADER_HOLD, LEADERLESS};
 
 const DIGEST: HeaderName = HeaderName::from_static("digest");
 const OPEN: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_secs(30);
 /// For one step of a restore; the last one reads all of it on every server.
 const STEP: Duration = Duration::from_secs(60);
+const ELECTION: Duration = Duration::from_secs(10);
 /// Lines of one piece, about.
 const PIECE_BYTES: usize = 2 << 20;
 const CHUNK_BYTES: usize = 256 << 10;
@@ -236,7 +237,10 @@ async fn bring_in(app: &App, id: &str, state: File) -> Result<Index, ApiError> {
 }
 
 async fn step(app: &App, step: RestoreStep) -> Result<Index, ApiError> {
-    Ok(app.state.propose(Command::Restore(step), None, STEP).await?.0)
+    // Where nobody leads nothing is begun; what was begun outlives an election.
+    let leaderless = if matches!(step, RestoreStep::Begin { .. }) { LEADERLESS } else { ELECTION };
+    let patience = Patience { within: STEP, leaderless };
+    Ok(app.state.propose(Command::Restore(step), None, patience).await?.0)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {

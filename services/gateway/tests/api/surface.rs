@@ -2,6 +2,7 @@
 
 use axum::body::Bytes;
 use axum::http::Method;
+use gateway::any_method::handled_as;
 use gateway::not_built::{endpoints, is_served};
 
 use crate::support::{Cluster, job};
@@ -22,15 +23,16 @@ async fn every_endpoint_of_the_compatible_interface_is_served_or_says_that_it_is
             .collect::<Vec<_>>()
             .join("/");
         for method in &endpoint.methods {
-            if is_served(&built, method, &endpoint.path) {
+            let taken = |asked: &Method| handled_as(&path, asked).unwrap_or_else(|| asked.clone());
+            if is_served(&built, &taken(method), &endpoint.path) {
                 served += 1;
                 continue;
             }
             missing += 1;
-            let asked = if *method == Method::POST { vec!["POST", "PUT"] } else { vec![method.as_str()] };
+            let asked = if *method == Method::POST { vec![Method::POST, Method::PUT] } else { vec![method.clone()] };
             for asked in asked {
-                let answer = cluster.ask(asked, &path, &[], Bytes::new()).await;
-                answer.says(501, &format!("{asked} {path} is not built yet"));
+                let answer = cluster.ask(asked.as_str(), &path, &[], Bytes::new()).await;
+                answer.says(501, &format!("{} {path} is not built yet", taken(&asked)));
             }
         }
     }
