@@ -1,9 +1,10 @@
 //! Who is in the raft group? The state servers that gossip knows, without hands.
 //!
 //! * First start: when `bootstrap_expect` servers see each other and none has a log, the one with the
-//!   lowest name founds the group with all of them, once each of them has said that it has no log and
+//!   lowest name founds the group with the first of them, once each of these has said that it has no log and
 //!   expects the same founder. Nobody founds one who has a log, who knows of a server with a log, or who
-//!   was told to join others and expects no more than itself: it waits to be added, and says for what.
+//!   was told to join others and expects no more than itself, or whose damaged data were set aside: it waits to be
+//!   added, and says for what.
 //! * Later: the leader adds a state server it sees as a learner and makes it a voter once it has caught
 //!   up; a member under the name of a new one (its data was lost) is replaced by it.
 //! * A server whose data are of another cluster than the servers it finds is [`crate::stranger`]'s matter.
