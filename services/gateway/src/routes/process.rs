@@ -26,16 +26,13 @@ pub fn router() -> OpenApiRouter<App> {
 #[utoipa::path(post, path = "/v1/agent/reload", operation_id = "reloadAgent", tag = "agent",
     responses(
         (status = 200, description = "It is being read"),
-        (status = 500, description = "No process keeps the machine's", body = String, content_type = "text/plain"),
+        (status = 409, description = "No process keeps the machine's", body = String, content_type = "text/plain"),
         (status = 501, description = "The machine asked is no server", body = String, content_type = "text/plain")))]
 async fn reload(asked: Asked) -> Result<StatusCode, ApiError> {
     asked.server_only()?;
     kit::process::reload_machine().map_err(|error| {
         tracing::warn!(%error, "configuration is not read again: no process keeps this machine's");
-        ApiError::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "no configuration to read again: this machine is not run by `steppe agent`",
-        )
+        ApiError::new(StatusCode::CONFLICT, "no configuration to read again: this machine is not run by `steppe agent`")
     })?;
     Ok(StatusCode::OK)
 }
