@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import requests
@@ -39,7 +40,7 @@ HELLO = {
             "Update": {"MinHealthyTime": 100_000_000, "HealthCheck": "task_states"},
             "Scaling": {"Max": 3},
             "Tasks": [
-                {"Name": "web", "Driver": "raw_exec", "Config": {"command": "/bin/sh", "args": ["-c", "echo hello; exec sleep 1000"]}}
+                {"Name": "web", "Driver": "raw_exec", "Config": {"command": "/bin/sh", "args": ["-c", "yes hello | head -n 500; exec sleep 1000"]}}
             ],
         }
     ],
@@ -54,11 +55,25 @@ def public_part():
     return document
 
 
+def await_output(address):
+    """What the task writes is what files and logs are read from: an empty one has other answers."""
+    until = time.monotonic() + 60
+    while True:
+        allocs = requests.get(address + "/v1/job/hello/allocations", timeout=30).json()
+        for alloc in allocs:
+            logs = f"{address}/v1/client/fs/logs/{alloc['ID']}?task=web&type=stdout&plain=true"
+            if len(requests.get(logs, timeout=30).text) >= 3000:
+                return
+        assert time.monotonic() < until, "the task writes nothing"
+        time.sleep(0.2)
+
+
 def main(address, examples="4", seed="1"):
     for path in sorted(DOCUMENTS.glob("*.json")):
         validate(json.loads(path.read_text()))
     assert requests.get(address + "/openapi.json", timeout=30).json() == json.loads((DOCUMENTS / "gateway.json").read_text())
     requests.put(address + "/v1/jobs", json={"Job": HELLO}, timeout=30).raise_for_status()
+    await_output(address)
     with tempfile.TemporaryDirectory() as at:
         document = Path(at) / "gateway.json"
         document.write_text(json.dumps(public_part()))
