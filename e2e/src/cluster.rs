@@ -1,6 +1,6 @@
 //! The suite as separate processes, from the outside: started by the command line, asked over HTTP.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -32,7 +32,8 @@ pub fn free_port() -> u16 {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         // Below the ephemeral range, where nobody takes one by chance.
         let port = 10_000 + port % 8_000;
-        if (port..port + 3).all(|p| TcpListener::bind(("127.0.0.1", p)).is_ok()) {
+        let free = |p| TcpListener::bind(("127.0.0.1", p)).is_ok() && UdpSocket::bind(("127.0.0.1", p)).is_ok();
+        if (port..port + 3).all(free) {
             return port;
         }
     }
