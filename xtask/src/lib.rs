@@ -1,6 +1,7 @@
-//! What the project checks about itself: specifications that match the handlers, and crates that depend
-//! downwards only. All checks are ordinary tests; the binary only writes files.
+//! What the project checks about itself: specifications that match the handlers, crates that depend
+//! downwards only, and which test covers which scenario. All checks are ordinary tests; the binary only writes files.
 
+pub mod coverage;
 pub mod layers;
 pub mod specs;
 

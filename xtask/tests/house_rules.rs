@@ -76,3 +76,16 @@ fn the_settings_of_a_machine_are_described_as_they_are() {
     let checked_in = std::fs::read_to_string(xtask::config_docs()).unwrap_or_default();
     assert!(checked_in == config::docs::markdown(), "run `cargo run -p xtask -- config-docs`");
 }
+
+/// Each scenario of the scheduler has a test, or a reason why not.
+#[test]
+fn the_coverage_table_of_the_scheduler_is_that_of_the_tests() {
+    let (text, share) = xtask::coverage::generate().unwrap();
+    if std::env::var_os("STEPPE_BLESS").is_some() {
+        std::fs::write(xtask::coverage::path(), &text).unwrap();
+    }
+    let kept = std::fs::read_to_string(xtask::coverage::path()).unwrap_or_default();
+    let stale = "docs/scheduler-coverage.md is stale: run `STEPPE_BLESS=1 cargo test -q -p xtask coverage`";
+    assert!(kept == text, "{stale}");
+    assert!(share >= xtask::coverage::FLOOR, "{share} % of the scenarios have a test");
+}
