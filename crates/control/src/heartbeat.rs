@@ -313,14 +313,9 @@ fn change(node: &Node, status: NodeStatus, message: Option<&str>, now: Timestamp
 /// Whether an allocation there is to run on unseen for a while, and that while is not over.
 fn may_disconnect(state: &State, node: &Node, now: Timestamp) -> bool {
     state.allocs_of_node(&node.id).any(|alloc| {
-        let lost_after = state
-            .job_of_alloc(alloc)
-            .and_then(|job| job.lookup_group(&alloc.task_group)?.disconnect.as_ref()?.lost_after)
-            .unwrap_or_default();
-        if lost_after <= Nanos(0) || alloc.desired_status != DesiredStatus::Run || alloc.client_terminal() {
-            return false;
-        }
-        let unknown_since = alloc.alloc_states.iter().rev().take_while(|s| s.value == "unknown").last();
-        unknown_since.is_none_or(|since| since.time.plus(lost_after) > now)
+        let group = state.job_of_alloc(alloc).and_then(|job| job.lookup_group(&alloc.task_group));
+        let Some(group) = group.filter(|group| group.lost_after() > Nanos(0)) else { return false };
+        let runs = alloc.desired_status == DesiredStatus::Run && !alloc.client_terminal();
+        runs && !alloc.is_expired(group, now)
     })
 }

@@ -17,6 +17,7 @@ pub mod connect;
 pub mod cron;
 pub mod deployment;
 pub mod diff;
+pub mod disconnect;
 pub mod driver_config;
 pub mod eval;
 pub mod group;

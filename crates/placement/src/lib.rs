@@ -34,6 +34,12 @@ pub use fleet::Fleet;
 pub use schedule::{BLOCKED_CONFLICTS, BLOCKED_REMAINING, Decision, DryRun, Request, dry_run, give_up, schedule};
 
 #[cfg(test)]
+extern crate self as placement;
+
+#[cfg(test)]
 mod full_scan;
 #[cfg(test)]
 mod vectors;
+#[cfg(test)]
+#[path = "../tests/laws/world/mod.rs"]
+mod world;

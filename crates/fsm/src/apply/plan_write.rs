@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::alloc::{AllocDeploymentStatus, AllocState};
 use model::deployment::DeploymentState;
-use model::{AllocId, Allocation, ClientStatus, Deployment, DeploymentStatus, DesiredStatus, Node, NodeId, Timestamp};
+use model::{
+    AllocId, Allocation, ClientStatus, Deployment, DeploymentStatus, DesiredStatus, Node, NodeId, NodeStatus, Timestamp,
+};
 
 use super::plan_verdict::Dropped;
 use super::tx::Tx;
@@ -73,7 +75,15 @@ fn stop(tx: &mut Tx, plan: &Plan, wanted: &PlanStop, successor: Option<&AllocId>
         }
     }
     // How it ended is the node's to say, if it has said so.
-    if let Some(status) = wanted.client_status.filter(|status| !old.client_terminal() && *status != old.client_status) {
+    let ready = tx.state.node(&old.node_id).is_some_and(|node| node.status == NodeStatus::Ready);
+    let news = |status: &ClientStatus| match status {
+        // It is recorded as what it says it is, so that it is not unknown any more.
+        ClientStatus::Running => old.client_status == *status && old.needs_reconnect(),
+        // It came back before it was known to be away.
+        ClientStatus::Unknown => old.client_status != *status && !ready,
+        _ => old.client_status != *status,
+    };
+    if let Some(status) = wanted.client_status.filter(|status| !old.client_terminal() && news(status)) {
         new.client_status = status;
         let time = Timestamp(moment(tx, plan));
         new.alloc_states.push(AllocState { field: STATE_CLIENT_STATUS, value: status.to_string(), time });

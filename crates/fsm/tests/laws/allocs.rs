@@ -29,7 +29,40 @@ fn make_unknown(world: &mut World, job: &str, id: &str, later: &str) {
         followup_eval_id: later.into(),
         ..PlanStop::default()
     });
+    let node = world.alloc(id).node_id.to_string();
+    world.node_status(&node, NodeStatus::Disconnected);
     assert!(world.apply_plan(plan).is_full());
+    world.node_status(&node, NodeStatus::Ready);
+}
+
+#[test]
+fn a_node_that_is_back_already_makes_nothing_unknown_and_a_return_is_recorded_once() {
+    let mut world = world();
+    world.place("web", "n1", &["a"]);
+    world.tell("a", ClientStatus::Running);
+    let note = |world: &mut World, status| {
+        let mut plan = world.plan("web");
+        let note = PlanStop {
+            id: "a".into(),
+            desired_status: DesiredStatus::Run,
+            client_status: Some(status),
+            ..PlanStop::default()
+        };
+        plan.parts.entry("n1".into()).or_default().stop.push(note);
+        assert!(world.apply_plan(plan).is_full());
+    };
+    note(&mut world, ClientStatus::Unknown);
+    assert_eq!((world.alloc("a").client_status, world.alloc("a").alloc_states.len()), (ClientStatus::Running, 0));
+    make_unknown(&mut world, "web", "a", "");
+    note(&mut world, ClientStatus::Running);
+    assert_eq!(world.alloc("a").client_status, ClientStatus::Unknown, "only its node says that it runs");
+    world.tell("a", ClientStatus::Running);
+    assert!(world.alloc("a").needs_reconnect());
+    note(&mut world, ClientStatus::Running);
+    note(&mut world, ClientStatus::Running);
+    let recorded: Vec<String> = world.alloc("a").alloc_states.iter().map(|state| state.value.clone()).collect();
+    assert_eq!(recorded, ["unknown", "running"]);
+    world.assert_followed();
 }
 
 #[test]

@@ -168,7 +168,9 @@ fn whatever_takes_room_from_a_node_makes_older_parts_void() {
             client_status: Some(ClientStatus::Unknown),
             ..PlanStop::default()
         });
+        world.node_status("n1", NodeStatus::Disconnected);
         world.apply_plan(plan);
+        world.node_status("n1", NodeStatus::Ready);
         world.register(job("late"));
         let mut plan = world.plan("late");
         world.put(&mut plan, "n1", "a");

@@ -15,12 +15,12 @@ use fsm::Plan;
 use model::alloc::AllocDeploymentStatus;
 use model::metric::{AllocMetric, DesiredUpdates};
 use model::{
-    AllocId, Allocation, ClientStatus, DeploymentId, DesiredStatus, Evaluation, Index, Job, JobKind, TaskGroup,
+    AllocId, Allocation, ClientStatus, DeploymentId, DesiredStatus, Evaluation, Index, Job, JobKind, Node, TaskGroup,
 };
 
 use judge::Judge;
 use metrics::add_exhausted;
-use parts::{note_followups, put_stop, repair_lost};
+use parts::{note_followups, note_reach, put_stop, repair_lost};
 
 use crate::explain::{Explain, GroupTrace};
 use crate::fit::Held;
@@ -76,6 +76,8 @@ impl<'a> Pass<'a, '_> {
         let latest = state.latest_deployment(&eval.namespace, &eval.job_id).filter(|_| deploys);
         let judge = Judge::new(&work, job);
         let classify = |alloc: Row<'a>| judge.classify(alloc);
+        let may_run =
+            |group: &TaskGroup, node: &Node| job.is_some_and(|job| crate::feasible::feasible(node, job, group).is_ok());
         let given = Given {
             state,
             job,
@@ -85,6 +87,7 @@ impl<'a> Pass<'a, '_> {
             allocs: &work.allocs,
             latest,
             classify: &classify,
+            may_run: &may_run,
             new_id: &mut *req.new_id,
         };
         let (changes, per_node) = if matches!(kind, JobKind::System | JobKind::SysBatch) {
@@ -100,6 +103,7 @@ impl<'a> Pass<'a, '_> {
             put_stop(plan, stop);
         }
         note_followups(&changes, plan);
+        note_reach(&changes, plan);
         plan.deployment_updates.clone_from(&changes.deployment_updates);
         out.deployment_id = changes.deployment.as_ref().map(|d| d.id.clone());
         out.deployment_before = latest.map(|d| d.id.clone());

@@ -2,7 +2,7 @@
 
 use fsm::Plan;
 use fsm::plan::PlanStop;
-use model::{DesiredStatus, EvalId};
+use model::{ClientStatus, DesiredStatus, EvalId};
 
 use crate::read;
 use crate::reconcile::{Changes, Stop};
@@ -38,6 +38,27 @@ pub(super) fn note_followups(changes: &Changes<'_>, plan: &mut Plan) {
             followup_eval_id: EvalId::clone(followup),
             ..PlanStop::default()
         };
+        plan.parts.entry(alloc.node_id.clone()).or_default().stop.push(note);
+    }
+}
+
+/// Allocations go out of reach, or are back: stops that stop nothing.
+pub(super) fn note_reach(changes: &Changes<'_>, plan: &mut Plan) {
+    let gone = changes.unknown.iter().map(|(alloc, followup)| PlanStop {
+        id: alloc.id.clone(),
+        desired_status: alloc.desired_status,
+        client_status: Some(ClientStatus::Unknown),
+        followup_eval_id: followup.clone(),
+        ..PlanStop::default()
+    });
+    let back = changes.reconnected.iter().map(|alloc| PlanStop {
+        id: alloc.id.clone(),
+        desired_status: alloc.desired_status,
+        client_status: Some(ClientStatus::Running),
+        ..PlanStop::default()
+    });
+    let of = changes.unknown.iter().map(|(alloc, _)| alloc).chain(&changes.reconnected);
+    for (alloc, note) in of.zip(gone.chain(back)) {
         plan.parts.entry(alloc.node_id.clone()).or_default().stop.push(note);
     }
 }

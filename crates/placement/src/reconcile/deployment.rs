@@ -85,15 +85,21 @@ impl Reconciler<'_, '_> {
         }
     }
 
-    pub(super) fn finish_deployment(&mut self) {
-        let Some(deployment) = &mut self.out.deployment else { return };
-        if self.out.created {
+    /// A new deployment says what it waits for.
+    pub(super) fn describe_deployment(&mut self) {
+        if let Some(deployment) = self.out.deployment.as_mut().filter(|_| self.out.created) {
             let mut waiting = deployment.task_groups.values().filter(|s| s.desired_canaries > 0).peekable();
             if waiting.peek().is_some() {
                 let text = if waiting.all(|s| s.auto_promote) { RUNNING_AUTO } else { RUNNING_MANUAL };
                 text.clone_into(&mut deployment.status_description);
             }
-        } else if self.complete && deployment.status.is_active() {
+        }
+    }
+
+    pub(super) fn finish_deployment(&mut self) {
+        self.describe_deployment();
+        let Some(deployment) = self.out.deployment.as_ref().filter(|_| !self.out.created) else { return };
+        if self.complete && deployment.status.is_active() {
             let id = deployment.id.clone();
             self.update(&id, DeploymentStatus::Successful, SUCCESSFUL);
         }

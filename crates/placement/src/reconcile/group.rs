@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::deployment::DeploymentState;
 use model::metric::DesiredUpdates;
-use model::{ClientStatus, EvalId, Job, TaskGroup};
+use model::{ClientStatus, Job, TaskGroup};
 
-use super::{MIGRATING, NOT_NEEDED, Place, RESCHEDULED, Reconciler, Row, Stop, UPDATING, Update, len};
+use super::{
+    MIGRATING, NOT_NEEDED, Place, RESCHEDULED, Reconciler, Row, Stop, TRIGGER_FAILURE, TRIGGER_RESCHEDULE, UPDATING,
+    Update, len,
+};
 use crate::names::Names;
 use crate::read;
 
@@ -53,14 +56,21 @@ impl<'a> Reconciler<'a, '_> {
         }
         let had_current = all.iter().any(|a| read::alloc_revision(a) == read::revision(job));
         let canaries = self.clean_canaries(&mut all, spec, &state, &mut desired);
-        let classes = self.classify(&all);
+        let mut classes = self.classify(&all);
         desired.ignore += u64::try_from(classes.ignored).unwrap_or(0);
+        let back = self.reconnect(job, spec, std::mem::take(&mut classes.reconnecting), &mut desired);
+        classes.drop_all(&back.stopped);
         let mut failed = self.split_failed(&classes.untainted);
         if batch {
             let moved = self.split_failed(&classes.migrate);
             failed.now.extend(moved.now);
             failed.later.extend(moved.later);
         }
+        failed.extend(back.failed);
+        failed.stay.extend(back.stay);
+        failed.extend(self.disconnect(&classes.disconnecting, &mut desired));
+        classes.lost.extend(classes.expiring);
+        failed.stay.sort_by(|a, b| super::order(a).cmp(&super::order(b)));
         let mut group = Group {
             spec,
             count,
@@ -74,11 +84,11 @@ impl<'a> Reconciler<'a, '_> {
             desired,
         };
         let delayed = self.stop_lost(&mut group);
-        group.desired.reschedule_now = len(&group.now);
         let named = [&group.untainted, &group.migrate, &group.now, &group.lost];
         let names = named.into_iter().flatten().map(|a| a.name.as_str());
         group.names = Names::new(job.id().as_str(), spec.name(), count, names);
         self.stop_surplus(&mut group);
+        group.desired.reschedule_now = len(&group.now);
         self.change(job, group, existed, had_current, delayed, failed.later);
     }
 
@@ -112,7 +122,9 @@ impl<'a> Reconciler<'a, '_> {
         }
         let needs_canaries = self.place_canaries(&mut group, &destructive);
         let mut budget = self.budget(&group, &destructive);
-        let candidates = if delayed { Vec::new() } else { Self::candidates(&mut group) };
+        let mut candidates = if delayed { Vec::new() } else { Self::candidates(&mut group) };
+        let canaries = usize::try_from(group.desired.canary).unwrap_or(0);
+        candidates.truncate(group.count.saturating_sub(canaries));
         if !existed {
             group.state.desired_total += i64::try_from(candidates.len()).unwrap_or(0);
         }
@@ -188,13 +200,14 @@ impl<'a> Reconciler<'a, '_> {
         for alloc in &classes.migrate {
             self.out.stop.push(Stop::new(alloc, MIGRATING));
         }
-        for alloc in &classes.lost {
+        let lost = || classes.lost.iter().chain(&classes.expiring);
+        for alloc in lost() {
             self.out.stop.push(Stop::lost(alloc));
         }
-        let gone = |a: &Row<'a>| classes.migrate.iter().chain(&classes.lost).any(|g| g.id == a.id);
+        let gone = |a: &Row<'a>| classes.migrate.iter().chain(lost()).any(|g| g.id == a.id);
         all.retain(|a| !gone(a));
-        // A canary that failed is no canary to wait for, unless it is tried again.
-        classes.untainted
+        // One out of reach is no canary to wait for, one that is back is.
+        classes.untainted.into_iter().chain(classes.reconnecting).collect()
     }
 
     /// Lost allocations are stopped. Returns true when their replacement must wait, because the client
@@ -207,7 +220,7 @@ impl<'a> Reconciler<'a, '_> {
             }
         }
         let delayed = !waiting.is_empty();
-        let ids = self.follow_up(waiting, "alloc-failure");
+        let ids = self.follow_up(waiting, TRIGGER_FAILURE, TRIGGER_FAILURE);
         for alloc in group.lost.iter().copied() {
             let followup = ids.iter().find(|(a, _)| a.id == alloc.id).map(|(_, id)| id.clone());
             self.out.stop.push(Stop { followup: followup.unwrap_or_default(), ..Stop::lost(alloc) });
@@ -216,32 +229,49 @@ impl<'a> Reconciler<'a, '_> {
         delayed
     }
 
+    /// When its node has stopped it by itself, if that is still to come.
     fn stops_itself_at(&self, alloc: Row<'a>) -> Option<i64> {
         let group = self.group_of(alloc)?;
-        let after = group.disconnect.as_ref().and_then(|d| d.stop_on_client_after);
-        let after = after.or(group.stop_after_client_disconnect).filter(|after| after.0 > 0)?;
+        let after = group.stop_on_client_after()?;
         let kill = group.tasks.iter().map(|t| t.kill_timeout().0).max().unwrap_or(0).max(STOP_GRACE_MIN);
-        Some(self.given.now.saturating_add(after.0).saturating_add(kill))
+        let lost = alloc.alloc_states.iter().find(|state| state.value == ClientStatus::Lost.as_str());
+        let since = lost.map_or(self.given.now, |state| state.time.unix_nanos());
+        Some(since.saturating_add(after.0).saturating_add(kill)).filter(|at| *at > self.given.now)
     }
 
     /// Those that stay as they are take note of when they are looked at again. Returns how many.
     fn note_followups(&mut self, mut later: Vec<(Row<'a>, i64)>) -> u64 {
         let replaced = self.out.destructive.iter().chain(&self.out.place).filter_map(|p| p.replaces.as_ref());
-        let gone: BTreeSet<&model::AllocId> = self.out.stop.iter().chain(replaced).map(|s| &s.alloc.id).collect();
+        // One that is moved by hand, to be tried again, is stopped now and replaced then.
+        let stopped = self.out.stop.iter().filter(|stop| stop.description != MIGRATING);
+        let gone: BTreeSet<&model::AllocId> = stopped.chain(replaced).map(|s| &s.alloc.id).collect();
         later.retain(|(alloc, _)| !gone.contains(&alloc.id));
         let number = len(&later);
-        let noted: Vec<(Row<'a>, EvalId)> = self.follow_up(later, "alloc-reschedule");
-        self.out.followup_of.extend(noted);
+        for (alloc, id) in self.follow_up(later, TRIGGER_RESCHEDULE, TRIGGER_FAILURE) {
+            let moved = self.out.stop.iter_mut().find(|stop| stop.alloc.id == alloc.id);
+            match self.out.unknown.iter_mut().find(|(unknown, _)| unknown.id == alloc.id) {
+                Some((_, followup)) => *followup = id,
+                None => match moved {
+                    Some(stop) => stop.followup = id,
+                    None => self.out.followup_of.push((alloc, id)),
+                },
+            }
+        }
         number
     }
 
+    /// Out of reach, by this decision or one before.
+    fn is_away(&self, alloc: Row<'a>) -> bool {
+        alloc.client_status == ClientStatus::Unknown || self.out.unknown.iter().any(|(away, _)| away.id == alloc.id)
+    }
+
     /// Stops what is above the count: twins of promoted canaries, those that would move anyway, the
-    /// highest indexes, then whatever has a name twice.
+    /// highest indexes, then whatever has a name twice. What is out of reach does not count.
     fn stop_surplus(&mut self, group: &mut Group<'a, '_>) {
         let canarying = group.canarying();
         let is_canary = |a: &Row<'a>, g: &Group<'a, '_>| g.canaries.iter().any(|c| c.id == a.id);
-        let counts = group.untainted.iter().filter(|a| !(canarying && is_canary(a, group)));
-        let working = counts.filter(|a| a.client_status != ClientStatus::Unknown).count();
+        let counts = group.untainted.iter().chain(&group.now).filter(|a| !(canarying && is_canary(a, group)));
+        let working = counts.filter(|a| !self.is_away(a)).count();
         let mut surplus = (working + group.migrate.len()).saturating_sub(group.count);
         if surplus == 0 {
             return;
@@ -271,8 +301,18 @@ impl<'a> Reconciler<'a, '_> {
         // Canaries do not count here, so they are not in the way either.
         let spared: Vec<model::AllocId> =
             if canarying { group.canaries.iter().map(|c| c.id.clone()).collect() } else { Vec::new() };
-        let free = |a: &Row<'a>| !a.server_terminal() && !spared.contains(&a.id);
+        let away: Vec<model::AllocId> = self.out.unknown.iter().map(|(alloc, _)| alloc.id.clone()).collect();
+        let free = |a: &Row<'a>| {
+            let away = a.client_status == ClientStatus::Unknown || away.contains(&a.id);
+            !(a.server_terminal() || away || spared.contains(&a.id))
+        };
         for alloc in take_highest(&mut group.untainted, surplus, free) {
+            unset(&mut group.names, alloc);
+            surplus -= 1;
+            stop.push(alloc);
+        }
+        // Those that would be tried again come last: they are not.
+        for alloc in take_highest(&mut group.now, surplus, free) {
             unset(&mut group.names, alloc);
             stop.push(alloc);
         }
@@ -372,7 +412,9 @@ impl<'a> Reconciler<'a, '_> {
             group.desired.place += 1;
             if let Some(previous) = candidate.previous.filter(|_| candidate.reschedule) {
                 let moving = group.migrate.iter().any(|m| m.id == previous.id);
-                if !moving && !previous.server_terminal() {
+                // It may come back: who stays is decided then.
+                let away = self.is_away(previous);
+                if !moving && !away && !previous.server_terminal() {
                     group.desired.stop += 1;
                     candidate.replaces = Some(Stop::new(previous, RESCHEDULED));
                 }

@@ -5,8 +5,10 @@
 //! ```text
 //!  deployment ──> old (to cancel) | current
 //!  per group:  all ─ canary clean-up ─ classify ─┬ ignore
-//!                                                ├ lost ───────────────> stop, place
+//!                                                ├ lost, expiring ─────> stop, place
 //!                                                ├ migrate ────────────> stop, place
+//!                                                ├ disconnecting ──────> unknown; reschedule: now | later | stays
+//!                                                ├ reconnecting ───────> stays, or one of it and its replacements stops
 //!                                                └ untainted ─ reschedule: now | later | stays
 //!              stays ─ too many? stop ─ changed? ignore | in place | destructive (within the budget)
 //! ```
@@ -14,14 +16,14 @@
 //! Pure and ordered: the same rows give the same result, without regard to map order. Sets are vectors
 //! in the order of (index, id). Invariants: never places more than the count, apart from moves; every
 //! allocation gets at most one stop; a stop has a reason.
-//!
-//! Simplified here: an allocation on a node that cannot be reached is lost, whatever its `lost_after`
-//! says, unless its group says not to replace it.
 
 mod deployment;
 mod group;
 mod lost;
 mod nodes;
+mod reconnect;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,10 +31,14 @@ use std::sync::Arc;
 use fsm::State;
 use fsm::plan::PlanDeploymentUpdate;
 use model::metric::DesiredUpdates;
-use model::{Allocation, ClientStatus, Deployment, DeploymentId, EvalId, Evaluation, Job, Nanos, TaskGroup, Timestamp};
+use model::{
+    Allocation, ClientStatus, Deployment, DeploymentId, EvalId, Evaluation, Job, Nanos, Node, TaskGroup, Timestamp,
+};
 
 pub(crate) use deployment::SUCCESSFUL;
 pub(crate) use nodes::{NodeChanges, NodePlace, reconcile_nodes};
+
+use lost::Class;
 
 use crate::names::Names;
 use crate::read;
@@ -44,7 +50,12 @@ pub(crate) const MIGRATING: &str = "alloc is being migrated";
 pub(crate) const UPDATING: &str = "alloc is being updated due to job update";
 pub(crate) const LOST: &str = "alloc is lost since its node is down";
 pub(crate) const RESCHEDULED: &str = "alloc was rescheduled because it failed";
+const RECONNECTED: &str = "alloc not needed due to disconnected client reconnect";
 const FOLLOW_UP: &str = "created for delayed rescheduling";
+const FOLLOW_UP_TIMEOUT: &str = "created for delayed disconnect timeout";
+const TRIGGER_TIMEOUT: &str = "max-disconnect-timeout";
+const TRIGGER_FAILURE: &str = "alloc-failure";
+const TRIGGER_RESCHEDULE: &str = "alloc-reschedule";
 
 /// Follow-ups within this time of the first share its evaluation.
 const BATCH_WINDOW: i64 = 5_000_000_000;
@@ -104,6 +115,10 @@ pub(crate) struct Changes<'a> {
     pub destructive: Vec<Place<'a>>,
     pub in_place: Vec<Row<'a>>,
     pub stop: Vec<Stop<'a>>,
+    /// Become unknown, as their node is out of reach; the evaluation looks at them when their time is up.
+    pub unknown: Vec<(Row<'a>, EvalId)>,
+    /// Are no longer unknown.
+    pub reconnected: Vec<Row<'a>>,
     /// Allocations that only take note of their follow-up evaluation.
     pub followup_of: Vec<(Row<'a>, EvalId)>,
     pub desired: BTreeMap<String, DesiredUpdates>,
@@ -121,6 +136,8 @@ pub(crate) struct Given<'a, 'b> {
     pub allocs: &'b [Row<'a>],
     pub latest: Option<&'a Arc<Deployment>>,
     pub classify: &'b dyn Fn(Row<'a>) -> Update,
+    /// Whether a node may run a group of the job at all.
+    pub may_run: &'b dyn Fn(&TaskGroup, &Node) -> bool,
     pub new_id: model::ids::NewId<'b>,
 }
 
@@ -153,7 +170,7 @@ impl<'a, 'b> Reconciler<'a, 'b> {
             groups.entry(&alloc.task_group).or_default().push(alloc);
         }
         for all in groups.values_mut() {
-            all.sort_by(|a, b| (read::name_index(&a.name), &a.id).cmp(&(read::name_index(&b.name), &b.id)));
+            all.sort_by(|a, b| order(a).cmp(&order(b)));
         }
         if stopped {
             for (name, all) in groups {
@@ -184,8 +201,8 @@ impl<'a, 'b> Reconciler<'a, 'b> {
         let desired = self.out.desired.entry(name.to_owned()).or_default();
         desired.stop += len(&living);
         for alloc in living {
-            let down = self.given.state.node(&alloc.node_id).is_none_or(|node| read::is_unreachable(node));
-            self.out.stop.push(if down { Stop::lost(alloc) } else { Stop::new(alloc, NOT_NEEDED) });
+            let lost = matches!(self.class(alloc), Class::Lost | Class::Expiring);
+            self.out.stop.push(if lost { Stop::lost(alloc) } else { Stop::new(alloc, NOT_NEEDED) });
         }
     }
 
@@ -200,7 +217,7 @@ impl<'a, 'b> Reconciler<'a, 'b> {
     }
 
     /// Evaluations at the given moments, batched: the id for each.
-    fn follow_up(&mut self, mut later: Vec<(Row<'a>, i64)>, first_trigger: &str) -> Vec<(Row<'a>, EvalId)> {
+    fn follow_up(&mut self, mut later: Vec<(Row<'a>, i64)>, first: &str, rest: &str) -> Vec<(Row<'a>, EvalId)> {
         later.sort_by(|a, b| (a.1, &a.0.id).cmp(&(b.1, &b.0.id)));
         let mut ids = Vec::with_capacity(later.len());
         let mut batch: Option<(i64, EvalId)> = None;
@@ -208,7 +225,7 @@ impl<'a, 'b> Reconciler<'a, 'b> {
             let id = match &batch {
                 Some((first, id)) if at - first <= BATCH_WINDOW => id.clone(),
                 _ => {
-                    let trigger = if batch.is_none() { first_trigger } else { "alloc-failure" };
+                    let trigger = if batch.is_none() { first } else { rest };
                     let eval = self.follow_up_eval(at, trigger);
                     let id = eval.id.clone();
                     self.out.followups.push(eval);
@@ -232,7 +249,7 @@ impl<'a, 'b> Reconciler<'a, 'b> {
             job_id: eval.job_id.clone(),
             job_modify_index: self.given.job.map(|j| j.job_modify_index()).unwrap_or_default(),
             status: model::EvalStatus::Pending,
-            status_description: FOLLOW_UP.to_owned(),
+            status_description: if trigger == TRIGGER_TIMEOUT { FOLLOW_UP_TIMEOUT } else { FOLLOW_UP }.to_owned(),
             wait_until: Some(Timestamp(at)),
             wait: Nanos::default(),
             previous_eval: eval.id.clone(),
@@ -241,6 +258,11 @@ impl<'a, 'b> Reconciler<'a, 'b> {
             ..Evaluation::default()
         }
     }
+}
+
+/// The order of allocations in every set.
+fn order<'a>(alloc: &Row<'a>) -> (Option<usize>, &'a model::AllocId) {
+    (read::name_index(&alloc.name), &alloc.id)
 }
 
 pub(crate) fn len<T>(list: &[T]) -> u64 {

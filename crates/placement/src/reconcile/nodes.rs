@@ -2,14 +2,18 @@
 //!
 //! Each node is looked at by itself: what it must have is one allocation per group and index. What is
 //! there and fits stays, what changed is replaced within the update block's limit, what is missing is
-//! placed on that node or nowhere.
+//! placed on that node or nowhere. What is on a node out of reach is unknown until it is back or its time
+//! is over; nothing else runs in its place.
+//!
+//! `canary` is a share here, in percent of the nodes whose allocation must be replaced: so many, and
+//! `max_parallel` at most, are replaced first, and the others wait for the promotion.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::deployment::DeploymentState;
 use model::metric::DesiredUpdates;
-use model::{Job, JobKind, Node, NodeId, TaskGroup};
+use model::{ClientStatus, Job, JobKind, Node, NodeId, NodeStatus, TaskGroup, Timestamp};
 
 use super::{Changes, Given, NOT_NEEDED, Place, Reconciler, Row, Stop, UPDATING, Update};
 use crate::read;
@@ -57,6 +61,7 @@ pub(crate) fn reconcile_nodes<'a>(given: Given<'a, '_>, ready: BTreeSet<NodeId>)
     let (place, updates, present) = Default::default();
     let mut diff = Diff { reconciler, sysbatch, place, updates, present, ready, settled: true };
     diff.run(job);
+    diff.reconciler.describe_deployment();
     NodeChanges { changes: diff.reconciler.out, place: diff.place, present: diff.present, settled: diff.settled }
 }
 
@@ -118,18 +123,35 @@ impl<'a> Diff<'a, '_> {
     /// What becomes of an allocation that has not ended.
     fn existing(&mut self, job: &Job, alloc: Row<'a>, required: bool) {
         let node = self.reconciler.given.state.node(&alloc.node_id);
+        let status = node.map(|node| node.status);
         let tainted = node.is_none_or(|node| node.is_tainted());
         let changed = read::alloc_revision(alloc) != read::revision(job);
-        let away = node.is_none_or(|node| read::is_unreachable(node));
+        let gone = matches!(status, None | Some(NodeStatus::Down));
+        let away = status == Some(NodeStatus::Disconnected);
+        let group = self.reconciler.group_of(alloc);
+        let expired = group.is_some_and(|group| alloc.is_expired(group, Timestamp(self.reconciler.given.now)));
+        let kept = group.is_some_and(|group| group.lost_after().0 > 0);
+        let runs = alloc.client_status == ClientStatus::Running;
+        let migrate = alloc.desired_transition.should_migrate();
+        if runs && required && !tainted && !migrate && alloc.needs_reconnect() {
+            self.desired(&alloc.task_group).reconnect += 1;
+            self.reconciler.out.reconnected.push(alloc);
+        }
         match node {
-            _ if !required && away => self.stop(Stop::lost(alloc)),
             _ if !required => self.stop(Stop::new(alloc, NOT_NEEDED)),
-            _ if tainted && self.sysbatch && alloc.ran_successfully() => self.ignore(alloc),
-            _ if away => self.stop(Stop::lost(alloc)),
-            _ if alloc.desired_transition.should_migrate() => {
+            _ if migrate && !gone => {
                 self.desired(&alloc.task_group).migrate += 1;
                 self.reconciler.out.stop.push(Stop::new(alloc, TAINTED));
             }
+            _ if expired => self.stop(Stop::lost(alloc)),
+            _ if alloc.client_status == ClientStatus::Unknown => self.ignore(alloc),
+            _ if tainted && self.sysbatch && alloc.ran_successfully() => self.ignore(alloc),
+            _ if away && runs && kept => {
+                self.desired(&alloc.task_group).disconnect += 1;
+                self.present.insert(alloc.task_group.clone());
+                self.reconciler.out.unknown.push((alloc, model::EvalId::default()));
+            }
+            _ if gone || away && runs => self.stop(Stop::lost(alloc)),
             _ if tainted => self.ignore(alloc),
             Some(node) if !node.is_ready() && changed => self.stop(Stop::new(alloc, NOT_NEEDED)),
             Some(node) if !node.is_ready() => self.ignore(alloc),
@@ -157,7 +179,7 @@ impl<'a> Diff<'a, '_> {
             previous: ended,
             reschedule: false,
             lost: false,
-            canary: false,
+            canary: ended.is_some_and(|ended| self.is_own_canary(ended)),
             stable_from: None,
             replaces: None,
         };
@@ -165,8 +187,32 @@ impl<'a> Diff<'a, '_> {
         self.desired(group.name()).place += 1;
     }
 
-    /// Replaces as many changed allocations as the update block lets go at once, and keeps the group's
-    /// part of the deployment.
+    /// A canary of the deployment that is under way.
+    fn is_own_canary(&self, alloc: Row<'a>) -> bool {
+        alloc.is_canary() && self.reconciler.current_id().is_some_and(|id| alloc.deployment_id == *id)
+    }
+
+    /// Canaries that run where the job may run, and those that are about to be tried again.
+    fn canaries(&self, group: &str) -> usize {
+        let of_group = self.reconciler.given.allocs.iter().filter(|a| a.task_group == group && !a.is_terminal());
+        let live = of_group.filter(|a| self.is_own_canary(a) && self.ready.contains(&a.node_id)).count();
+        live + self.place.iter().filter(|wanted| wanted.place.canary && wanted.place.group == group).count()
+    }
+
+    /// How many canaries there shall be, if the update begins with some.
+    fn wanted_canaries(&self, job: &Job, group: &TaskGroup, replaceable: usize) -> Option<usize> {
+        let update = group.rolling_update().filter(|update| update.canary() > 0)?;
+        let (state, _) = self.reconciler.group_state(group);
+        if self.sysbatch || state.promoted || job.version() == 0 || replaceable == 0 {
+            return None;
+        }
+        let share = usize::try_from(update.canary().min(100)).unwrap_or(0);
+        let all = replaceable + self.canaries(group.name());
+        Some((share * all).div_ceil(100).min(usize::try_from(update.max_parallel()).unwrap_or(0)))
+    }
+
+    /// Replaces as many changed allocations as the update block lets go at once, canaries first, and keeps
+    /// the group's part of the deployment.
     fn update_group(&mut self, job: &'a Job, group: &'a TaskGroup) {
         let name = group.name();
         let updates = self.updates.remove(name).unwrap_or_default();
@@ -182,30 +228,50 @@ impl<'a> Diff<'a, '_> {
         if !in_place.is_empty() {
             self.present.insert(name.to_owned());
         }
+        // Where the group may not run any more nothing is replaced: that limit is for others.
+        let given = &self.reconciler.given;
+        let may = |a: &Row<'a>| given.state.node(&a.node_id).is_some_and(|node| (given.may_run)(group, node));
+        let (mut destructive, unfit): (Vec<Row<'a>>, Vec<Row<'a>>) = destructive.into_iter().partition(may);
         let held = self.reconciler.paused || self.reconciler.failed;
-        let now = if held { 0 } else { self.limit(job, group).min(destructive.len()) };
+        let canaries = self.wanted_canaries(job, group, destructive.len());
+        let now = match canaries {
+            _ if held => 0,
+            Some(wanted) => wanted.saturating_sub(self.canaries(name)),
+            None => self.limit(job, group),
+        };
+        let now = now.min(destructive.len());
         let desired = self.desired(name);
         desired.in_place_update += super::len(&in_place);
-        desired.destructive_update += u64::try_from(now).unwrap_or(0);
+        let replaced = if canaries.is_some() { &mut desired.canary } else { &mut desired.destructive_update };
+        *replaced += u64::try_from(now).unwrap_or(0);
+        desired.destructive_update += super::len(&unfit);
         desired.ignore += u64::try_from(destructive.len() - now).unwrap_or(0);
-        let desired = desired.clone();
+        let total =
+            [desired.place, desired.in_place_update, desired.ignore, desired.canary, desired.destructive_update];
+        let total: u64 = total.into_iter().chain([desired.disconnect]).sum();
+        self.settled &= !changed && desired.migrate == 0;
         self.reconciler.out.in_place.extend(in_place);
         for alloc in destructive.drain(..now) {
-            let place = Place {
-                group: name.to_owned(),
-                name: alloc.name.clone(),
-                previous: Some(alloc),
-                reschedule: false,
-                lost: false,
-                canary: false,
-                stable_from: None,
-                replaces: Some(Stop::new(alloc, UPDATING)),
-            };
-            self.place.push(NodePlace { node: alloc.node_id.clone(), place });
+            self.replace(alloc, canaries.is_some());
         }
-        let total = desired.place + desired.in_place_update + desired.ignore + desired.destructive_update;
-        self.settled &= !changed && desired.migrate == 0;
-        self.deploy(job, group, i64::try_from(total).unwrap_or(i64::MAX), changed);
+        for alloc in unfit {
+            self.replace(alloc, false);
+        }
+        self.deploy(job, group, i64::try_from(total).unwrap_or(i64::MAX), changed, canaries);
+    }
+
+    fn replace(&mut self, alloc: Row<'a>, canary: bool) {
+        let place = Place {
+            group: alloc.task_group.clone(),
+            name: alloc.name.clone(),
+            previous: Some(alloc),
+            reschedule: false,
+            lost: false,
+            canary,
+            stable_from: None,
+            replaces: Some(Stop::new(alloc, UPDATING)),
+        };
+        self.place.push(NodePlace { node: alloc.node_id.clone(), place });
     }
 
     fn limit(&self, job: &Job, group: &TaskGroup) -> usize {
@@ -224,20 +290,26 @@ impl<'a> Diff<'a, '_> {
         usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(unproven)
     }
 
-    /// Keeps the group's total in the deployment, or makes a deployment for a version that has none yet.
-    fn deploy(&mut self, job: &'a Job, group: &'a TaskGroup, total: i64, changed: bool) {
+    /// Keeps the group's total in the deployment, or makes a deployment for a version that has none yet. A
+    /// version that got as far as it is without one goes on without.
+    fn deploy(&mut self, job: &'a Job, group: &'a TaskGroup, total: i64, changed: bool, canaries: Option<usize>) {
         if self.sysbatch || group.rolling_update().is_none() {
             return;
         }
-        let (state, existed) = self.reconciler.group_state(group);
+        let (mut state, existed) = self.reconciler.group_state(group);
         let same_version = self
             .reconciler
             .old
             .is_some_and(|old| old.job_version == job.version() && old.job_create_index == job.incarnation());
         let of_group = self.reconciler.given.allocs.iter().filter(|a| a.task_group == group.name());
-        let had_current = of_group.into_iter().any(|a| read::alloc_revision(a) == read::revision(job));
+        let current: Vec<_> = of_group.filter(|a| read::alloc_revision(a) == read::revision(job)).collect();
+        let without = current.iter().any(|a| a.deployment_id.is_empty());
         let held = self.reconciler.paused || self.reconciler.failed;
-        if existed || total > 0 && !held && !same_version && (changed || !had_current) {
+        if let Some(wanted) = canaries {
+            state.desired_canaries = i64::try_from(wanted).unwrap_or(0);
+        }
+        let new = total > 0 && !held && !same_version && !without && (changed || current.is_empty());
+        if existed || new {
             self.reconciler.deploy(job, group, DeploymentState { desired_total: total, ..state });
         }
     }
