@@ -6,7 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -106,7 +106,15 @@ pub enum Tie {
 /// # Errors
 /// Files cannot be written, or it cannot be started.
 pub fn start(spec: &Spec, tie: Tie) -> io::Result<Child> {
-    let mut command = Command::new("/proc/self/exe");
+    start_from(Path::new("/proc/self/exe"), spec, tie)
+}
+
+/// The same from another program.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_from(program: &Path, spec: &Spec, tie: Tie) -> io::Result<Child> {
+    let mut command = Command::new(program);
     command.arg0("steppe").arg("serve").arg(spec.role.as_str()).args(&spec.words);
     command.arg(format!("--log-level={}", spec.log_level));
     if tie != Tie::Loose {

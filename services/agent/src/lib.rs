@@ -5,13 +5,13 @@ pub mod collect;
 pub mod config;
 pub mod data_dir;
 pub mod denied;
-mod gateways;
+pub mod gateways;
 mod gauges;
 mod host;
-mod link;
+pub mod link;
 pub mod meta;
 pub mod node;
-mod outbox;
+pub mod outbox;
 mod pass_on;
 mod roster;
 mod routes;
@@ -26,7 +26,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 pub use config::Config;
-pub use start::{AgentError, run};
+pub use start::{AgentError, limits_out, run};
 
 const OPENAPI: &str = include_str!("../../../openapi/agent.json");
 

@@ -27,13 +27,14 @@ use api::Code;
 use api::node::{REGISTER, Register, Registered, STREAM, StreamLine};
 use client::error::CallError;
 use client::http::{Call, Http, Lines, Target};
+use fsm::command::AllocClientUpdate;
 use kit::process::Shutdown;
 use kit::process::ready::Condition;
 use model::{Node, NodeId, Role};
 use tokio::sync::{Notify, watch};
 
 use crate::gateways::Gateways;
-use crate::roster::{Listing, Roster};
+pub use crate::roster::Listing;
 
 /// For one call.
 const CALL: Duration = Duration::from_secs(5);
@@ -43,13 +44,25 @@ const LINE_BYTES_MAX: usize = 64 << 20;
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// Does what the cluster wants of a node.
+pub trait Wishes: Send + Sync {
+    /// What should run now; it does not wait for any of it.
+    fn apply(&self, listing: Listing);
+}
+
+/// Remembers what the cluster has been told.
+pub trait Told: Send + Sync {
+    /// False: not yet.
+    fn told(&self, update: Arc<AllocClientUpdate>) -> impl Future<Output = bool> + Send;
+}
+
 /// What the parts of the link share.
 pub struct Link {
     pub http: Http,
     pub gateways: Gateways,
     pub node_id: NodeId,
     pub node: watch::Receiver<Arc<Node>>,
-    pub roster: Roster,
+    pub wishes: Box<dyn Wishes>,
     pub period_ms: AtomicU64,
     /// The cluster wants the node registered again.
     pub register: Notify,
@@ -93,6 +106,28 @@ enum Left {
 }
 
 impl Link {
+    pub fn new(
+        http: Http,
+        gateways: Gateways,
+        node: watch::Receiver<Arc<Node>>,
+        wishes: impl Wishes + 'static,
+    ) -> Self {
+        let node_id = node.borrow().id.clone();
+        Self {
+            http,
+            gateways,
+            node_id,
+            node,
+            wishes: Box::new(wishes),
+            period_ms: AtomicU64::new(1_000),
+            register: Notify::new(),
+            beat: Notify::new(),
+            registered: watch::Sender::new(false),
+            refused: AtomicBool::new(false),
+            beaten: Mutex::default(),
+        }
+    }
+
     fn target(addr: SocketAddr) -> Target {
         Target::new(addr, Role::Gateway)
     }
@@ -202,7 +237,7 @@ impl Link {
         let epoch = line.epoch.clone();
         if !line.keepalive {
             let StreamLine { full, upserts, gone, .. } = line;
-            self.roster.apply(Listing { full, upserts, gone });
+            self.wishes.apply(Listing { full, upserts, gone });
         }
         position.index = position.index.max(index);
         if !epoch.is_empty() && epoch != position.epoch {

@@ -30,6 +30,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::host::Host;
+use crate::link::Wishes;
 use crate::runner::asks::{ASKS, Answer, Ask, AskError};
 use crate::runner::{self, Ended, Live, Origin, Runner, View, Wanted};
 use crate::store::{Progress, Stored};
@@ -138,8 +139,7 @@ impl Roster {
         }
     }
 
-    /// Carries out a listing.
-    pub fn apply(&self, mut listing: Listing) {
+    fn carry_out(&self, mut listing: Listing) {
         let me = self.0.host.node.borrow().id.clone();
         let foreign = listing.upserts.iter().filter(|alloc| alloc.node_id != me).count();
         if foreign > 0 {
@@ -309,6 +309,12 @@ impl Roster {
             live.extend(task.await.unwrap_or_default());
         }
         live
+    }
+}
+
+impl Wishes for Roster {
+    fn apply(&self, listing: Listing) {
+        self.carry_out(listing);
     }
 }
 

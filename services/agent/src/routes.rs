@@ -49,10 +49,10 @@ pub struct App {
 }
 
 impl App {
-    pub fn new(link: Arc<Link>, maker: Maker, fingerprint: Task, shutdown: Shutdown) -> Self {
+    pub fn new(link: Arc<Link>, roster: Roster, maker: Maker, fingerprint: Task, shutdown: Shutdown) -> Self {
         Self {
-            roster: link.roster.clone(),
             link,
+            roster,
             readers: Arc::new(Semaphore::new(READERS_MAX)),
             sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
             sampler: Arc::default(),

@@ -6,8 +6,7 @@
 //! ```
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use client::http::{Http, HttpLimits};
@@ -26,7 +25,7 @@ use kit::process::{Shutdown, advertised, ops};
 use kit::renew;
 use kit::server::{self, Limits, Listener, Tls};
 use model::{NodeId, Role};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::collect;
@@ -179,19 +178,7 @@ impl Agent {
         let Self { config, id, identity, http, shutdown, maker, node, roster, outbox, store, writer } = self;
         let (readiness, metrics) = (Readiness::new(), Metrics::new(&[]));
         let gateways = Gateways::new(config.gateways.clone());
-        let link = Arc::new(Link {
-            http: http.clone(),
-            gateways: gateways.clone(),
-            node_id: id.clone(),
-            node: node.subscribe(),
-            roster: roster.clone(),
-            period_ms: AtomicU64::new(1_000),
-            register: Notify::new(),
-            beat: Notify::new(),
-            registered: watch::Sender::new(false),
-            refused: AtomicBool::new(false),
-            beaten: Mutex::default(),
-        });
+        let link = Arc::new(Link::new(http.clone(), gateways.clone(), node.subscribe(), roster.clone()));
         // News goes on for a moment after everything else has ended, local state to the very last.
         let (news_end, writer_end) = (Shutdown::new(), Shutdown::new());
         let writing = tokio::spawn(writer.run(writer_end.clone()));
@@ -207,7 +194,7 @@ impl Agent {
         });
         keep_identity(&background, identity.clone(), http, gateways);
         tracing::info!(node_id = %id, name = %link.node.borrow().name, "agent started");
-        let app = routes::App::new(Arc::clone(&link), maker, fingerprint, shutdown.clone());
+        let app = routes::App::new(Arc::clone(&link), roster.clone(), maker, fingerprint, shutdown.clone());
         let router = routes::router().into_router();
         let router = router.with_state(app).merge(ops::router(readiness, metrics, OPENAPI, &shutdown));
         let asked = tokio::spawn({
@@ -388,7 +375,7 @@ fn keep_identity(background: &Background, identity: Identity, http: Http, gatewa
 }
 
 /// An agent calls few and holds little.
-fn limits_out() -> HttpLimits {
+pub fn limits_out() -> HttpLimits {
     HttpLimits {
         idle_per_target_max: 2,
         answer_bytes_max: 4 << 20,

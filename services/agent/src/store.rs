@@ -33,6 +33,7 @@ use model::{AllocId, Allocation};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::link::Told;
 use file::File;
 pub use file::StoreError;
 
@@ -114,11 +115,6 @@ impl Store {
         self.write(Write::Save { alloc, id: id.clone(), progress }).await
     }
 
-    /// Stores what the cluster has acknowledged.
-    pub async fn told(&self, update: Arc<AllocClientUpdate>) -> bool {
-        self.write(Write::Told(update)).await
-    }
-
     pub async fn forget(&self, id: &AllocId) -> bool {
         self.write(Write::Forget(id.clone())).await
     }
@@ -126,6 +122,13 @@ impl Store {
     async fn write(&self, write: Write) -> bool {
         let (done, answer) = oneshot::channel();
         self.queue.send((write, done)).await.is_ok() && answer.await.unwrap_or(false)
+    }
+}
+
+/// Stores what the cluster has acknowledged.
+impl Told for Store {
+    async fn told(&self, update: Arc<AllocClientUpdate>) -> bool {
+        self.write(Write::Told(update)).await
     }
 }
 

@@ -8,9 +8,8 @@ use client::error::{CallError, Outcome};
 use fsm::command::AllocClientUpdate;
 use kit::process::Shutdown;
 
-use super::{Link, pause};
+use super::{Link, Told, pause};
 use crate::outbox::{BATCH_MAX, Outbox};
-use crate::store::Store;
 
 /// Committing may take an election.
 const CALL: Duration = Duration::from_secs(10);
@@ -24,7 +23,7 @@ fn is_final(error: &CallError) -> bool {
 
 impl Link {
     /// Sends news until shutdown, one batch at a time.
-    pub async fn news(&self, outbox: Outbox, store: Store, shutdown: Shutdown) {
+    pub async fn news(&self, outbox: Outbox, memory: impl Told, shutdown: Shutdown) {
         let (mut max, mut failures) = (BATCH_MAX, 0_u32);
         while let Some(batch) = shutdown.or(outbox.batch(max)).await {
             // One that is on its way is waited for: what is acknowledged need not be said by the next agent.
@@ -33,7 +32,7 @@ impl Link {
                     outbox.acknowledge(&batch);
                     for update in batch {
                         // A later agent says it again if this is not written: no harm.
-                        store.told(update).await;
+                        memory.told(update).await;
                     }
                     if failures > 0 {
                         tracing::info!("news of allocations is taken again");

@@ -11,15 +11,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use client::public::PublicClient;
-use futures::{StreamExt as _, TryStreamExt as _};
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::jobs;
-use crate::report::Report;
+use crate::cases::Ground;
+use crate::cluster::Shape;
+use crate::load;
+use crate::report::{Floor, Report};
 
 /// Readers from one address; the API takes 100 connections from one, and the jobs come from somewhere, too.
 const READERS_PER_ADDRESS: usize = 50;
@@ -67,7 +68,9 @@ struct Got {
     hash: u64,
 }
 
-pub async fn run(api: &PublicClient, args: &Args) -> anyhow::Result<Report> {
+pub async fn run(ground: &Ground, args: &Args) -> anyhow::Result<Report> {
+    let stage = ground.stage(Shape::of_nodes(1, 2)).await?;
+    let api = &stage.api;
     let address = api.address().trim_start_matches("http://").trim_end_matches('/').to_owned();
     let address: SocketAddr = address.parse().context("the address must be http://IP:PORT")?;
     let run = format!("events-{}", std::process::id());
@@ -79,10 +82,10 @@ pub async fn run(api: &PublicClient, args: &Args) -> anyhow::Result<Report> {
         readers.push(tokio::spawn(async move { read(stream, &run, &end).await }));
     }
     let count = args.rate * args.seconds / EVENTS_PER_JOB;
-    let started = Instant::now();
+    let (usage, started) = (stage.usage(), Instant::now());
     cause(api, &run, count, args).await?;
     let caused = started.elapsed();
-    jobs::register(api, &quiet(&end)).await?;
+    load::register(api, &quiet(&end)).await?;
     let (last, mut all) = (Instant::now(), Vec::new());
     for reader in readers {
         all.push(tokio::time::timeout(LATE, reader).await.context("a reader did not get to the end")???);
@@ -100,18 +103,20 @@ pub async fn run(api: &PublicClient, args: &Args) -> anyhow::Result<Report> {
     let mut report = Report::default();
     report.add("readers", all.len() as f64, "");
     report.add("events to each", first.events as f64, "");
-    report.add("events", first.events as f64 / caused.as_secs_f64(), "/s");
+    let floor = (args.readers >= 100 && args.rate >= 1_000).then_some(Floor::AtLeast(1_000.0));
+    report.add_for("events", first.events as f64 / caused.as_secs_f64(), "/s", floor);
     report.add("lost or double", 0.0, "");
     report.add("last write to last reader", behind.as_secs_f64() * 1e3, "ms");
-    let ids = (0..count).map(|n| format!("{run}-{n}")).chain([end]);
-    let purges = futures::stream::iter(ids).map(|id| async move { jobs::purge(api, &id).await });
-    purges.buffer_unordered(32).try_collect::<()>().await?;
+    stage.note(&mut report, "events", &usage);
+    if stage.cluster.is_none() {
+        load::purge_all(api, (0..count).map(|n| format!("{run}-{n}")).chain([end])).await?;
+    }
     Ok(report)
 }
 
 /// A job that asks for nothing.
 fn quiet(id: &str) -> serde_json::Value {
-    let mut job = jobs::mock(id);
+    let mut job = load::mock(id);
     job["Job"]["TaskGroups"][0]["Count"] = 0.into();
     job
 }
@@ -126,7 +131,7 @@ async fn cause(api: &PublicClient, run: &str, count: u32, args: &Args) -> anyhow
         let (api, job) = (api.clone(), quiet(&format!("{run}-{n}")));
         sent.push(tokio::spawn(async move {
             let _permit = permit;
-            jobs::register(&api, &job).await
+            load::register(&api, &job).await
         }));
     }
     for one in sent {

@@ -8,7 +8,9 @@ use client::public::{PublicClient, Query};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::jobs;
+use crate::cases::Ground;
+use crate::cluster::Shape;
+use crate::load;
 use crate::report::Report;
 
 #[derive(clap::Args)]
@@ -22,18 +24,24 @@ pub struct Args {
 
 const WITHIN: Duration = Duration::from_secs(60);
 
-pub async fn run(api: &PublicClient, args: &Args) -> anyhow::Result<Report> {
+/// For 100 groups, each of the three kinds.
+const FLOOR: &[(&str, f64)] = &[("p99", 50.0)];
+
+pub async fn run(ground: &Ground, args: &Args) -> anyhow::Result<Report> {
+    let stage = ground.stage(Shape::of_nodes(10, 2)).await?;
+    let (api, floor) = (&stage.api, if args.groups == 100 { FLOOR } else { &[] });
     let id = format!("plan-{}", std::process::id());
     let mut report = Report::default();
     let first = many(&id, args.groups, "1h");
-    report.add_times("plan of a new job", times(api, &id, &first, args, "place").await?);
-    jobs::register(api, &first).await?;
+    report.add_times_for("plan of a new job", times(api, &id, &first, args, "place").await?, floor);
+    load::register(api, &first).await?;
     let all_placed = |allocs: &[Value]| allocs.len() == args.groups;
-    jobs::wait_all(api, &id, WITHIN, all_placed).await?;
-    report.add_times("plan of the same job", times(api, &id, &first, args, "ignore").await?);
+    load::wait_all(api, &id, WITHIN, all_placed).await?;
+    report.add_times_for("plan of the same job", times(api, &id, &first, args, "ignore").await?, floor);
     let changed = many(&id, args.groups, "2h");
-    report.add_times("plan of a change in every group", times(api, &id, &changed, args, "destructive").await?);
-    jobs::purge(api, &id).await?;
+    let took = times(api, &id, &changed, args, "destructive").await?;
+    report.add_times_for("plan of a change in every group", took, floor);
+    load::purge(api, &id).await?;
     Ok(report)
 }
 
@@ -62,7 +70,7 @@ async fn times(api: &PublicClient, id: &str, job: &Value, args: &Args, wished: &
 }
 
 fn many(id: &str, groups: usize, run_for: &str) -> Value {
-    let mut job = jobs::job(id, "mock_driver", json!({"run_for": run_for}));
+    let mut job = load::job(id, "mock_driver", json!({"run_for": run_for}));
     let group = job["Job"]["TaskGroups"][0].clone();
     let named = |n| {
         let mut group = group.clone();
