@@ -24,6 +24,7 @@ pub mod deployment_wish;
 pub mod diff;
 pub mod eval;
 pub mod eval_delete;
+pub mod eval_explain;
 pub mod gossip_keys;
 pub mod help;
 pub mod job_change;

@@ -9,6 +9,7 @@ pub mod applier;
 pub mod broker;
 pub mod controller;
 pub mod error;
+pub mod explain;
 pub mod filter;
 pub mod go_json;
 pub mod headers;

@@ -146,16 +146,20 @@ pub enum PlanRefusal {
     StaleDelivery,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PartDropped {
+    #[error("the node is gone")]
     NodeGone,
+    #[error("the node takes no work")]
     NodeNotReady,
+    #[error("the node is full")]
     NodeFull,
-    /// The node changed since the part was verified.
+    #[error("the node changed since the part was verified")]
     FencePassed,
-    /// No longer feasible on the changed node.
+    #[error("no longer feasible on the changed node")]
     Infeasible,
+    #[error("a port is taken")]
     PortTaken,
 }

@@ -1,6 +1,7 @@
 //! The scheduler: decides where allocations go. Holds nothing; any number may run. See README.md.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod narrate;
 pub mod pieces;
 pub mod routes;
 pub mod session;
@@ -17,6 +18,7 @@ use model::Role;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::traces::Traces;
 use crate::view::Follow;
 use crate::worker::Worker;
 
@@ -69,6 +71,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     let shell = Shell::start(config.settings, Role::Scheduler, shutdown).await?;
     let views = view::empty();
+    let traces = Traces::default();
     let replica = shell.replica(TABLES, Box::new(Follow::new(views.clone())));
     let active = |lease| Active::new(shell.http.clone(), replica.clone(), lease);
     let worker = Worker {
@@ -79,7 +82,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
         state: shell.state(),
         replica: replica.clone(),
         views: views.clone(),
-        traces: Default::default(),
+        traces: traces.clone(),
         counts: Counts {
             schedule: ["service", "batch", "system", "sysbatch"]
                 .map(|kind| (kind, shell.metrics.sample(&format!("nomad.nomad.worker.invoke_scheduler.{kind}"), &[]))),
@@ -88,7 +91,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     };
     let working = shell.vital("worker", worker.run(shell.shutdown.clone()));
     let router = routes::router().into_router();
-    shell.serve(router.with_state(routes::App { replica, views }), OPENAPI).await?;
+    shell.serve(router.with_state(routes::App { name: shell.name.clone(), replica, views, traces }), OPENAPI).await?;
     let _ = working.await;
     shell.outcome()
 }

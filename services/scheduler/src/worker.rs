@@ -19,12 +19,12 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::Duration;
 
 use api::Code;
 use api::applier::{PLACEMENTS_MAX, PLANS, PlansSubmitted, SubmitPlans};
 use api::broker::{DEQUEUE, Delivered, Dequeue, Dequeued, Outcome, VERDICTS, Verdict, Verdicts};
+use api::explain::Happening;
 use client::active::{Active, ActiveError};
 use client::error::CallError;
 use client::http::{Call, Http};
@@ -35,6 +35,7 @@ use kit::process::Shutdown;
 use model::{EvalStatus, Index};
 
 use crate::Counts;
+use crate::narrate;
 use crate::pieces;
 use crate::session::Session;
 use crate::traces::Traces;
@@ -61,7 +62,7 @@ pub struct Worker {
     pub state: StateClient,
     pub replica: Replica,
     pub views: Views,
-    pub traces: Arc<Traces>,
+    pub traces: Traces,
     pub counts: Counts,
 }
 
@@ -124,6 +125,10 @@ impl Worker {
     async fn work(&self, session: &Session, found: Vec<Delivered>) {
         let fresh =
             |delivered: Delivered| Work { refresh: delivered.wait_index, delivered, attempts: 0, goes_on: false };
+        for delivered in &found {
+            let detail = format!("by scheduler {}", self.name);
+            self.traces.note(&delivered.eval.id, Happening::Dequeued, detail);
+        }
         let mut todo: VecDeque<Work> = found.into_iter().map(fresh).collect();
         let mut verdicts = Vec::new();
         while !todo.is_empty() {
@@ -186,6 +191,7 @@ impl Worker {
             let mut plan = decision.plan;
             work.goes_on = pieces::shorten(&mut plan, PLACEMENTS_MAX);
             fleet.assume(&plan);
+            self.traces.note(&eval.id, Happening::PlanSubmitted, narrate::plan(&plan));
             decided.push((work, plan));
         }
         decided
@@ -226,6 +232,8 @@ impl Worker {
         todo: &mut VecDeque<Work>,
         verdicts: &mut Vec<Verdict>,
     ) {
+        let (what, detail) = narrate::result(&result);
+        self.traces.note(&work.delivered.eval.id, what, detail);
         if result.is_full() && work.goes_on {
             // As much as fits into one command is done; the rest is decided on what that has changed.
             work.attempts = 0;

@@ -1,7 +1,7 @@
 //! Commands about evaluations.
 
 use super::{FILTER, JSON, PAGE_TOKEN, PER_PAGE, PLAIN, TEMPLATE, VERBOSE};
-use crate::command::{Command, Reach, Runner, eval, eval_delete};
+use crate::command::{Command, Reach, Runner, eval, eval_delete, eval_explain};
 use crate::flags::{switch, text};
 
 pub static COMMANDS: &[Command] = &[
@@ -14,6 +14,19 @@ pub static COMMANDS: &[Command] = &[
         flags: &[FILTER, switch("yes", "Do not ask.")],
         args: (0, 1),
         runner: Runner::Client(|cx| Box::pin(eval_delete::run(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "eval explain",
+        usage: "[options] <evaluation>",
+        summary: "Explains an evaluation: each step with its time, each node with its verdict",
+        about: "For every node the first check that it failed, or its score and what that is the mean of; for what \
+            found no place the nearest change that would place it. More than a few nodes are counted by reason unless \
+            -verbose is given. Schedulers remember the last 64 MB of verdicts; steps and reasons last.",
+        reach: Reach::Namespace,
+        flags: &[VERBOSE, JSON, TEMPLATE],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(eval_explain::run(cx))),
         ..PLAIN
     },
     Command {

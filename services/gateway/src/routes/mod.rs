@@ -19,6 +19,7 @@ pub mod eval_delete;
 pub mod evals;
 pub mod events;
 pub mod exec;
+pub mod explain;
 pub mod gossip_keys;
 pub mod introduction;
 pub mod jobs;
@@ -68,6 +69,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(node_pools::router())
         .merge(allocs::router())
         .merge(evals::router())
+        .merge(explain::router())
         .merge(eval_delete::router())
         .merge(deployments::router())
         .merge(deployment_wishes::router())
