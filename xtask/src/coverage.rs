@@ -17,7 +17,8 @@ const ROWS: &str = include_str!("../data/scheduler-scenarios.tsv");
 const REASONS: &str = include_str!("../data/scheduler-uncovered.tsv");
 
 /// Where tests of scheduling are.
-const FOLDERS: [&str; 10] = [
+const FOLDERS: [&str; 11] = [
+    "crates/model",
     "crates/placement",
     "crates/queue",
     "crates/control",

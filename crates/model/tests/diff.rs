@@ -97,7 +97,7 @@ fn diff_001_002_a_count_that_moves_says_what_it_forces() {
 }
 
 #[test]
-fn diff_003_to_006_what_a_running_task_takes_on_is_in_place() {
+fn annotate_001_diff_003_to_006_what_a_running_task_takes_on_is_in_place() {
     let task = |change: &dyn Fn(&mut Value)| {
         let mut diff = changed(|job| change(&mut job["TaskGroups"][0]["Tasks"][0]));
         annotate(&mut diff, None);

@@ -118,3 +118,7 @@ fn resources_differ(a: Option<&Resources>, b: Option<&Resources>) -> bool {
         || a.numa != b.numa
         || networks_differ(&a.networks, &b.networks)
 }
+
+#[cfg(test)]
+#[path = "updates_tests.rs"]
+mod tests;

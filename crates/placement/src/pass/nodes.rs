@@ -107,13 +107,16 @@ impl<'a> Pass<'a, '_> {
             }
         }
         if self.changes.created {
-            if deployment.task_groups.values().all(|s| s.desired_total == 0) {
+            deployment.task_groups.retain(|_, state| state.desired_total > 0);
+            if deployment.task_groups.is_empty() {
                 self.withdraw_deployment();
             }
             return;
         }
         let id = deployment.id.clone();
         let known = self.work.state.deployment(&id).map(|known| &known.task_groups);
+        let is_known = |name: &String| known.is_some_and(|known| known.contains_key(name));
+        deployment.task_groups.retain(|name, state| state.desired_total > 0 || is_known(name));
         if known != Some(&deployment.task_groups) {
             self.plan.deployment = Some(deployment.clone());
             return;

@@ -88,6 +88,7 @@ impl<'a> Reconciler<'a, '_> {
         let names = named.into_iter().flatten().map(|a| a.name.as_str());
         group.names = Names::new(job.id().as_str(), spec.name(), count, names);
         self.stop_surplus(&mut group);
+        self.spare_away(&mut group);
         group.desired.reschedule_now = len(&group.now);
         self.change(job, group, existed, had_current, delayed, failed.later);
     }
@@ -105,7 +106,10 @@ impl<'a> Reconciler<'a, '_> {
         let spec = group.spec;
         let (mut in_place, mut destructive) = (Vec::new(), Vec::new());
         for alloc in group.untainted.iter().copied() {
+            // Nothing can be told to it now: what becomes of it is decided when it is back or lost.
+            let away = self.is_away(alloc);
             match (self.given.classify)(alloc) {
+                _ if away => group.desired.ignore += 1,
                 Update::Ignore => group.desired.ignore += 1,
                 Update::InPlace => in_place.push(alloc),
                 Update::Destructive => destructive.push(alloc),
@@ -270,7 +274,9 @@ impl<'a> Reconciler<'a, '_> {
     fn stop_surplus(&mut self, group: &mut Group<'a, '_>) {
         let canarying = group.canarying();
         let is_canary = |a: &Row<'a>, g: &Group<'a, '_>| g.canaries.iter().any(|c| c.id == a.id);
-        let counts = group.untainted.iter().chain(&group.now).filter(|a| !(canarying && is_canary(a, group)));
+        let moving = |a: &Row<'a>| group.migrate.iter().any(|m| m.id == a.id);
+        let again = group.now.iter().filter(|a| !moving(a));
+        let counts = group.untainted.iter().chain(again).filter(|a| !(canarying && is_canary(a, group)));
         let working = counts.filter(|a| !self.is_away(a)).count();
         let mut surplus = (working + group.migrate.len()).saturating_sub(group.count);
         if surplus == 0 {
@@ -318,6 +324,19 @@ impl<'a> Reconciler<'a, '_> {
         }
         group.desired.stop += len(&stop);
         self.out.stop.extend(stop.into_iter().map(|a| Stop::new(a, NOT_NEEDED)));
+    }
+
+    /// Who is out of reach is replaced only where one is missing without it.
+    fn spare_away(&self, group: &mut Group<'a, '_>) {
+        let there = group.untainted.iter().chain(&group.now).filter(|a| !self.is_away(a)).count() + group.migrate.len();
+        let mut missing = group.count.saturating_sub(there);
+        let spared = take(&mut group.now, |a| {
+            let away = self.is_away(a);
+            let replaced = away && missing > 0;
+            missing -= usize::from(replaced);
+            away && !replaced
+        });
+        group.untainted.extend(spared);
     }
 
     /// Returns whether canaries were still missing.
@@ -462,7 +481,7 @@ fn unset(names: &mut Names, alloc: Row<'_>) {
 }
 
 /// Takes out those that `wanted` names.
-fn take<'a>(set: &mut Vec<Row<'a>>, wanted: impl Fn(&Row<'a>) -> bool) -> Vec<Row<'a>> {
+fn take<'a>(set: &mut Vec<Row<'a>>, mut wanted: impl FnMut(&Row<'a>) -> bool) -> Vec<Row<'a>> {
     let (taken, left) = set.drain(..).partition(|a| wanted(a));
     *set = left;
     taken

@@ -3,6 +3,8 @@
 
 mod batch;
 mod feasible;
+mod flows;
 mod plans;
 mod service;
+mod system;
 mod world;

@@ -237,3 +237,39 @@ fn reconcile_083_084_any_rows_give_a_sound_answer() {
         }
     }
 }
+
+/// util-003: what is down, away, draining or gone is tainted; what is ready is not.
+#[test]
+fn util_003_all_nodes_but_ready_ones_are_tainted() {
+    for (node, class) in [(READY, "Untainted"), (DOWN, "Lost"), (AWAY, "Lost"), (GONE, "Lost"), (DRAINING, "Migrate")] {
+        let scene = Scene::service(1).one(1, 0, |a| {
+            on(node)(a);
+            if node == DRAINING {
+                migrating(a);
+            }
+        });
+        assert_eq!(scene.classes(), [class], "node {node}");
+    }
+}
+
+#[test]
+fn service_031_batch_004_names_that_occur_twice_are_left_while_all_is_well() {
+    let twice = Scene::service(3).update(Update::InPlace).old_ones(0..2).one(0, 1, |_| {});
+    let got = expect("service-031", &twice, "in-place 3");
+    assert!(got.place.is_empty() && got.stop.is_empty());
+    let batch = Scene::batch(3).new_ones(0..2).one(1, 1, |a| {
+        on(DOWN)(a);
+        stopped(a);
+        client(a, ClientStatus::Lost);
+    });
+    let got = expect("batch-004", &batch, "ignore 3, place 1");
+    assert_eq!(got.place, ["[2]"]);
+}
+
+#[test]
+fn names_002_the_highest_names_go_first_and_no_more_than_there_are() {
+    for (count, gone) in [(2, 2..3), (1, 1..3), (0, 0..3)] {
+        let got = Scene::service(count).new_ones(0..3).run();
+        assert_eq!(got.stop, list(gone), "count {count}");
+    }
+}

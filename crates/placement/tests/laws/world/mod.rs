@@ -406,3 +406,34 @@ pub fn constraint(left: &str, operand: &str, right: &str) -> Constraint {
 pub fn migrate() -> DesiredTransition {
     DesiredTransition { migrate: Some(true), ..DesiredTransition::default() }
 }
+
+/// The counters of group `g` that are not 0, as a dry run shows them.
+pub fn says(eval: &Evaluation) -> String {
+    let annotations = eval.plan_annotations.as_ref().unwrap();
+    let Some(desired) = annotations.desired_tg_updates.get("g") else { return String::new() };
+    let all = [
+        ("ignore", desired.ignore),
+        ("place", desired.place),
+        ("migrate", desired.migrate),
+        ("stop", desired.stop),
+        ("in-place", desired.in_place_update),
+        ("destructive", desired.destructive_update),
+        ("canary", desired.canary),
+        ("disconnect", desired.disconnect),
+        ("reconnect", desired.reconnect),
+        ("now", desired.reschedule_now),
+        ("later", desired.reschedule_later),
+    ];
+    let said: Vec<String> = all.iter().filter(|(_, n)| *n > 0).map(|(what, n)| format!("{what} {n}")).collect();
+    said.join(", ")
+}
+
+/// Somebody promotes the canaries of a group.
+pub fn promote(world: &mut World, deployment: &model::DeploymentId, group: &str) {
+    let update = fsm::command::DeploymentUpdate {
+        id: deployment.clone(),
+        promote: vec![group.to_owned()],
+        ..fsm::command::DeploymentUpdate::default()
+    };
+    world.submit(Role::Controller, Command::DeploymentUpdate(Box::new(update)));
+}
