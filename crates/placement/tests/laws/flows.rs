@@ -8,6 +8,8 @@ use crate::world::{
     self, SECOND, World, changed, constraint, job, migrate, names, node, promote, retouched, rolling, says,
 };
 
+type Breaks = fn(&mut Job);
+
 /// Tried again at once, so often.
 fn at_once(job: &mut Job, attempts: i64) {
     job.task_groups[0].reschedule_policy = Some(ReschedulePolicy {
@@ -58,7 +60,7 @@ fn between_versions(place: impl Fn(&mut model::Node), narrow: impl Fn(&mut Job))
 fn service_014_015_a_stable_version_keeps_its_own_datacenters_and_pool() {
     let dc = |node: &mut model::Node| node.datacenter = "dc2".into();
     let pool = |node: &mut model::Node| node.node_pool = "far".into();
-    let (to_dc, to_pool): (fn(&mut Job), fn(&mut Job)) =
+    let (to_dc, to_pool): (Breaks, Breaks) =
         (|job| job.datacenters = vec!["dc2".into()], |job| job.node_pool = Some("far".into()));
     for (mut world, old, new) in [between_versions(dc, to_dc), between_versions(pool, to_pool)] {
         let is_far = |id: &model::NodeId, world: &World| {
@@ -454,7 +456,7 @@ fn a_plan_once_done_leaves_nothing_to_do_and_counts_come_true() {
 /// A job that no validation should have let through: its evaluation ends, with or without placements.
 #[test]
 fn a_job_that_makes_no_sense_fails_or_waits_and_never_panics() {
-    let breakers: Vec<(&str, fn(&mut Job))> = vec![
+    let breakers: Vec<(&str, Breaks)> = vec![
         ("negative count", |job| job.task_groups[0].count = Some(-3)),
         ("least count", |job| job.task_groups[0].count = Some(i64::MIN)),
         ("absurd resources", |job| {
