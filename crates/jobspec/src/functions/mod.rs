@@ -215,4 +215,6 @@ fn strings(args: &[Value], i: usize) -> Result<Vec<&str>, Failure> {
 }
 
 #[cfg(test)]
+mod each;
+#[cfg(test)]
 mod tests;

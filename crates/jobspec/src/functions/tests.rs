@@ -19,19 +19,19 @@ fn eval_with(inputs: &Inputs<'_>, text: &str) -> Result<Json, String> {
     Evaluator::new(inputs).eval(&expr, &scope).map(|value| opaque::to_json(&value)).map_err(|problem| problem.detail)
 }
 
-fn eval(text: &str) -> Result<Json, String> {
+pub(super) fn eval(text: &str) -> Result<Json, String> {
     eval_with(&Inputs::default(), text)
 }
 
 #[track_caller]
-fn all(cases: &[(&str, Json)]) {
+pub(super) fn all(cases: &[(&str, Json)]) {
     for (text, expected) in cases {
         assert_eq!(eval(text).as_ref(), Ok(expected), "{text}");
     }
 }
 
 #[track_caller]
-fn fails(cases: &[(&str, &str)]) {
+pub(super) fn fails(cases: &[(&str, &str)]) {
     for (text, words) in cases {
         let why = eval(text).expect_err(text);
         assert!(why.contains(words), "{text}: {why}");
@@ -287,6 +287,30 @@ fn times() {
     ]);
 }
 
+/// A disk with one file.
+struct Disk;
+impl crate::FileReader for Disk {
+    fn read(&self, path: &str) -> Result<Vec<u8>, String> {
+        if path == "a.txt" { Ok(b"body".to_vec()) } else { Err(format!("no file exists at {path}")) }
+    }
+    fn exists(&self, path: &str) -> Result<bool, String> {
+        Ok(path == "a.txt")
+    }
+    fn glob(&self, _: &str, _: &str) -> Result<Vec<String>, String> {
+        Ok(vec!["b".to_owned(), "a".to_owned()])
+    }
+    fn absolute(&self, path: &str) -> Result<String, String> {
+        Ok(format!("/base/{path}"))
+    }
+    fn home(&self) -> Option<String> {
+        Some("/home/me".to_owned())
+    }
+}
+
+pub(super) fn with_files(text: &str) -> Result<Json, String> {
+    eval_with(&Inputs { files: Some(&Disk), ..Inputs::default() }, text)
+}
+
 #[test]
 fn files_are_refused_unless_a_reader_is_lent() {
     for call in [
@@ -302,25 +326,6 @@ fn files_are_refused_unless_a_reader_is_lent() {
         let why = eval(call).expect_err(call);
         assert!(why.contains("filesystem function disabled"), "{why}");
     }
-    struct Disk;
-    impl crate::FileReader for Disk {
-        fn read(&self, path: &str) -> Result<Vec<u8>, String> {
-            if path == "a.txt" { Ok(b"body".to_vec()) } else { Err(format!("no file exists at {path}")) }
-        }
-        fn exists(&self, path: &str) -> Result<bool, String> {
-            Ok(path == "a.txt")
-        }
-        fn glob(&self, _: &str, _: &str) -> Result<Vec<String>, String> {
-            Ok(vec!["b".to_owned(), "a".to_owned()])
-        }
-        fn absolute(&self, path: &str) -> Result<String, String> {
-            Ok(format!("/base/{path}"))
-        }
-        fn home(&self) -> Option<String> {
-            Some("/home/me".to_owned())
-        }
-    }
-    let inputs = Inputs { files: Some(&Disk), ..Inputs::default() };
     for (text, expected) in [
         ("file(\"a.txt\")", json!("body")),
         ("filebase64(\"a.txt\")", json!("Ym9keQ==")),
@@ -331,7 +336,7 @@ fn files_are_refused_unless_a_reader_is_lent() {
         ("dirname(\"a/./b/../c\")", json!("a")),
         ("pathexpand(\"~/x\")", json!("/home/me/x")),
     ] {
-        assert_eq!(eval_with(&inputs, text), Ok(expected), "{text}");
+        assert_eq!(with_files(text), Ok(expected), "{text}");
     }
 }
 
