@@ -38,8 +38,8 @@ pub const FORCE_COLOR: Names = &["STEPPE_CLI_FORCE_COLOR", "NOMAD_CLI_FORCE_COLO
 pub const LOCAL_DATA: Names = &["STEPPE_DATA"];
 /// Public port of the local cluster; the next two are its internal and gossip ports.
 pub const LOCAL_HTTP_PORT: Names = &["STEPPE_HTTP_PORT"];
-/// Prefix of a job variable's value: `NOMAD_VAR_count=3`.
-pub const JOB_VARIABLE_PREFIX: &str = "NOMAD_VAR_";
+/// Prefixes of a job variable's value, the stronger one last: `STEPPE_VAR_count=3`.
+pub const JOB_VARIABLE_PREFIXES: [&str; 2] = ["NOMAD_VAR_", "STEPPE_VAR_"];
 /// Prefix of a service's setting: `STEPPE_DATA_DIR` is `-data-dir` of `steppe serve`.
 pub const SERVICE_PREFIX: &str = "STEPPE_";
 
@@ -65,7 +65,8 @@ impl Env {
 
     /// The values of job variables.
     pub fn job_variables(&self) -> Vec<(String, String)> {
-        let ours = self.0.iter().filter(|(name, _)| name.starts_with(JOB_VARIABLE_PREFIX));
+        let ours =
+            self.0.iter().filter(|(name, _)| JOB_VARIABLE_PREFIXES.iter().any(|prefix| name.starts_with(prefix)));
         ours.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 }

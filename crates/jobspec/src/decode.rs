@@ -13,6 +13,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::ast::{self, Attribute, Block, Expr, Label};
 use crate::diagnostics::{Fallible, Problem, Sources, Span, nearest};
+use crate::doubt::Doubt;
 use crate::duration;
 use crate::dynamic::Dynamic;
 use crate::eval::{Evaluator, Scope};
@@ -27,6 +28,7 @@ pub(crate) type Wire = Map<String, Json>;
 pub(crate) struct Decoder<'a> {
     pub evaluator: &'a Evaluator<'a>,
     pub sources: &'a Sources,
+    doubt: &'a Doubt,
     pub problems: Vec<Problem>,
     blocks: usize,
     emitted: u64,
@@ -65,13 +67,20 @@ pub(crate) struct Filled {
 }
 
 impl<'a> Decoder<'a> {
-    pub fn new(evaluator: &'a Evaluator<'a>, sources: &'a Sources) -> Self {
-        Decoder { evaluator, sources, problems: Vec::new(), blocks: 0, emitted: 0 }
+    pub fn new(evaluator: &'a Evaluator<'a>, sources: &'a Sources, doubt: &'a Doubt) -> Self {
+        Decoder { evaluator, sources, doubt, problems: Vec::new(), blocks: 0, emitted: 0 }
     }
 
     pub fn report(&mut self, problem: impl Into<Problem>) {
         if self.problems.len() < limits::DIAGNOSTICS {
             self.problems.push(problem.into());
+        }
+    }
+
+    /// Reports what is wrong with an expression, unless that follows from what was reported before.
+    pub fn report_of(&mut self, expr: &Expr, problem: impl Into<Problem>) {
+        if !self.doubt.covers(expr) {
+            self.report(problem);
         }
     }
 
@@ -109,7 +118,8 @@ impl<'a> Decoder<'a> {
             ));
         }
         let charged = self.evaluator.charge(16 * schema.fields.len() as u64, at.header);
-        let kept = self.keep(charged).is_some() && self.emit(48 * schema.fields.len() as u64, at.header);
+        let kept =
+            self.keep(charged).is_some() && self.emit(limits::FIELD_WEIGHT * schema.fields.len() as u64, at.header);
         if !kept || self.exhausted() {
             return Json::Null;
         }
@@ -154,9 +164,9 @@ impl<'a> Decoder<'a> {
         let value = match self.evaluator.eval(expr, scope) {
             Ok(value) => value,
             Err(problem) => {
-                self.report(problem);
+                self.report_of(expr, problem);
                 if !matches!(field.shape, Shape::Duration(_)) {
-                    self.report(unsuitable(expr, "value must be known"));
+                    self.report_of(expr, unsuitable(expr, "value must be known"));
                 }
                 return None;
             }
@@ -216,6 +226,14 @@ impl<'a> Decoder<'a> {
             Shape::ByLabel(inner) => {
                 let json = self.body(inner, at, scope);
                 let label = at.labels.first().map_or("", |label| label.text.as_str());
+                // The reference lets the last one win, and says nothing.
+                if filled.wire.get(field.wire).is_some_and(|map| map.get(label).is_some()) {
+                    return self.report(Problem::error(
+                        at.header,
+                        format!("Duplicate {} block", at.kind),
+                        format!("There already is a {} {label:?}; each needs a name of its own.", at.kind),
+                    ));
+                }
                 let slot = filled.wire.entry(field.wire).or_insert(Json::Null);
                 if !slot.is_object() {
                     *slot = Json::Object(Wire::new());
@@ -266,8 +284,8 @@ impl<'a> Decoder<'a> {
                     }
                 }
                 Err(problem) => {
-                    self.report(problem);
-                    self.report(unsuitable(&attribute.value, "value must be known"));
+                    self.report_of(&attribute.value, problem);
+                    self.report_of(&attribute.value, unsuitable(&attribute.value, "value must be known"));
                 }
             }
         }
@@ -284,15 +302,21 @@ impl<'a> Decoder<'a> {
     fn dynamic(&mut self, schema: &'static Body, block: &Block, scope: &Scope<'_>, filled: &mut Filled) {
         let expanded = Dynamic::read(block, schema);
         let Some(dynamic) = self.keep(expanded) else { return };
-        let items = dynamic.items(self.evaluator, scope);
-        for (key, value) in self.keep(items).unwrap_or_default() {
+        let items = match dynamic.items(self.evaluator, scope) {
+            Ok(items) => items,
+            Err(problem) => return self.report_of(dynamic.for_each, problem),
+        };
+        for (key, value) in items {
             if self.exhausted() {
                 return;
             }
             let iterator = Value::object([("key".to_owned(), key), ("value".to_owned(), value)].into());
             let inner = scope.child([(dynamic.iterator.clone(), iterator)].into());
-            let labels = dynamic.labels(self.evaluator, &inner);
-            let Some(labels) = self.keep(labels) else { return };
+            let labels = match (dynamic.labels(self.evaluator, &inner), dynamic.labels) {
+                (Ok(labels), _) => labels,
+                (Err(problem), Some(expr)) => return self.report_of(expr, problem),
+                (Err(problem), None) => return self.report(problem),
+            };
             let at = Instance {
                 kind: dynamic.kind,
                 kind_span: dynamic.kind_span,

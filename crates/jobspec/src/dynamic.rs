@@ -10,9 +10,9 @@ use crate::value::{Type, Value, convert};
 pub(crate) struct Dynamic<'b> {
     pub kind: &'b str,
     pub kind_span: Span,
-    for_each: &'b Expr,
+    pub for_each: &'b Expr,
     pub iterator: String,
-    labels: Option<&'b Expr>,
+    pub labels: Option<&'b Expr>,
     pub content: &'b Block,
 }
 

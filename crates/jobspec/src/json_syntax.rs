@@ -11,6 +11,7 @@ use crate::diagnostics::{Fallible, Problem, Span};
 use crate::limits;
 use crate::lower;
 use crate::number::Number;
+use crate::scan;
 use crate::schema::{self, Field, Shape};
 use crate::value::Value;
 
@@ -35,7 +36,12 @@ struct Reader<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
+    /// What the tree takes of memory, and what its templates will.
+    weight: u64,
 }
+
+/// What a value takes in this tree and the next, rounded up.
+const VALUE_WEIGHT: u64 = 400;
 
 /// Whether a text is JSON syntax: its first byte after blanks opens an object.
 pub(crate) fn is_json(text: &str) -> bool {
@@ -43,7 +49,7 @@ pub(crate) fn is_json(text: &str) -> bool {
 }
 
 pub(crate) fn read(file: u32, text: &str) -> Fallible<Json> {
-    let mut reader = Reader { file, text, at: 0, depth: 0 };
+    let mut reader = Reader { file, text, at: 0, depth: 0, weight: 2 * text.len() as u64 };
     let value = reader.value()?;
     reader.blank();
     if reader.at < text.len() {
@@ -88,7 +94,13 @@ impl Reader<'_> {
                 return Err(self.problem("Missing JSON value", "There is no JSON value before the end of the file."));
             }
         };
-        Ok(Json { kind, span: Span::new(self.file, start, self.at) })
+        let span = Span::new(self.file, start, self.at);
+        self.weigh(VALUE_WEIGHT, span)?;
+        Ok(Json { kind, span })
+    }
+
+    fn weigh(&mut self, more: u64, span: Span) -> Fallible<()> {
+        scan::weigh(&mut self.weight, more, span)
     }
 
     fn nested(&mut self, inner: fn(&mut Self) -> Fallible<JsonKind>) -> Fallible<JsonKind> {
@@ -124,6 +136,7 @@ impl Reader<'_> {
                 ));
             }
             self.at += 1;
+            self.weigh(VALUE_WEIGHT, span)?;
             items.push((name, span, self.value()?));
             match self.peek() {
                 Some(b',') => self.at += 1,
@@ -185,6 +198,12 @@ impl Reader<'_> {
             self.problem("Invalid string", "This JSON string holds an escape or a character that JSON does not allow.")
         })?;
         self.at = end + 1;
+        let text: String = text;
+        if text.contains("${") || text.contains("%{") {
+            // What is wrong with it is said when it is read as a template.
+            let weight = scan::check_template(self.file, &text, 0).unwrap_or(0);
+            self.weigh(weight, Span::new(self.file, start, self.at))?;
+        }
         Ok(text)
     }
 

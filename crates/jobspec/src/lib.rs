@@ -18,6 +18,7 @@
 mod ast;
 mod decode;
 mod diagnostics;
+mod doubt;
 mod duration;
 mod dynamic;
 mod eval;
@@ -39,11 +40,14 @@ mod variables;
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize as _;
+
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 
 use crate::ast::Body;
 use crate::decode::{Decoder, Instance};
 use crate::diagnostics::{Problem, Sources, Span, nearest};
+use crate::doubt::Doubt;
 use crate::eval::{Evaluator, Scope};
 use crate::variables::Variables;
 
@@ -68,7 +72,8 @@ pub struct Inputs<'a> {
     pub var_files: Vec<(String, String)>,
     /// `-var` values by name, weakest first.
     pub vars: Vec<(String, String)>,
-    /// Environment variables; only those whose name starts with `NOMAD_VAR_` count.
+    /// Environment variables; only those whose name starts with `NOMAD_VAR_` or, stronger, `STEPPE_VAR_`
+    /// count.
     pub env: Vec<(String, String)>,
     /// Whether a value for a variable nobody declared is an error.
     pub strict_vars: bool,
@@ -117,15 +122,15 @@ pub struct Parsed {
 /// Parses a job file.
 ///
 /// # Errors
-/// Every finding, in the order of the reference: the text itself, then variables, locals and the
-/// job. Each stage reports all it finds before the next would start.
+/// The first mistake of the text itself; or every mistake of meaning, in the order of the reference:
+/// what stands outside the job, variables, locals, the job. What follows from another one is left out.
 pub fn parse(source: Source<'_>, inputs: &Inputs<'_>) -> Result<Parsed, Diagnostics> {
     let mut sources = Sources::default();
     let (json, warnings) = match parse_json(source, inputs, &mut sources) {
         Ok(found) => found,
         Err(problems) => return Err(Diagnostics { list: problems.iter().map(|p| sources.locate(p)).collect() }),
     };
-    let job = serde_json::from_value(json.clone()).map_err(|error| {
+    let job = model::job::Job::deserialize(&json).map_err(|error| {
         let problem = Problem::nowhere("Unsuitable job", format!("The job does not fit the job model: {error}."));
         Diagnostics { list: vec![sources.locate(&problem)] }
     })?;
@@ -144,6 +149,8 @@ fn parse_json(
         let detail = format!("A job file may have at most {} bytes.", limits::SOURCE_BYTES);
         return Err(vec![*Problem::error(Span::new(file, 0, 0), "Job file too large", detail)]);
     }
+    // A byte order mark is no text. Places are counted without it, as an editor does.
+    let source = Source { text: source.text.strip_prefix('\u{feff}').unwrap_or(source.text), ..source };
     let file = sources.add(source.name, source.text);
     let one = |problem: Box<Problem>| vec![*problem];
     let body = if json_syntax::is_json(source.text) {
@@ -152,22 +159,26 @@ fn parse_json(
         lower::body(file, source.text)
     }
     .map_err(one)?;
-    let job = top_level(&body, sources)?;
     let evaluator = Evaluator::new(inputs);
-    let mut variables = Variables::declare(&evaluator, sources, &body).map_err(one)?;
-    variables.assign(&evaluator, sources).map_err(one)?;
-    let var = variables.resolve(&evaluator, sources)?;
+    let mut problems = Vec::new();
+    let job = top_level(&body, sources, &mut problems);
+    let mut doubt = Doubt::default();
+    let mut variables = Variables::declare(&evaluator, sources, &body, &mut doubt, &mut problems);
+    variables.assign(&evaluator, sources, &mut doubt, &mut problems);
+    let var = variables.resolve(&evaluator, sources, &mut doubt, &mut problems);
     let mut names = BTreeMap::from([("var".to_owned(), var)]);
-    locals::evaluate(&evaluator, sources, &body, &mut names).map_err(one)?;
-    let mut decoder = Decoder::new(&evaluator, sources);
-    let json = decoder.body(&schema::job::JOB, job, &Scope::root(names));
+    locals::evaluate(&evaluator, sources, &body, &mut names, &mut doubt, &mut problems);
     let warnings = variables.warnings;
-    if decoder.problems.is_empty() { Ok((json, warnings)) } else { Err(decoder.problems) }
+    let Some(job) = job else { return Err(problems) };
+    let mut decoder = Decoder::new(&evaluator, sources, &doubt);
+    let json = decoder.body(&schema::job::JOB, job, &Scope::root(names));
+    problems.extend(decoder.problems);
+    problems.truncate(limits::DIAGNOSTICS);
+    if problems.is_empty() { Ok((json, warnings)) } else { Err(problems) }
 }
 
 /// Checks what stands outside the job, and finds the job.
-fn top_level<'b>(body: &'b Body, sources: &Sources) -> Result<Instance<'b>, Problems> {
-    let mut problems = Vec::new();
+fn top_level<'b>(body: &'b Body, sources: &Sources, problems: &mut Problems) -> Option<Instance<'b>> {
     for attribute in body.attributes.iter().take(limits::DIAGNOSTICS) {
         problems.push(*Problem::error(
             attribute.name_span,
@@ -209,8 +220,5 @@ fn top_level<'b>(body: &'b Body, sources: &Sources) -> Result<Instance<'b>, Prob
         }
         _ => {}
     }
-    match job {
-        Some(job) if problems.is_empty() => Ok(Instance::from(job)),
-        _ => Err(problems),
-    }
+    job.filter(|job| job.labels.len() == 1).map(Instance::from)
 }

@@ -9,6 +9,8 @@ pub const SOURCE_BYTES: usize = 2 * 1024 * 1024;
 pub const VARIABLE_TEXTS: usize = 4096;
 /// Open brackets, braces, parentheses, quotes and templates around one token.
 pub const NESTING: usize = 100;
+/// Bytes of memory that the trees of one text may take, as guessed from its tokens.
+pub const TREE: u64 = 44 * 1024 * 1024;
 /// Items written out in one `{ … }` literal.
 pub const OBJECT_ITEMS: usize = 1500;
 /// Items of all `{ … }` literals of one text, squared per literal and summed.
@@ -21,8 +23,10 @@ pub const VALUE_WEIGHT: u64 = 8 * 1024 * 1024;
 pub const VALUE_DEPTH: u32 = 100;
 /// Work of one parse: 16 per expression evaluated, plus the weight of every value built.
 pub const WORK: u64 = 192 * 1024 * 1024;
+/// What a field of a decoded block weighs, about its size in memory.
+pub const FIELD_WEIGHT: u64 = 96;
 /// Weight of all values that end up in the job.
-pub const OUTPUT: u64 = 48 * 1024 * 1024;
+pub const OUTPUT: u64 = 26 * 1024 * 1024;
 /// Blocks decoded in one parse, counting what `dynamic` blocks expand to.
 pub const BLOCKS: usize = 100_000;
 /// Elements `range` may return; the reference has the same limit.

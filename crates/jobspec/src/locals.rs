@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ast::{self, Attribute, Body, Expr, references};
 use crate::diagnostics::{Fallible, Problem, Sources};
+use crate::doubt::Doubt;
 use crate::eval::{Evaluator, Scope, get_attr};
 use crate::limits;
 use crate::value::Value;
@@ -18,11 +19,14 @@ pub(crate) fn evaluate(
     sources: &Sources,
     body: &Body,
     names: &mut BTreeMap<String, Value>,
-) -> Fallible<()> {
+    doubt: &mut Doubt,
+    problems: &mut Vec<Problem>,
+) {
     let mut all: BTreeMap<&str, &Attribute> = BTreeMap::new();
     for block in body.blocks.iter().filter(|block| block.kind == "locals") {
-        if let Some(inner) = block.body.blocks.first() {
-            return Err(Problem::error(
+        for inner in block.body.blocks.iter().take(limits::DIAGNOSTICS) {
+            doubt.about("local", &inner.kind);
+            problems.push(*Problem::error(
                 inner.kind_span,
                 format!("Unexpected {:?} block", inner.kind),
                 "Blocks are not allowed here.",
@@ -30,7 +34,7 @@ pub(crate) fn evaluate(
         }
         for attribute in &block.body.attributes {
             if let Some(first) = all.insert(&attribute.name, attribute) {
-                return Err(Problem::error(
+                problems.push(*Problem::error(
                     attribute.name_span,
                     "Duplicate value in locals",
                     format!(
@@ -39,6 +43,9 @@ pub(crate) fn evaluate(
                         sources.range(first.name_span)
                     ),
                 ));
+                if problems.len() >= limits::DIAGNOSTICS {
+                    return;
+                }
             }
         }
     }
@@ -46,15 +53,26 @@ pub(crate) fn evaluate(
     let order = order(&all);
     for name in &order.sorted {
         let Some(attribute) = all.get(name) else { continue };
-        names.insert("local".to_owned(), visible(evaluator, &done, attribute)?);
-        let value = evaluator.eval(&attribute.value, &Scope::root(names.clone()))?;
-        done.insert((*name).to_owned(), value);
+        let value = visible(evaluator, &done, attribute).and_then(|local| {
+            names.insert("local".to_owned(), local);
+            evaluator.eval(&attribute.value, &Scope::root(names.clone()))
+        });
+        match value {
+            Ok(value) => drop(done.insert((*name).to_owned(), value)),
+            Err(problem) => {
+                if !doubt.covers(&attribute.value) && problems.len() < limits::DIAGNOSTICS {
+                    problems.push(*problem);
+                }
+                doubt.about("local", name);
+            }
+        }
     }
     if let Some(cycle) = order.cycle {
-        return Err(cyclic(&all, &cycle));
+        problems.push(*cyclic(&all, &cycle));
+        let there: BTreeSet<&str> = order.sorted.into_iter().collect();
+        all.keys().filter(|name| !there.contains(*name)).for_each(|name| doubt.about("local", name));
     }
     names.insert("local".to_owned(), Value::object(done));
-    Ok(())
 }
 
 /// Which locals an expression names, and whether it also uses `local` as a whole.

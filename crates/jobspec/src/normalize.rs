@@ -1,8 +1,13 @@
 //! What the parser itself sets or moves, after a body is decoded.
 //!
 //! Only what a parsed job shows before canonicalization belongs here; every other default is the
-//! model's. Better than the reference in one place: a task with secrets of its own also gets
-//! those of its group once, where the reference lists its own twice.
+//! model's. Better than the reference where that one ignores what was written:
+//!
+//! * a task with secrets of its own also gets those of its group once, where the reference lists its own twice;
+//! * each shorthand of a constraint works (`set_contains_any = "a,b"`, `is_set = true`), and what cannot hold
+//!   together is refused: two shorthands, or a shorthand beside another operator or value;
+//! * `reserved_ports` blocks stay beside `port` blocks;
+//! * a second default identity is refused.
 
 use std::collections::BTreeSet;
 
@@ -16,8 +21,8 @@ pub(crate) fn body(decoder: &mut Decoder<'_>, kind: Kind, at: Instance<'_>, fill
     let wire = &mut filled.wire;
     match kind {
         Kind::Plain => {}
-        Kind::Constraint => constraint(wire),
-        Kind::Affinity => affinity(wire),
+        Kind::Constraint => constraint(decoder, at, filled),
+        Kind::Affinity => affinity(decoder, at, filled),
         Kind::Network => network(wire),
         Kind::Template => template(wire),
         Kind::Vault => vault(wire),
@@ -41,12 +46,62 @@ fn take_text(wire: &mut Wire, name: &str) -> Option<String> {
     }
 }
 
-/// The shorthands that only have meaning as an operator are accepted and have no effect.
-fn constraint(wire: &mut Wire) {
-    for ignored in ["@set_contains_all", "@set_contains_any", "@is_set", "@is_not_set"] {
-        wire.remove(ignored);
+/// Shorthands whose text is the right side.
+const SHORTHANDS: [&str; 6] = ["version", "semver", "regexp", "set_contains", "set_contains_all", "set_contains_any"];
+/// Shorthands of constraints alone.
+const MORE_SHORTHANDS: [&str; 4] = ["is_set", "is_not_set", "distinct_hosts", "distinct_property"];
+
+/// One condition says one thing: what would silently win over the rest is refused.
+fn check_shorthands(decoder: &mut Decoder<'_>, at: Instance<'_>, filled: &Filled) {
+    let wire = &filled.wire;
+    let all = SHORTHANDS.iter().chain(&MORE_SHORTHANDS);
+    let set: Vec<&str> =
+        all.copied().filter(|name| wire.get(&format!("@{name}")).is_some_and(|given| !given.is_null())).collect();
+    let Some(first) = set.first() else { return };
+    let place = |name: &str| filled.set.get(name).copied().unwrap_or(at.header);
+    let mut refuse = |name: &str, detail: String| {
+        decoder.report(Problem::error(place(name), "Conflicting arguments", detail));
+    };
+    for other in &set[1..] {
+        refuse(other, format!("A {} is one condition: {first:?} and {other:?} make two.", at.kind));
     }
-    shorthands(wire, &["version", "semver", "regexp", "set_contains"]);
+    let operator = wire["Operand"].as_str().unwrap_or_default();
+    if !operator.is_empty() && operator != *first {
+        refuse("operator", format!("{first:?} already says the operator, which is not {operator:?}."));
+    }
+    // the value beside distinct_property is how often
+    if !wire["RTarget"].as_str().unwrap_or_default().is_empty() && *first != "distinct_property" {
+        refuse("value", format!("{first:?} already says the value."));
+    }
+}
+
+/// `is_set = true`. Where no attribute is named, the text may be it.
+fn presence(decoder: &mut Decoder<'_>, at: Instance<'_>, filled: &mut Filled) {
+    for (name, opposite) in [("is_set", "is_not_set"), ("is_not_set", "is_set")] {
+        let Some(given) = take_text(&mut filled.wire, &format!("@{name}")) else { continue };
+        let bare = filled.wire["LTarget"] == "";
+        let operator = match given.as_str() {
+            "true" | "" => name,
+            "false" => opposite,
+            attribute if bare && attribute.starts_with("${") => {
+                filled.wire.insert("LTarget".to_owned(), Json::from(attribute));
+                name
+            }
+            _ => {
+                let place = filled.set.get(name).copied().unwrap_or(at.header);
+                let detail = format!("{name:?} is true or false, beside the attribute it is about.");
+                return decoder.report(Problem::error(place, "Unsuitable value type", detail));
+            }
+        };
+        filled.wire.insert("Operand".to_owned(), Json::from(operator));
+    }
+}
+
+fn constraint(decoder: &mut Decoder<'_>, at: Instance<'_>, filled: &mut Filled) {
+    check_shorthands(decoder, at, filled);
+    presence(decoder, at, filled);
+    let wire = &mut filled.wire;
+    shorthands(wire);
     if let Some(Json::Bool(on)) = wire.remove("@distinct_hosts") {
         wire.insert("Operand".to_owned(), Json::from("distinct_hosts"));
         wire.insert("RTarget".to_owned(), Json::from(on.to_string()));
@@ -58,15 +113,16 @@ fn constraint(wire: &mut Wire) {
     default_operator(wire);
 }
 
-fn affinity(wire: &mut Wire) {
-    shorthands(wire, &["version", "semver", "regexp", "set_contains", "set_contains_all", "set_contains_any"]);
-    default_operator(wire);
+fn affinity(decoder: &mut Decoder<'_>, at: Instance<'_>, filled: &mut Filled) {
+    check_shorthands(decoder, at, filled);
+    shorthands(&mut filled.wire);
+    default_operator(&mut filled.wire);
 }
 
-fn shorthands(wire: &mut Wire, names: &[&str]) {
-    for name in names {
+fn shorthands(wire: &mut Wire) {
+    for name in SHORTHANDS {
         if let Some(given) = take_text(wire, &format!("@{name}")).filter(|given| !given.is_empty()) {
-            wire.insert("Operand".to_owned(), Json::from(*name));
+            wire.insert("Operand".to_owned(), Json::from(name));
             wire.insert("RTarget".to_owned(), Json::from(given));
         }
     }
@@ -78,19 +134,14 @@ fn default_operator(wire: &mut Wire) {
     }
 }
 
-/// Ports with a number are reserved, the others dynamic. Any `port` block makes the legacy
-/// `reserved_ports` blocks void.
+/// Ports with a number are reserved, the others dynamic; beside them the legacy `reserved_ports` blocks.
 fn network(wire: &mut Wire) {
     let legacy = wire.remove("@reserved_ports").unwrap_or(Json::Null);
-    match wire.remove("@port") {
-        Some(Json::Array(ports)) => {
-            for port in ports {
-                let fixed = port["Value"].as_i64().unwrap_or(0) > 0;
-                push(wire, if fixed { "ReservedPorts" } else { "DynamicPorts" }, port);
-            }
-        }
-        _ => {
-            wire.insert("ReservedPorts".to_owned(), legacy);
+    wire.insert("ReservedPorts".to_owned(), legacy);
+    if let Some(Json::Array(ports)) = wire.remove("@port") {
+        for port in ports {
+            let fixed = port["Value"].as_i64().unwrap_or(0) > 0;
+            push(wire, if fixed { "ReservedPorts" } else { "DynamicPorts" }, port);
         }
     }
 }
@@ -180,6 +231,13 @@ fn task(decoder: &mut Decoder<'_>, at: Instance<'_>, wire: &mut Wire) {
     };
     let (default, named): (Vec<Json>, Vec<Json>) =
         identities.into_iter().partition(|identity| matches!(identity["Name"].as_str(), Some("" | "default")));
+    if default.len() > 1 {
+        decoder.report(Problem::error(
+            at.header,
+            "Duplicate identity block",
+            "Only one identity block of a task may be without a name: it is its default identity.",
+        ));
+    }
     if let Some(identity) = default.into_iter().next_back() {
         wire.insert("Identity".to_owned(), identity);
     }
@@ -200,10 +258,7 @@ struct Inherited {
 
 impl Inherited {
     fn take(wire: &mut Wire) -> Self {
-        let vault = match wire.remove("@vault") {
-            Some(Json::Array(given)) => given.into_iter().next_back(),
-            given => given.filter(|vault| !vault.is_null()),
-        };
+        let vault = wire.remove("@vault").filter(|vault| !vault.is_null());
         let secrets = match wire.remove("@secrets") {
             Some(Json::Array(given)) => given,
             _ => Vec::new(),

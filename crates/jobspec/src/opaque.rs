@@ -24,7 +24,7 @@ pub(crate) fn body(decoder: &mut Decoder<'_>, body: &ast::Body, scope: &Scope<'_
                 let literal = matches!(attribute.value.kind, Kind::Object(_)) && !attribute.from_json;
                 wire.insert(attribute.name.clone(), if literal { Json::Array(vec![json]) } else { json });
             }
-            Err(problem) => decoder.report(problem),
+            Err(problem) => decoder.report_of(&attribute.value, problem),
         }
     }
     for block in &body.blocks {

@@ -1,9 +1,12 @@
 //! A pass over the tokens of native syntax, before the real parser sees the text.
 //!
-//! It answers three questions the parser below cannot: is the text within limits that keep that
-//! parser fast; what is left unclosed, and where was it opened; and is one of the two layout
+//! It answers four questions the parser below cannot: is the text within limits that keep that
+//! parser fast; would its tree fit into memory; what is left unclosed, and where was it opened; and is one of the two layout
 //! rules broken that people break most (a quoted string over several lines, a block inside a
 //! one-line block). It knows brackets, strings, templates, heredocs and comments, no grammar.
+//!
+//! The tree is guessed from the tokens ([`weight`]): what the parser below and our own tree need of
+//! memory for each, measured on files of nothing else (`tests/hostile.rs`), rounded up.
 //!
 //! It is linear in the text and keeps a stack bounded by [`limits::NESTING`].
 
@@ -12,6 +15,22 @@ use crate::limits;
 
 const TOO_DEEP: &str = "Too deeply nested";
 const TOO_LARGE: &str = "Object too large";
+const TOO_HEAVY: &str = "Job file too large";
+
+/// Bytes of memory that a token's part of the tree takes.
+mod weight {
+    pub const BRACE: u64 = 2200;
+    pub const BRACKET: u64 = 700;
+    pub const PAREN: u64 = 800;
+    pub const QUOTE: u64 = 300;
+    pub const WORD: u64 = 250;
+    pub const COMMA: u64 = 300;
+    /// `=` and `:`, of an attribute or an item.
+    pub const SET: u64 = 450;
+    pub const OPERATOR: u64 = 500;
+    pub const INTERPOLATION: u64 = 700;
+    pub const DIRECTIVE: u64 = 1500;
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Open {
@@ -41,6 +60,8 @@ struct Scan<'a> {
     /// The last token that was not white space, and where it is.
     last: (u8, usize),
     object_work: usize,
+    /// Of the tree so far.
+    weight: u64,
     /// Opened on this line, read when the line ends.
     heredoc: Option<(usize, String)>,
     /// How many heredocs this text is inside of.
@@ -48,14 +69,23 @@ struct Scan<'a> {
 }
 
 pub(crate) fn check(file: u32, text: &str) -> Fallible<()> {
-    Scan::new(file, text, 0).run()
+    Scan::new(file, text, 0).run().map(|_| ())
 }
 
-/// The same for template text that has no quotes around it.
-pub(crate) fn check_template(file: u32, text: &str, inside: usize) -> Fallible<()> {
+/// The same for template text that has no quotes around it. The answer is what its tree weighs.
+pub(crate) fn check_template(file: u32, text: &str, inside: usize) -> Fallible<u64> {
     let mut scan = Scan::new(file, text, inside);
     scan.push(Open::Plain, 0, 0)?;
     scan.run()
+}
+
+/// Adds to what a text weighs.
+pub(crate) fn weigh(sum: &mut u64, more: u64, at: Span) -> Fallible<()> {
+    *sum += more;
+    if *sum <= limits::TREE {
+        return Ok(());
+    }
+    Err(Problem::error(at, TOO_HEAVY, "The blocks and expressions of the file are too many to be read."))
 }
 
 impl<'a> Scan<'a> {
@@ -68,32 +98,40 @@ impl<'a> Scan<'a> {
             stack: Vec::new(),
             last: (b'\n', 0),
             object_work: 0,
+            weight: 2 * text.len() as u64,
             heredoc: None,
             inside,
         }
     }
 
-    fn run(mut self) -> Fallible<()> {
+    fn run(mut self) -> Fallible<u64> {
         while self.at < self.bytes.len() {
+            let at = self.span(self.at, self.at + 1);
+            weigh(&mut self.weight, 0, at)?;
             match self.stack.last().map(|frame| frame.open) {
                 Some(Open::Quote) => self.in_string()?,
                 Some(Open::Plain) => self.in_plain()?,
                 _ => self.in_code()?,
             }
         }
-        self.finish()
+        self.finish()?;
+        Ok(self.weight)
     }
 
     fn in_plain(&mut self) -> Fallible<()> {
         match &self.bytes[self.at..] {
             [b'$', b'$', b'{', ..] | [b'%', b'%', b'{', ..] => self.at += 3,
-            [b'$' | b'%', b'{', ..] => {
-                self.push(Open::Template, self.at, 2)?;
-                self.last = (b'{', self.at);
-                self.at += 2;
-            }
+            [sign @ (b'$' | b'%'), b'{', ..] => self.open_template(*sign)?,
             _ => self.at += 1,
         }
+        Ok(())
+    }
+
+    fn open_template(&mut self, sign: u8) -> Fallible<()> {
+        self.weight += if sign == b'$' { weight::INTERPOLATION } else { weight::DIRECTIVE };
+        self.push(Open::Template, self.at, 2)?;
+        self.last = (b'{', self.at);
+        self.at += 2;
         Ok(())
     }
 
@@ -114,11 +152,7 @@ impl<'a> Scan<'a> {
         match rest {
             [b'\\', _, ..] => self.at += 2,
             [b'$', b'$', b'{', ..] | [b'%', b'%', b'{', ..] => self.at += 3,
-            [b'$' | b'%', b'{', ..] => {
-                self.push(Open::Template, self.at, 2)?;
-                self.last = (b'{', self.at);
-                self.at += 2;
-            }
+            [sign @ (b'$' | b'%'), b'{', ..] => self.open_template(*sign)?,
             [b'"', ..] => {
                 self.stack.pop();
                 self.last = (b'"', self.at);
@@ -166,6 +200,7 @@ impl<'a> Scan<'a> {
             [b'<', b'<', ..] if self.heredoc.is_none() => self.open_heredoc(),
             [b'"', ..] => {
                 self.check_one_line(start)?;
+                self.weight += weight::QUOTE;
                 self.push(Open::Quote, start, 1)?;
                 self.at += 1;
             }
@@ -201,11 +236,21 @@ impl<'a> Scan<'a> {
     }
 
     fn token(&mut self, kind: u8, width: usize) {
+        self.weight += match kind {
+            b'{' => weight::BRACE,
+            b'[' => weight::BRACKET,
+            b'(' => weight::PAREN,
+            b',' => weight::COMMA,
+            b'=' | b':' => weight::SET,
+            b'}' | b']' | b')' | b'0'..=b'9' => 0,
+            _ => weight::OPERATOR,
+        };
         self.last = (kind, self.at);
         self.at += width;
     }
 
     fn word(&mut self) {
+        self.weight += weight::WORD;
         self.last = (b'a', self.at);
         let word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
         let rest = &self.text[self.at..];
@@ -322,18 +367,22 @@ impl<'a> Scan<'a> {
     }
 
     /// Keeps what a heredoc interpolates within limits; its grammar is not judged here.
-    fn check_heredoc(&self, start: usize, text: &str) -> Fallible<()> {
+    fn check_heredoc(&mut self, start: usize, text: &str) -> Fallible<()> {
         let outcome = if self.inside >= 3 {
             Err(self.too_deep(start, 1))
         } else {
             check_template(self.file, text, self.inside + 1)
         };
         match outcome {
-            Err(mut problem) if problem.summary == TOO_DEEP || problem.summary == TOO_LARGE => {
+            Ok(weight) => {
+                self.weight += weight;
+                Ok(())
+            }
+            Err(mut problem) if [TOO_DEEP, TOO_LARGE, TOO_HEAVY].contains(&problem.summary.as_str()) => {
                 problem.at = problem.at.map(|at| self.span(at.start as usize + start, at.end as usize + start));
                 Err(problem)
             }
-            _ => Ok(()),
+            Err(_) => Ok(()),
         }
     }
 

@@ -1,13 +1,14 @@
 //! Variables: what `var.x` is.
 //!
-//! A variable's value comes from, weakest first: its default, `NOMAD_VAR_` environment, variable
-//! files in order, `-var`. Only the winner is converted and validated. Text from outside is read
+//! A variable's value comes from, weakest first: its default, `NOMAD_VAR_` environment, `STEPPE_VAR_`
+//! environment, variable files in order, `-var`. Only the winner is converted and validated. Text from outside is read
 //! by the declared type: as it stands for strings and numbers, as an expression otherwise.
 
 use std::collections::BTreeMap;
 
 use crate::ast::{self, Attribute, Block, Body, Expr, Kind, references};
 use crate::diagnostics::{Fallible, Problem, Sources, Span, nearest};
+use crate::doubt::Doubt;
 use crate::eval::{Evaluator, Scope};
 use crate::json_syntax::{self, JsonKind};
 use crate::limits;
@@ -27,6 +28,9 @@ struct Validation<'b> {
     message: &'b Expr,
     at: Span,
 }
+
+/// What names of environment variables begin with, weakest first.
+const ENV_PREFIXES: [&str; 2] = ["NOMAD_VAR_", "STEPPE_VAR_"];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Origin {
@@ -61,7 +65,13 @@ pub(crate) struct Variables<'b> {
 
 impl<'b> Variables<'b> {
     /// Reads `variable` and `variables` blocks.
-    pub fn declare(evaluator: &Evaluator<'_>, sources: &Sources, body: &'b Body) -> Fallible<Self> {
+    pub fn declare(
+        evaluator: &Evaluator<'_>,
+        sources: &Sources,
+        body: &'b Body,
+        doubt: &mut Doubt,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
         let mut declared: BTreeMap<&str, Declared<'_>> = BTreeMap::new();
         let mut places: BTreeMap<&str, Span> = BTreeMap::new();
         let mut add = |name: &'b str, at: Span, variable: Declared<'b>| {
@@ -81,18 +91,34 @@ impl<'b> Variables<'b> {
         for block in &body.blocks {
             match block.kind.as_str() {
                 "variable" => {
-                    let (name, variable) = declare_one(evaluator, block)?;
-                    add(name, block.header, variable)?;
+                    let outcome =
+                        declare_one(evaluator, block).and_then(|(name, variable)| add(name, block.header, variable));
+                    if let Err(problem) = outcome {
+                        match block.labels.first() {
+                            Some(label) => doubt.about("var", &label.text),
+                            None => doubt.about_all(),
+                        }
+                        problems.push(*problem);
+                    }
                 }
                 "variables" => {
                     for attribute in &block.body.attributes {
-                        let value = evaluator.eval(&attribute.value, &Scope::sealed())?;
-                        let of = Some(value.type_of()).filter(|of| *of != Type::Any);
-                        let default = Some((value, attribute.value.start()));
-                        add(&attribute.name, attribute.name_span, Declared { of, default, validations: Vec::new() })?;
+                        let outcome = evaluator.eval(&attribute.value, &Scope::sealed()).and_then(|value| {
+                            let of = Some(value.type_of()).filter(|of| *of != Type::Any);
+                            let default = Some((value, attribute.value.start()));
+                            let variable = Declared { of, default, validations: Vec::new() };
+                            add(&attribute.name, attribute.name_span, variable)
+                        });
+                        if let Err(problem) = outcome {
+                            doubt.about("var", &attribute.name);
+                            problems.push(*problem);
+                        }
                     }
                 }
                 _ => {}
+            }
+            if problems.len() >= limits::DIAGNOSTICS {
+                break;
             }
         }
         let assigned = declared
@@ -102,30 +128,48 @@ impl<'b> Variables<'b> {
                 Some((*name, Assigned { value, origin: Origin::Default, at: Some(at) }))
             })
             .collect();
-        Ok(Variables { declared, assigned, warnings: Vec::new() })
+        Variables { declared, assigned, warnings: Vec::new() }
     }
 
     /// Takes in what was given from outside, strongest last.
-    pub fn assign(&mut self, evaluator: &Evaluator<'_>, sources: &mut Sources) -> Fallible<()> {
+    pub fn assign(
+        &mut self,
+        evaluator: &Evaluator<'_>,
+        sources: &mut Sources,
+        doubt: &mut Doubt,
+        problems: &mut Vec<Problem>,
+    ) {
         let inputs = evaluator.inputs;
         if inputs.env.len() + inputs.vars.len() + inputs.var_files.len() > limits::VARIABLE_TEXTS {
-            return Err(Problem::nowhere(
+            doubt.about_all();
+            return problems.push(*Problem::nowhere(
                 "Too many variables",
                 format!("At most {} values may be given.", limits::VARIABLE_TEXTS),
             ));
         }
-        for (name, text) in &inputs.env {
-            let name = name.strip_prefix("NOMAD_VAR_").unwrap_or(name);
-            if self.declared.contains_key(name) {
-                self.assign_text(evaluator, sources, name, text, Origin::Environment)?;
+        for prefix in ENV_PREFIXES {
+            for (name, text) in &inputs.env {
+                let Some(name) = name.strip_prefix(prefix) else { continue };
+                if self.declared.contains_key(name)
+                    && let Err(problem) = self.assign_text(evaluator, sources, name, text, Origin::Environment)
+                {
+                    doubt.about("var", name);
+                    problems.push(*problem);
+                }
             }
         }
         for (name, text) in &inputs.var_files {
-            self.assign_file(evaluator, sources, name, text)?;
+            self.assign_file(evaluator, sources, name, text, doubt, problems);
         }
         for (name, text) in &inputs.vars {
+            if problems.len() >= limits::DIAGNOSTICS {
+                return;
+            }
             if self.declared.contains_key(name.as_str()) {
-                self.assign_text(evaluator, sources, name, text, Origin::Argument)?;
+                if let Err(problem) = self.assign_text(evaluator, sources, name, text, Origin::Argument) {
+                    doubt.about("var", name);
+                    problems.push(*problem);
+                }
                 continue;
             }
             let problem = Problem::nowhere(
@@ -135,9 +179,8 @@ impl<'b> Variables<'b> {
                      variable {name:?}, place this block in your job file: variable {name:?} {{ type = string }}"
                 ),
             );
-            self.undeclared(inputs.strict_vars, self.near(problem, name))?;
+            self.undeclared(inputs.strict_vars, self.near(problem, name), problems);
         }
-        Ok(())
     }
 
     fn near(&self, problem: Box<Problem>, name: &str) -> Box<Problem> {
@@ -147,14 +190,12 @@ impl<'b> Variables<'b> {
         }
     }
 
-    fn undeclared(&mut self, strict: bool, problem: Box<Problem>) -> Fallible<()> {
+    fn undeclared(&mut self, strict: bool, problem: Box<Problem>, problems: &mut Vec<Problem>) {
         if strict {
-            return Err(problem);
-        }
-        if self.warnings.len() < limits::DIAGNOSTICS {
+            problems.push(*problem);
+        } else if self.warnings.len() < limits::DIAGNOSTICS {
             self.warnings.push(*problem.warning());
         }
-        Ok(())
     }
 
     fn set(&mut self, name: &str, assigned: Assigned) {
@@ -205,16 +246,26 @@ impl<'b> Variables<'b> {
         sources: &mut Sources,
         name: &str,
         text: &str,
-    ) -> Fallible<()> {
-        let file = sources.add(name, text);
-        if text.len() > limits::SOURCE_BYTES {
-            return Err(Problem::error(
-                Span::new(file, 0, 0),
-                "Variable file too large",
-                format!("A variable file may have at most {} bytes.", limits::SOURCE_BYTES),
-            ));
-        }
-        for (name, at, value) in file_values(evaluator, file, text)? {
+        doubt: &mut Doubt,
+        problems: &mut Vec<Problem>,
+    ) {
+        let too_large = text.len() > limits::SOURCE_BYTES;
+        let file = sources.add(name, if too_large { "" } else { text });
+        let values = if too_large {
+            let detail = format!("A variable file may have at most {} bytes.", limits::SOURCE_BYTES);
+            Err(Problem::error(Span::new(file, 0, 0), "Variable file too large", detail))
+        } else {
+            file_values(evaluator, file, text)
+        };
+        let values = values.unwrap_or_else(|problem| {
+            doubt.about_all();
+            problems.push(*problem);
+            Vec::new()
+        });
+        for (name, at, value) in values {
+            if problems.len() >= limits::DIAGNOSTICS {
+                return;
+            }
             if self.declared.contains_key(name.as_str()) {
                 self.set(&name, Assigned { value, origin: Origin::File, at: Some(at) });
                 continue;
@@ -227,25 +278,35 @@ impl<'b> Variables<'b> {
                      this block in your job file: variable {name:?} {{ type = string }}"
                 ),
             );
-            self.undeclared(evaluator.inputs.strict_vars, self.near(problem, &name))?;
+            self.undeclared(evaluator.inputs.strict_vars, self.near(problem, &name), problems);
         }
-        Ok(())
     }
 
-    /// The object `var` is, with every value converted and validated.
-    pub fn resolve(&self, evaluator: &Evaluator<'_>, sources: &Sources) -> Result<Value, Vec<Problem>> {
-        let mut problems = Vec::new();
+    /// The object `var` is, with every value converted and validated. Without those that are wrong.
+    pub fn resolve(
+        &self,
+        evaluator: &Evaluator<'_>,
+        sources: &Sources,
+        doubt: &mut Doubt,
+        problems: &mut Vec<Problem>,
+    ) -> Value {
         let mut values = BTreeMap::new();
         for (name, variable) in &self.declared {
             match self.resolve_one(evaluator, sources, name, variable) {
                 Ok(value) => {
                     values.insert((*name).to_owned(), value);
                 }
-                Err(problem) if problems.len() < limits::DIAGNOSTICS => problems.push(*problem),
-                Err(_) => {}
+                // Reported when its value was read.
+                Err(_) if doubt.is_about("var", name) => {}
+                Err(problem) => {
+                    doubt.about("var", name);
+                    if problems.len() < limits::DIAGNOSTICS {
+                        problems.push(*problem);
+                    }
+                }
             }
         }
-        if problems.is_empty() { Ok(Value::object(values)) } else { Err(problems) }
+        Value::object(values)
     }
 
     fn resolve_one(

@@ -62,4 +62,4 @@ pub use task::Task;
 pub use time::{Nanos, Timestamp};
 pub use unbuilt::unbuilt;
 pub use usage::Usage;
-pub use validate::{Limits, Problem, report, report_warnings, validate, validate_within, warnings};
+pub use validate::{Limits, Problem, report, report_warnings, validate, validate_within, warnings, without_effect};

@@ -17,9 +17,12 @@ pub struct Envelope<'a> {
 /// Settles region and namespace and fills in the defaults. The region of the body goes before that of the
 /// query, the namespace of the query before that of the body; both before the job's own.
 ///
+/// What the job says that nothing reads is dropped with the rest that only a client writes; the answer
+/// tells it.
+///
 /// # Errors
 /// The job is meant for another region.
-pub fn settle(app: &App, options: &Options, envelope: Envelope<'_>, job: &mut Job) -> Result<(), ApiError> {
+pub fn settle(app: &App, options: &Options, envelope: Envelope<'_>, job: &mut Job) -> Result<Vec<String>, ApiError> {
     let own = job.region.as_deref().filter(|region| *region != model::access::REGION_GLOBAL);
     let asked = [Some(envelope.region), options.params.get("region"), own];
     let region = asked.into_iter().flatten().find(|region| !region.is_empty()).unwrap_or(&app.region);
@@ -30,8 +33,9 @@ pub fn settle(app: &App, options: &Options, envelope: Envelope<'_>, job: &mut Jo
     let asked = options.namespace.clone().or_else(|| Some(NamespaceName::from(envelope.namespace)));
     let namespace = asked.filter(|name| !name.is_empty()).unwrap_or_else(|| job.namespace());
     job.namespace = Some(namespace);
+    let dropped = model::without_effect(job);
     job.canonicalize();
-    Ok(())
+    Ok(dropped)
 }
 
 /// The job of a body, with its id.
@@ -56,18 +60,34 @@ pub fn check(job: &Job) -> Result<(), ApiError> {
 /// # Errors
 /// The job has blocks that nothing carries out yet.
 pub fn check_built(job: &Job) -> Result<(), ApiError> {
+    unbuilt(job).map_or(Ok(()), |text| Err(ApiError::bad(text)))
+}
+
+/// The refusal of a job that cannot run as it asks to. Validate and plan tell it as a warning.
+pub fn unbuilt(job: &Job) -> Option<String> {
     let unbuilt = model::unbuilt(job);
-    if unbuilt.is_empty() {
-        return Ok(());
-    }
-    Err(ApiError::bad(format!("job cannot run as it asks to, not built yet: {}", unbuilt.join("; "))))
+    (!unbuilt.is_empty()).then(|| format!("job cannot run as it asks to, not built yet: {}", unbuilt.join("; ")))
 }
 
 /// What is accepted but should be known, as one text.
-pub fn warnings(job: &Job, more: &[String]) -> String {
+pub fn warnings(app: &App, job: &Job, more: &[String]) -> String {
     let mut all = model::warnings(job);
+    all.extend(ignored_memory_max(app, job));
     all.extend_from_slice(more);
     model::report_warnings(&all)
+}
+
+/// Whether tasks may use more memory than they reserve is the cluster's or the node pool's to say.
+fn ignored_memory_max(app: &App, job: &Job) -> Option<String> {
+    let mut tasks = job.task_groups.iter().flat_map(|group| &group.tasks);
+    let view = app.watches.view();
+    let of_pool = view.state.node_pool(job.node_pool()).and_then(|pool| pool.scheduler_configuration.as_ref());
+    let allowed = of_pool
+        .and_then(|config| config.memory_oversubscription_enabled)
+        .unwrap_or(view.state.scheduler_config().memory_oversubscription_enabled);
+    let asked = |task: &model::task::Task| task.resources.as_ref().is_some_and(|asked| asked.memory_max_mb() != 0);
+    (!allowed && tasks.any(asked))
+        .then(|| "Memory oversubscription is not enabled; Task memory_max value will be ignored".to_owned())
 }
 
 /// Takes over what an update is to leave as it is: counts, or resources, by name.

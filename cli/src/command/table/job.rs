@@ -165,7 +165,7 @@ pub static COMMANDS: &[Command] = &[
         aliases: &["plan"],
         usage: "[options] <path>",
         summary: "Shows what running a job file would do, without doing it",
-        about: "The path is a file in HCL, `-` for stdin. NOMAD_VAR_name=value in the environment sets a job variable; \
+        about: "The path is a file in HCL, `-` for stdin. NOMAD_VAR_name=value or STEPPE_VAR_name=value in the environment sets a job variable; \
             -var-file is stronger than that, and -var is the strongest.\n\nExit codes: 0, no allocation would be \
             made or ended; 1, some would be; 255, an error.",
         reach: Reach::Namespace,
@@ -255,7 +255,7 @@ pub static COMMANDS: &[Command] = &[
         aliases: &["run"],
         usage: "[options] <path>",
         summary: "Runs a job file, or updates the job it names",
-        about: "The path is a file in HCL, `-` for stdin. NOMAD_VAR_name=value in the environment sets a job variable; \
+        about: "The path is a file in HCL, `-` for stdin. NOMAD_VAR_name=value or STEPPE_VAR_name=value in the environment sets a job variable; \
             -var-file is stronger than that, and -var is the strongest.\n\nWatches the evaluation and, of a \
             service, the deployment. Exit code 1 says that something failed, the deployment too; 2 that not \
             everything could be placed.",

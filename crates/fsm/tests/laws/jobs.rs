@@ -16,6 +16,7 @@ fn versions(world: &World, id: &str) -> Vec<u64> {
     world.state.job_versions(&ns(), &id.into()).iter().map(|job| job.version()).collect()
 }
 
+/// covers: val-068 val-069
 #[test]
 fn store_001_002_a_job_needs_its_namespace_and_its_node_pool() {
     let mut world = World::new();
@@ -71,6 +72,7 @@ fn job_002_the_same_specification_is_no_version_but_is_evaluated() {
     assert_eq!(world.changed(Table::Jobs), 0);
 }
 
+/// covers: val-143
 #[test]
 fn job_003_004_005_what_a_job_is_it_stays() {
     let mut world = World::new();
@@ -90,6 +92,7 @@ fn job_003_004_005_what_a_job_is_it_stays() {
     assert!(matches!(world.refuse(Role::Gateway, Command::JobRegister(Box::new(plain))), Refusal::Invalid(_)));
 }
 
+/// covers: val-144
 #[test]
 fn job_011_012_013_store_022_an_enforced_index_lets_exactly_one_win() {
     let mut world = World::new();
@@ -107,6 +110,7 @@ fn job_011_012_013_store_022_an_enforced_index_lets_exactly_one_win() {
     assert_eq!(world.job("web").lookup_group("g").unwrap().count(), 3);
 }
 
+/// covers: val-146
 #[test]
 fn job_017_a_parent_gets_no_evaluation_and_store_027_runs_until_stopped() {
     let mut world = World::new();

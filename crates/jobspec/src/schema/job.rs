@@ -63,7 +63,7 @@ pub(crate) static GROUP: Body = Body {
     kind: Kind::Group,
     fields: &[
         label("Name"),
-        field("vault", "@vault", Many(&VAULT)),
+        field("vault", "@vault", One(&VAULT)),
         field("secret", "@secrets", Many(&SECRET)),
         field("count", "Count", Int(INT, Null)),
         field("constraint", "Constraints", Many(&CONSTRAINT)),

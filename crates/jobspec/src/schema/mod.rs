@@ -63,7 +63,7 @@ pub(crate) enum Shape {
     Opaque,
     One(&'static Body),
     Many(&'static Body),
-    /// A map on the wire, keyed by the label; the last of equal labels stays.
+    /// A map on the wire, keyed by the label.
     ByLabel(&'static Body),
     Label,
     /// Kept as an expression by whoever reads it.

@@ -66,8 +66,6 @@ fn group(group: &mut TaskGroup, owner: &Owner<'_>) {
     if let Some(disconnect) = &mut group.disconnect {
         default(&mut disconnect.lost_after, Nanos(0));
     }
-    // a volume of an unknown type is no volume; a mount of it is then undefined
-    group.volumes.retain(|_, volume| matches!(volume.kind.as_str(), "host" | "csi"));
     for (label, volume) in &mut group.volumes {
         super::default_empty(&mut volume.name, label);
         volume.extra_keys_hcl.clear();

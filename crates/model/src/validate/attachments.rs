@@ -17,6 +17,13 @@ pub(super) fn check(task: &Task, found: &mut Findings) {
     if let Some(vault) = &task.vault {
         let mut within = Findings::default();
         change_mode(vault.change_mode.as_deref(), vault.change_signal.as_deref(), "change", &mut within);
+        let namespace = vault.namespace.as_deref().unwrap_or("");
+        within.when(!namespace.is_empty(), || {
+            format!("namespace {namespace:?} of vault: multiple vault namespaces requires Nomad Enterprise")
+        });
+        within.when(!matches!(vault.cluster.as_str(), "" | "default"), || {
+            format!("Vault cluster {:?} requires Nomad Enterprise", vault.cluster)
+        });
         found.part("Vault validation failed", within);
     }
     actions(task, found);

@@ -27,6 +27,11 @@ pub(super) fn check(group: &TaskGroup, job: &Job) -> Findings {
     task_names(group, &mut found);
     found.part("Task group network validation failed", network::of_group(group));
     found.all(service::of_group(group));
+    if let Some(consul) = &group.consul {
+        found.when(!matches!(consul.cluster.as_str(), "" | "default"), || {
+            format!("Consul cluster {:?} requires Nomad Enterprise", consul.cluster)
+        });
+    }
     if let Some(scaling) = &group.scaling {
         found.part("Scaling policy invalid", policy::scaling(scaling, group.count()));
     }

@@ -36,6 +36,10 @@ pub(super) fn check(job: &Job, limits: Limits) -> Findings {
         });
         found.part(format!("Task group {name} validation failed"), group::check(one, job));
     }
+    let scaled = job.task_groups.iter().any(|group| group.scaling.is_some());
+    found.when(job.kind() == Some(JobKind::System) && scaled, || {
+        "Task groups with job type system do not support scaling blocks".into()
+    });
     launching(job, &mut found);
     found.when(job.is_multiregion(), || "Multiregion jobs are unlicensed".into());
     if let Some(ui) = &job.ui {

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   job.rs ─▶ group.rs ─▶ policy.rs   restart, reschedule, update, migrate, disconnect, scaling
-//!     │          ├──────▶ network.rs, volume.rs, service.rs
+//!     │          ├──────▶ network.rs, volume.rs, service.rs ──▶ connect.rs   the service mesh
 //!     │          └──────▶ task.rs ──▶ attachments.rs   artifacts, templates, identities, secrets …
 //!     └─▶ constraint.rs, cron.rs
 //! ```
@@ -20,6 +20,7 @@
 //! Texts and nesting are those that clients match on. Source: `validation.tsv`, recorded refusals.
 
 mod attachments;
+mod connect;
 mod constraint;
 mod group;
 mod job;
@@ -64,6 +65,11 @@ pub fn validate_within(job: &Job, limits: Limits) -> Vec<Problem> {
 /// What is accepted, but should be known.
 pub fn warnings(job: &Job) -> Vec<String> {
     warn::warnings(job)
+}
+
+/// What a posted job says that nothing reads, before [`Job::canonicalize`] drops it.
+pub fn without_effect(job: &Job) -> Vec<String> {
+    warn::without_effect(job)
 }
 
 /// A list as the reference prints it: `[a b]`.

@@ -15,6 +15,18 @@ impl Problem {
         Self { about: text.into(), within: Vec::new() }
     }
 
+    /// Each sentence in it, with the names of the parts around it.
+    pub fn sentences(&self) -> Vec<(Vec<String>, String)> {
+        if self.within.is_empty() {
+            return vec![(Vec::new(), self.about.clone())];
+        }
+        let mut out: Vec<_> = self.within.iter().flat_map(Self::sentences).collect();
+        if !self.about.is_empty() {
+            out.iter_mut().for_each(|(around, _)| around.insert(0, self.about.clone()));
+        }
+        out
+    }
+
     /// The problems of a part, without its name.
     pub fn within(&self) -> &[Self] {
         &self.within

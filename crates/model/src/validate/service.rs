@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::attachments::identity;
+use super::connect;
 use super::problem::Findings;
-use crate::connect::ConsulConnect;
 use crate::group::TaskGroup;
 use crate::resources::NetworkResource;
 use crate::service::{Service, ServiceCheck};
@@ -35,6 +35,7 @@ pub(super) fn of_group(group: &TaskGroup) -> Findings {
     found.when(providers.len() > 1, || {
         "Multiple service providers used: task group services must use the same provider".into()
     });
+    connect::of_group(group, &mut found);
     for (i, service) in group.services.iter().enumerate() {
         let mut within = check(service);
         within.when(service.address_mode == "driver", || {
@@ -141,6 +142,9 @@ fn check(service: &Service) -> Findings {
         "service".clone_into(&mut named.name);
         found.part("Service identity is invalid", identity(&named));
     }
+    found.when(!matches!(service.cluster.as_str(), "" | "default"), || {
+        format!("Consul cluster {:?} of service {:?} requires Nomad Enterprise", service.cluster, service.name)
+    });
     let nomad = service.provider == "nomad";
     found.when(nomad && service.connect.is_some(), || {
         "Service with provider nomad cannot include Connect blocks".into()
@@ -149,23 +153,9 @@ fn check(service: &Service) -> Findings {
         found.part(format!("Check {} invalid", one.name), service_check(one, service, nomad));
     }
     if let Some(block) = &service.connect {
-        connect(block, service, &mut found);
+        connect::block(block, service, &mut found);
     }
     found
-}
-
-fn connect(block: &ConsulConnect, service: &Service, found: &mut Findings) {
-    let chosen = [block.native, block.sidecar_service.is_some(), block.gateway.is_some()];
-    found.when(chosen.into_iter().filter(|set| *set).count() != 1, || {
-        "Consul Connect must be exclusively native, make use of a sidecar, or represent a Gateway".into()
-    });
-    found.when(block.native && service.port_label.is_empty(), || {
-        format!("Service {} is Connect Native and requires setting the port", service.name)
-    });
-    let sidecar = block.sidecar_service.is_some();
-    found.when(sidecar && service.checks.iter().any(|one| one.kind.eq_ignore_ascii_case("tcp") && !one.expose), || {
-        format!("Service {}: tcp checks are not valid for Connect enabled services", service.name)
-    });
 }
 
 fn service_check(one: &ServiceCheck, service: &Service, nomad: bool) -> Findings {

@@ -36,7 +36,19 @@ pub(super) fn check(task: &Task, group: &TaskGroup, job: &Job) -> Findings {
         found.when(!matches!(hook, "prestart" | "poststart" | "poststop"), || text);
     }
     volume::mounts(task, group, &mut found);
+    consul(task, group, &mut found);
     found
+}
+
+fn consul(task: &Task, group: &TaskGroup, found: &mut Findings) {
+    let Some(own) = &task.consul else { return };
+    found.when(!matches!(own.cluster.as_str(), "" | "default"), || {
+        format!("Consul cluster {:?} requires Nomad Enterprise", own.cluster)
+    });
+    let of_group = group.consul.as_ref().map_or("", |consul| consul.partition.as_str());
+    found.when(!own.partition.is_empty() && !of_group.is_empty() && own.partition != of_group, || {
+        format!("consul.partition {:?} of the task must match {of_group:?} of its group", own.partition)
+    });
 }
 
 fn name(name: &str, found: &mut Findings) {

@@ -4,6 +4,7 @@ use super::problem::{Findings, report};
 use crate::driver_config;
 use crate::group::TaskGroup;
 use crate::job::Job;
+use crate::service::Service;
 use crate::task::{Task, WorkloadIdentity};
 
 pub(super) fn warnings(job: &Job) -> Vec<String> {
@@ -21,6 +22,49 @@ pub(super) fn warnings(job: &Job) -> Vec<String> {
         let found = of_group(group).into_vec();
         if !found.is_empty() {
             out.push(format!("Group {:?} has warnings: {}", group.name(), report(&found).trim_end()));
+        }
+    }
+    out
+}
+
+/// What a posted job says that nothing reads: told before canonicalizing drops it.
+pub(super) fn without_effect(job: &Job) -> Vec<String> {
+    let mut out = Vec::new();
+    for group in &job.task_groups {
+        let place = format!("group {:?}", group.name());
+        let mut say = |what: &str, place: &str, instead: &str| {
+            out.push(format!("{what} of {place} has no effect{instead}"));
+        };
+        for service in &group.services {
+            for check in service.checks.iter().filter(|check| !check.advertise.is_empty()) {
+                say("check.advertise", &place, &format!(" (check {:?}): use address_mode", check.name));
+            }
+        }
+        let no_device = ": the agent's configuration says which interface is used";
+        if group.networks.iter().any(|network| !network.device.is_empty()) {
+            say("network.device", &place, no_device);
+        }
+        for task in &group.tasks {
+            let place = format!("task {:?} of {place}", task.name);
+            if task.log_config.as_ref().is_some_and(|logs| logs.enabled.is_some()) {
+                say("logs.enabled", &place, ": use logs.disabled");
+            }
+            if task.vault.as_ref().is_some_and(|vault| !vault.policies.is_empty()) {
+                say("vault.policies", &place, ": use vault.role");
+            }
+            if let Some(asked) = &task.resources {
+                if asked.disk_mb.unwrap_or(0) > 0 {
+                    say("resources.disk", &place, ": use ephemeral_disk of the group");
+                }
+                if asked.networks.iter().any(|network| !network.device.is_empty()) {
+                    say("network.device", &place, no_device);
+                }
+            }
+            for check in task.services.iter().flat_map(|service| &service.checks) {
+                if !check.advertise.is_empty() {
+                    say("check.advertise", &place, &format!(" (check {:?}): use address_mode", check.name));
+                }
+            }
         }
     }
     out
@@ -50,6 +94,9 @@ fn of_group(group: &TaskGroup) -> Findings {
         "group has services but no shutdown_delay set; requests may still arrive while its tasks are being stopped"
             .into()
     });
+    for service in &group.services {
+        of_service(service, &mut found);
+    }
     for task in &group.tasks {
         let mut within = Findings::default();
         of_task(task, &mut within);
@@ -77,9 +124,26 @@ fn of_task(task: &Task, found: &mut Findings) {
         "task has services but no shutdown_delay set; requests may still arrive while it is being stopped".into()
     });
     for one in &task.identities {
-        let texts = identity(one);
+        let mut texts = identity(one);
+        if one.name.starts_with("vault_") && task.vault.is_none() {
+            texts.push("the task has such an identity but no vault block");
+        }
         found.when(!texts.is_empty(), || format!("identity {:?}: {}", one.name, texts.join("; ")));
     }
+    for service in &task.services {
+        of_service(service, found);
+    }
+}
+
+fn of_service(service: &Service, found: &mut Findings) {
+    if let Some(one) = &service.identity {
+        let texts = identity(one);
+        found.when(!texts.is_empty(), || format!("identity of service {:?}: {}", service.name, texts.join("; ")));
+    }
+    let sidecar = service.connect.as_ref().and_then(|connect| connect.sidecar_task.as_ref());
+    found.when(sidecar.is_some_and(|sidecar| sidecar.shutdown_delay.is_none_or(|delay| delay.0 == 0)), || {
+        format!("sidecar_task of service {:?} has no shutdown_delay set", service.name)
+    });
 }
 
 fn identity(one: &WorkloadIdentity) -> Vec<&'static str> {
@@ -91,6 +155,11 @@ fn identity(one: &WorkloadIdentity) -> Vec<&'static str> {
     }
     if one.ttl.0 == 0 {
         texts.push("an identity without a ttl never expires");
+    }
+    if one.env && one.ttl.0 > 0 && one.change_mode != "restart" {
+        texts.push(
+            "in the environment without change_mode \"restart\", it may result in task not getting updated identity",
+        );
     }
     texts
 }

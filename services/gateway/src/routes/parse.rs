@@ -51,12 +51,20 @@ async fn parse(State(app): State<App>, headers: HeaderMap, options: Options, bod
 }
 
 fn refuse(headers: &HeaderMap, found: &Diagnostics) -> Answered {
-    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
-    if !accept.contains(DIAGNOSTICS) {
+    if !wants_diagnostics(headers) {
         return Err(ApiError::bad(format!("Failed to parse job: {}", found.reference_text())));
     }
+    diagnostics(StatusCode::BAD_REQUEST, found)
+}
+
+/// Whether the caller asks for findings as data.
+pub(super) fn wants_diagnostics(headers: &HeaderMap) -> bool {
+    headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|accept| accept.contains(DIAGNOSTICS))
+}
+
+pub(super) fn diagnostics(status: StatusCode, found: &impl serde::Serialize) -> Answered {
     let json = serde_json::to_vec(found).map_err(|e| ApiError::internal("diagnostics cannot be written", &e))?;
-    Ok((StatusCode::BAD_REQUEST, [(header::CONTENT_TYPE, DIAGNOSTICS)], json).into_response())
+    Ok((status, [(header::CONTENT_TYPE, DIAGNOSTICS)], json).into_response())
 }
 
 /// On a thread with the stack that the parser may need; only so many at a time.

@@ -4,7 +4,7 @@ use api::public::{
     JobPlanRequest, JobPlanResponse, JobRegisterRequest, JobRegisterResponse, JobValidateRequest, JobValidateResponse,
 };
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use fsm::{Command, Reply};
 use model::diff::{JobDiff, annotate, diff_jobs};
 use model::job::JobSubmission;
@@ -18,6 +18,7 @@ use crate::errors::{Answered, ApiError};
 use crate::intake::{self, Envelope};
 use crate::options::Options;
 use crate::read::fresh;
+use crate::routes::parse::{diagnostics, wants_diagnostics};
 use crate::write::{Trigger, eval_priority, evaluation, propose};
 
 /// Largest source text kept with a job; a larger one is left out.
@@ -82,7 +83,8 @@ async fn accept(
     }
     let priority = eval_priority(request.eval_priority)?;
     let envelope = Envelope { region: &request.region, namespace: &request.namespace };
-    intake::settle(app, options, envelope, &mut job)?;
+    let mut warnings = unknown;
+    warnings.extend(intake::settle(app, options, envelope, &mut job)?);
     intake::check(&job)?;
     intake::check_built(&job)?;
     check_registration_is_on(app)?;
@@ -92,9 +94,8 @@ async fn accept(
             intake::preserve(old, &mut job, request.preserve_counts, request.preserve_resources);
         }
     }
-    let mut warnings = unknown;
     let submission = keep_source(request.submission, &mut warnings);
-    let warnings = intake::warnings(&job, &warnings);
+    let warnings = intake::warnings(app, &job, &warnings);
     // When it is registered is for the state machine to say.
     job.submit_time = Some(0);
     job.dispatched = false;
@@ -140,24 +141,48 @@ fn keep_source(submission: Option<JobSubmission>, warnings: &mut Vec<String>) ->
 
 /// Validate a job
 ///
-/// Answers 200 also when the job is not valid: see `ValidationErrors`.
+/// Answers 200 also when the job is not valid: see `ValidationErrors`. With
+/// `Accept: application/vnd.steppe.diagnostics+json` the answer is a list, one entry per finding with the
+/// parts of the job around it.
 #[utoipa::path(post, path = "/v1/validate/job", operation_id = "validateJob", tag = "jobs",
     request_body = JobValidateRequest, params(super::WriteParams),
     responses(
         (status = 200, description = "What was found", body = JobValidateResponse),
         (status = 400, description = "Malformed", body = String, content_type = "text/plain")))]
-async fn validate(State(app): State<App>, options: Options, body: Whole) -> Answered {
-    let (request, unknown) = body.decode::<JobValidateRequest>(&options)?;
+async fn validate(State(app): State<App>, headers: HeaderMap, options: Options, body: Whole) -> Answered {
+    let (request, mut told) = body.decode::<JobValidateRequest>(&options)?;
     let mut job = request.job.ok_or_else(|| ApiError::bad("Job must be specified"))?;
     let envelope = Envelope { region: &request.region, namespace: &request.namespace };
-    intake::settle(&app, &options, envelope, &mut job)?;
+    told.extend(intake::settle(&app, &options, envelope, &mut job)?);
+    told.extend(intake::unbuilt(&job));
     let problems = model::validate(&job);
+    if wants_diagnostics(&headers) {
+        return diagnostics(StatusCode::OK, &findings(&problems, &job, &told));
+    }
     options.style.json(&JobValidateResponse {
         driver_config_validated: true,
         error: model::report(&problems),
         validation_errors: problems.iter().map(ToString::to_string).collect(),
-        warnings: intake::warnings(&job, &unknown),
+        warnings: intake::warnings(&app, &job, &told),
     })
+}
+
+/// What is wrong with a job, or should be known of it, as data.
+#[derive(serde::Serialize)]
+struct Finding {
+    severity: &'static str,
+    /// The parts of the job around it, from the outside in.
+    within: Vec<String>,
+    /// As in `ValidationErrors`, without what is around it.
+    detail: String,
+}
+
+fn findings(problems: &[model::Problem], job: &Job, told: &[String]) -> Vec<Finding> {
+    let sentences = problems.iter().flat_map(model::Problem::sentences);
+    let errors = sentences.map(|(within, detail)| Finding { severity: "error", within, detail });
+    let known = model::warnings(job).into_iter().chain(told.iter().cloned());
+    let warnings = known.map(|detail| Finding { severity: "warning", within: Vec::new(), detail });
+    errors.chain(warnings).collect()
 }
 
 /// Plan a job
@@ -171,18 +196,19 @@ async fn validate(State(app): State<App>, options: Options, body: Whole) -> Answ
         (status = 400, description = "Malformed, or all that is wrong with the job", body = String, content_type = "text/plain"),
         (status = 503, description = "No scheduler answers", body = String, content_type = "text/plain")))]
 async fn plan(State(app): State<App>, Path(id): Path<String>, options: Options, body: Whole) -> Answered {
-    let (request, unknown) = body.decode::<JobPlanRequest>(&options)?;
+    let (request, mut told) = body.decode::<JobPlanRequest>(&options)?;
     let mut job = intake::job_of(request.job, "Job must have a valid ID")?;
     if job.id() != id.as_str() {
         return Err(ApiError::bad("Job ID does not match"));
     }
     let envelope = Envelope { region: &request.region, namespace: &request.namespace };
-    intake::settle(&app, &options, envelope, &mut job)?;
+    told.extend(intake::settle(&app, &options, envelope, &mut job)?);
     intake::check(&job)?;
+    told.extend(intake::unbuilt(&job));
     let view = fresh(&app, false).await?;
     let present = view.state.job(&job.namespace(), &job.id());
     let index = present.map(|old| old.job_modify_index()).unwrap_or_default();
-    let warnings = intake::warnings(&job, &unknown);
+    let warnings = intake::warnings(&app, &job, &told);
     let mut diff = request.diff.then(|| difference(present.map(AsRef::as_ref), &job)).transpose()?;
     let next_periodic_launch = next_launch(&job);
     let result = crate::dry_run::ask(&app, job).await?;

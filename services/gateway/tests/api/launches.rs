@@ -20,6 +20,7 @@ async fn parameterized(payload: &str) -> Cluster {
     cluster
 }
 
+/// covers: val-151
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dispatched_child_carries_what_it_was_given() {
     let cluster = parameterized("optional").await;
@@ -46,6 +47,7 @@ async fn a_dispatched_child_carries_what_it_was_given() {
     cluster.ask("PUT", "/v1/job/param/dispatch/payload", &[], raw).await.says(400, text);
 }
 
+/// covers: val-147 val-148 val-149 val-150
 #[tokio::test(flavor = "multi_thread")]
 async fn dispatch_001_to_010_what_the_job_does_not_ask_for_is_refused() {
     let cluster = parameterized("required").await;
@@ -95,6 +97,7 @@ fn cron(spec: &str, zone: &str) -> Value {
     json!({"Enabled": true, "SpecType": "cron", "Specs": [spec], "ProhibitOverlap": true, "TimeZone": zone})
 }
 
+/// covers: val-152
 #[tokio::test(flavor = "multi_thread")]
 async fn periodic_004_005_a_periodic_job_is_launched_by_hand() {
     let cluster = Cluster::start().await;

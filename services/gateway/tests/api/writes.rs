@@ -55,6 +55,7 @@ async fn a_write_that_is_named_acts_once() {
     assert_eq!(bad.status, 400);
 }
 
+/// covers: val-036
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_registered_is_refused_and_changes_nothing() {
     let cluster = Cluster::start().await;
@@ -207,6 +208,54 @@ async fn validate_and_plan_tell_and_change_nothing() {
     cluster.send("PUT", "/v1/job/web/plan", &json!({})).await.says(400, "Job must be specified");
     cluster.send("PUT", "/v1/job/web/plan", &json!({"Job": {}})).await.says(400, "Job must have a valid ID");
     assert_eq!(cluster.truth.state().hash_text(), before);
+}
+
+/// covers: val-070 val-145
+#[tokio::test(flavor = "multi_thread")]
+async fn what_will_be_ignored_is_told_whoever_asks() {
+    let cluster = Cluster::start().await;
+    let mut old = posted("old", 1);
+    old["TaskGroups"][0]["Tasks"][0]["Resources"] = json!({"MemoryMaxMB": 900, "DiskMB": 7});
+    let told = ["memory_max value will be ignored", "resources.disk of task \"t\" of group \"g\" has no effect"];
+    let long = "#".repeat(1_000_001);
+    let body = json!({"Job": old, "Submission": {"Source": long, "Format": "hcl2"}});
+    for path in ["/v1/validate/job", "/v1/job/old/plan", "/v1/jobs"] {
+        let answer = cluster.send("PUT", path, &body).await.json();
+        let warnings = answer["Warnings"].as_str().unwrap();
+        for words in told {
+            assert!(warnings.contains(words), "{path}: {words} expected in {warnings}");
+        }
+        assert_eq!(warnings.contains("exceeds the limit of 1000000 and is not kept"), path == "/v1/jobs");
+    }
+}
+
+/// One fault, one sentence: whether somebody asks, plans or registers.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_fault_has_the_same_sentence_everywhere() {
+    let cluster = Cluster::start().await;
+    let mut wrong = posted("web", 1);
+    wrong["TaskGroups"][0]["Tasks"][0]["Resources"] = json!({"CPU": 500, "Cores": 2});
+    wrong["Priority"] = json!(101);
+    let body = json!({ "Job": wrong });
+    let asked = cluster.send("PUT", "/v1/validate/job", &body).await.json();
+    let text = asked["Error"].as_str().unwrap().to_owned();
+    assert!(text.contains("Task can only ask for 'cpu' or 'cores' resource, not both."), "{text}");
+    cluster.send("PUT", "/v1/jobs", &body).await.says(400, &text);
+    cluster.send("PUT", "/v1/job/web/plan", &body).await.says(400, &text);
+    // as data, each with what is around it
+    let bytes = Bytes::from(serde_json::to_vec(&body).unwrap());
+    let accept = [("Accept", "application/vnd.steppe.diagnostics+json")];
+    let told = cluster.ask("PUT", "/v1/validate/job", &accept, bytes).await;
+    let told: Value = serde_json::from_slice(&told.body).unwrap();
+    assert_eq!(told[0], json!({"severity": "error", "within": [], "detail": "job priority must be between [1, 100]"}));
+    assert_eq!(told[1]["within"], json!(["Task group g validation failed", "Task t validation failed"]));
+    // what is understood and not carried out: a warning, then the refusal
+    let mut template = posted("t", 1);
+    template["TaskGroups"][0]["Tasks"][0]["Templates"] = json!([{"EmbeddedTmpl": "x", "DestPath": "local/x"}]);
+    let body = json!({ "Job": template });
+    let told = cluster.send("PUT", "/v1/validate/job", &body).await.json()["Warnings"].as_str().unwrap().to_owned();
+    let refused = cluster.send("PUT", "/v1/jobs", &body).await;
+    assert!(refused.status == 400 && told.contains(refused.text().as_ref() as &str), "{told}");
 }
 
 const HCL: &str = r#"job "hcl" {
