@@ -24,7 +24,7 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// For the answers of state servers.
 const ASK: Duration = Duration::from_millis(300);
 /// A leader that was heard so lately leads: no other answer is waited for.
-const FRESH: Duration = Duration::from_millis(300);
+const FRESH: Duration = Duration::from_millis(400);
 /// A found answer is good for as long.
 const SHARED: Duration = Duration::from_millis(50);
 

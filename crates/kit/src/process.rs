@@ -22,8 +22,10 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-/// How many threads run tasks: a service is mostly waiting.
-const WORKERS: usize = 2;
+/// One thread runs tasks for so many processors: a service is mostly waiting, ten of them share a small machine, and
+/// an idle process with one thread wakes once for what wakes two threads of another.
+const PROCESSORS_PER_WORKER: usize = 4;
+const WORKERS_MAX: usize = 8;
 const BLOCKING_THREADS_MAX: usize = 16;
 const STACK_BYTES: usize = 1 << 20;
 
@@ -165,15 +167,11 @@ fn die_with_parent(parent: u32) -> Result<(), StartError> {
     if now == parent { Ok(()) } else { Err(StartError::Orphan(parent)) }
 }
 
-/// A runtime small enough for a machine that runs ten of them.
+/// A runtime small enough for a machine that runs ten of them, and as large as a machine of its own allows.
 pub fn runtime(name: &str) -> Result<tokio::runtime::Runtime, StartError> {
-    runtime_with(name, WORKERS)
-}
-
-/// A runtime with this many worker threads.
-pub fn runtime_with(name: &str, workers: usize) -> Result<tokio::runtime::Runtime, StartError> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers.max(1))
+        .worker_threads((processors / PROCESSORS_PER_WORKER).clamp(1, WORKERS_MAX))
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_keep_alive(Duration::from_secs(2))
         .thread_stack_size(STACK_BYTES)

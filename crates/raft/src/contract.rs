@@ -67,7 +67,7 @@ impl Config {
         Self {
             me,
             dir,
-            heartbeat: Duration::from_millis(200),
+            heartbeat: Duration::from_millis(250),
             election_min: Duration::from_millis(500),
             election_max: Duration::from_secs(1),
             snapshot_after_entries: 8_192,
@@ -82,7 +82,7 @@ impl Config {
             append_timeout: Duration::from_secs(2),
             snapshot_timeout: Duration::from_secs(300),
             snapshot_bytes_max: 16 << 30,
-            threads: 2,
+            threads: 1,
         }
     }
 

@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod autopilot;
+mod beat;
 pub mod certificates;
 pub mod contact;
 pub mod feed;

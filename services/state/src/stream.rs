@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use fsm::State;
@@ -14,8 +13,6 @@ use tokio::sync::mpsc;
 use crate::contact::Contact;
 use crate::feed::{Feed, Line, TableSet};
 
-/// A follower hears something at least this often.
-const BEAT: Duration = Duration::from_secs(1);
 /// Lines rendered into one piece.
 const LINES_PER_PIECE: usize = 512;
 const PIECE_BYTES: usize = 256 << 10;
@@ -53,7 +50,7 @@ pub fn feed(
                 }
                 tokio::select! {
                     changed = wake.changed() => changed.ok()?,
-                    () = tokio::time::sleep(BEAT) => return Some((Ok(Bytes::from_static(b"{}\n")), (after, wake))),
+                    () = crate::beat::next() => return Some((Ok(Bytes::from_static(b"{}\n")), (after, wake))),
                     () = shutdown.requested() => return None,
                 }
             }

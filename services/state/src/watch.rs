@@ -31,8 +31,6 @@ use tokio::net::TcpStream;
 use crate::network;
 use crate::server::{Running, Server};
 
-/// A watcher hears something at least this often.
-const BEAT: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(5);
 const OPEN: Duration = Duration::from_secs(2);
 /// For the listener of a dead process to refuse.
@@ -49,7 +47,7 @@ pub fn beats(shutdown: Shutdown) -> impl Stream<Item = Result<Bytes, io::Error>>
             if ended {
                 return None;
             }
-            let over = shutdown.or(tokio::time::sleep(BEAT)).await.is_none();
+            let over = shutdown.or(crate::beat::next()).await.is_none();
             let word: &[u8] = if over { GOODBYE } else { b"\n" };
             Some((Ok(Bytes::from_static(word)), over))
         }
