@@ -457,6 +457,9 @@ pub struct Topology {
     pub override_total_compute: u64,
     #[serde(rename = "OverrideWitholdCompute")]
     pub override_withhold_compute: u64,
+    /// Internal: which memory node each PCI bus hangs on, for devices that are to be near their cores.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub bus_associativity: BTreeMap<String, u16>,
 }
 
 /// `Core` on the wire: one logical processor. Speeds are MHz.

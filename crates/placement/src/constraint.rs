@@ -65,8 +65,9 @@ pub(crate) fn escapes(target: &str) -> bool {
     ["${unique.", "${node.unique.", "${attr.unique.", "${meta.unique."].iter().any(|p| target.starts_with(p))
 }
 
+/// What is asked of two sides.
 #[derive(Clone, Debug)]
-enum Operator {
+pub(crate) enum Operator {
     Equal,
     NotEqual,
     Order(fn(std::cmp::Ordering) -> bool),
@@ -79,6 +80,28 @@ enum Operator {
     /// Decided elsewhere, over the allocations of a job.
     Distinct,
     Unknown,
+}
+
+impl Operator {
+    pub(crate) fn parse(operand: &str, right: &str) -> Self {
+        match operand {
+            "" | "=" | "==" | "is" => Self::Equal,
+            "!=" | "not" => Self::NotEqual,
+            "<" => Self::Order(std::cmp::Ordering::is_lt),
+            "<=" => Self::Order(std::cmp::Ordering::is_le),
+            ">" => Self::Order(std::cmp::Ordering::is_gt),
+            ">=" => Self::Order(std::cmp::Ordering::is_ge),
+            "is_set" => Self::IsSet,
+            "is_not_set" => Self::IsNotSet,
+            "regexp" => Self::Pattern(pattern(right)),
+            "version" => Self::Version(Requirement::parse(right, false)),
+            "semver" => Self::Version(Requirement::parse(right, true)),
+            "set_contains" | "set_contains_all" => Self::SetContainsAll,
+            "set_contains_any" => Self::SetContainsAny,
+            DISTINCT_HOSTS | DISTINCT_PROPERTY => Self::Distinct,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// A constraint (or an affinity's condition) ready to be asked.
@@ -99,54 +122,37 @@ impl Check {
     }
 
     pub(crate) fn new(left: &str, operand: &str, right: &str) -> Self {
-        let operator = match operand {
-            "" | "=" | "==" | "is" => Operator::Equal,
-            "!=" | "not" => Operator::NotEqual,
-            "<" => Operator::Order(std::cmp::Ordering::is_lt),
-            "<=" => Operator::Order(std::cmp::Ordering::is_le),
-            ">" => Operator::Order(std::cmp::Ordering::is_gt),
-            ">=" => Operator::Order(std::cmp::Ordering::is_ge),
-            "is_set" => Operator::IsSet,
-            "is_not_set" => Operator::IsNotSet,
-            "regexp" => Operator::Pattern(pattern(right)),
-            "version" => Operator::Version(Requirement::parse(right, false)),
-            "semver" => Operator::Version(Requirement::parse(right, true)),
-            "set_contains" | "set_contains_all" => Operator::SetContainsAll,
-            "set_contains_any" => Operator::SetContainsAny,
-            DISTINCT_HOSTS | DISTINCT_PROPERTY => Operator::Distinct,
-            _ => Operator::Unknown,
-        };
         Self {
             left: Target::parse(left),
             right: Target::parse(right),
-            operator,
+            operator: Operator::parse(operand, right),
             escaped: escapes(left) || escapes(right),
             text: format!("{left} {operand} {right}"),
         }
     }
 
     pub(crate) fn holds(&self, node: &Node) -> bool {
-        let (left, right) = (self.left.resolve(node), self.right.resolve(node));
-        match &self.operator {
-            Operator::Equal => left.is_some() && left == right,
-            Operator::NotEqual => left != right,
-            Operator::Order(wanted) => left.zip(right).is_some_and(|(l, r)| wanted(compare(l, r))),
-            Operator::IsSet => left.is_some(),
-            Operator::IsNotSet => left.is_none(),
-            Operator::Pattern(pattern) => left.zip(pattern.as_ref()).is_some_and(|(text, p)| p.is_match(text)),
-            Operator::Version(requirement) => {
-                let version = left.and_then(Version::parse);
-                version.zip(requirement.as_ref()).is_some_and(|(v, r)| r.holds(&v))
-            }
-            Operator::SetContainsAll => {
-                left.zip(right).is_some_and(|(l, r)| items(r).all(|i| items(l).any(|x| x == i)))
-            }
-            Operator::SetContainsAny => {
-                left.zip(right).is_some_and(|(l, r)| items(r).any(|i| items(l).any(|x| x == i)))
-            }
-            Operator::Distinct => true,
-            Operator::Unknown => false,
+        compare_text(&self.operator, self.left.resolve(node), self.right.resolve(node))
+    }
+}
+
+/// Whether an operator holds between two texts, each of which may be missing.
+pub(crate) fn compare_text(operator: &Operator, left: Option<&str>, right: Option<&str>) -> bool {
+    match operator {
+        Operator::Equal => left.is_some() && left == right,
+        Operator::NotEqual => left != right,
+        Operator::Order(wanted) => left.zip(right).is_some_and(|(l, r)| wanted(compare(l, r))),
+        Operator::IsSet => left.is_some(),
+        Operator::IsNotSet => left.is_none(),
+        Operator::Pattern(pattern) => left.zip(pattern.as_ref()).is_some_and(|(text, p)| p.is_match(text)),
+        Operator::Version(requirement) => {
+            let version = left.and_then(Version::parse);
+            version.zip(requirement.as_ref()).is_some_and(|(v, r)| r.holds(&v))
         }
+        Operator::SetContainsAll => left.zip(right).is_some_and(|(l, r)| items(r).all(|i| items(l).any(|x| x == i))),
+        Operator::SetContainsAny => left.zip(right).is_some_and(|(l, r)| items(r).any(|i| items(l).any(|x| x == i))),
+        Operator::Distinct => true,
+        Operator::Unknown => false,
     }
 }
 
@@ -189,7 +195,7 @@ mod tests {
         Check::new(left, op, right).holds(&node())
     }
 
-    /// feasible-015
+    /// covers: feasible-015
     #[test]
     fn feasible_015_a_target_is_a_literal_or_a_property_of_the_node() {
         let cases = [
@@ -212,7 +218,7 @@ mod tests {
         }
     }
 
-    /// feasible-016
+    /// covers: feasible-016
     #[test]
     fn feasible_016_a_missing_side_fails_equality_and_passes_inequality() {
         assert!(!holds("${attr.none}", "=", "x"));
@@ -226,7 +232,7 @@ mod tests {
         assert!(!holds("${attr.kernel.name}", "resembles", "linux"));
     }
 
-    /// feasible-017
+    /// covers: feasible-017
     #[test]
     fn feasible_017_order_is_by_integer_then_float_then_bytes() {
         assert!(holds("9", "<", "10"));
@@ -237,7 +243,7 @@ mod tests {
         assert!(holds("10", "<", "a"));
     }
 
-    /// feasible-019
+    /// covers: feasible-019
     #[test]
     fn feasible_019_patterns_are_unanchored_and_set_items_are_trimmed() {
         assert!(holds("${attr.kernel.name}", "regexp", "inu"));
@@ -249,7 +255,7 @@ mod tests {
         assert!(!holds("${attr.list}", "set_contains_any", "d"));
     }
 
-    /// eligibility-005
+    /// covers: eligibility-005
     #[test]
     fn eligibility_005_a_unique_target_escapes_the_class() {
         for target in ["${node.unique.id}", "${attr.unique.hostname}", "${meta.unique.x}", "${unique.y}"] {

@@ -1,14 +1,15 @@
 //! Why there, and why not elsewhere: for every node, which check it failed or how its score came about.
 //!
-//! A compact record (eight bytes a node and group) of how nodes stood when a group's search began. The
-//! caller keeps it as long as it likes; the summary that lasts is in the evaluation's and the
-//! allocations' metrics.
+//! A compact record of how nodes stood when a group's search began, what the search then did, and what
+//! would have helped those that found no node. The caller keeps it as long as it likes; the summary that
+//! lasts is in the evaluation's and the allocations' metrics.
 
 use std::sync::Arc;
 
-use model::NodeId;
+use model::{AllocId, NodeId};
 
-use crate::seats::{Seats, Standing};
+use crate::seats::{Seat, Seats, Standing};
+use crate::spread::Spreads;
 
 /// Records of one scheduling pass.
 #[derive(Clone, Debug, Default)]
@@ -16,26 +17,106 @@ pub struct Explain {
     pub groups: Vec<GroupTrace>,
 }
 
-/// How every node stood for one group.
+/// How every node stood for one group, and what came of it.
 #[derive(Clone, Debug)]
 pub struct GroupTrace {
     pub group: String,
     /// Version of the job that was to be placed.
     pub job_version: u64,
+    /// In the order in which they were placed.
+    pub placed: Vec<Placed>,
+    /// How many found no node.
+    pub unplaced: u32,
+    /// What would have let one more be placed, nearest first; empty when all were.
+    pub nearest: Vec<Nearest>,
     ids: Arc<Vec<NodeId>>,
     reasons: Vec<String>,
     nodes: Vec<Trace>,
+}
+
+/// One allocation that was placed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Placed {
+    pub alloc: AllocId,
+    pub name: String,
+    pub node: NodeId,
+    /// The node's final score at that moment.
+    pub score: f64,
+    /// Who had to leave for it.
+    pub preempted: Vec<AllocId>,
+}
+
+/// A quantity of which a node has so much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Quantity {
+    Memory,
+    Cpu,
+    Disk,
+}
+
+impl Quantity {
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Memory => ("MB", "memory"),
+            Self::Cpu => ("MHz", "cpu"),
+            Self::Disk => ("MB", "disk"),
+        }
+    }
+}
+
+/// One change that would help an allocation that found no node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Nearest {
+    /// `nodes` pass all else and lack only this; the nearest of them lacks `amount`.
+    Room { of: Quantity, amount: i64, nodes: u32 },
+    /// Nodes with enough cpu, memory and disk lack something else: ports, cores, devices, allocations.
+    Other { what: String, nodes: u32 },
+    /// Nodes that have room fail this check first.
+    Check { check: String, nodes: u32 },
+    /// Each of them lacks more than one thing.
+    Several { nodes: u32 },
+    /// No node is in the job's datacenters and pool and takes work.
+    NoNode,
+}
+
+impl std::fmt::Display for Nearest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let nodes = |n: &u32| if *n == 1 { "1 node".to_owned() } else { format!("{n} nodes") };
+        match self {
+            Self::Room { of, amount, nodes: n } => {
+                let (unit, what) = of.words();
+                let verb = if *n == 1 { "passes" } else { "pass" };
+                write!(f, "needs {amount} {unit} more {what} on {} that {verb} all else", nodes(n))
+            }
+            Self::Other { what, nodes: n } => write!(f, "{} short of {what} only", has(&nodes(n), *n)),
+            Self::Check { check, nodes: n } => write!(f, "{} room and fail \"{check}\"", have(&nodes(n), *n)),
+            Self::Several { nodes: n } => write!(f, "{} short of more than one thing", has(&nodes(n), *n)),
+            Self::NoNode => f.write_str("no ready node is in the job's datacenters and node pool"),
+        }
+    }
+}
+
+fn has(nodes: &str, n: u32) -> String {
+    format!("{nodes} {}", if n == 1 { "is" } else { "are" })
+}
+
+fn have(nodes: &str, n: u32) -> String {
+    format!("{nodes} {}", if n == 1 { "has" } else { "have" })
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Trace {
     kind: u8,
     reason: u16,
-    score: f32,
+    /// Fit, devices, anti-affinity, affinity, spread; not a number: not given.
+    parts: [f32; 5],
 }
 
+/// Names of the scores of a [`Trace`], as metrics call them.
+const SCORES: [&str; 5] = ["binpack", "devices", "job-anti-affinity", "node-affinity", "allocation-spread"];
+
 /// How one node stood.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Verdict<'a> {
     /// Not a candidate: other pool or datacenter, or takes no work.
     NotCandidate,
@@ -43,26 +124,32 @@ pub enum Verdict<'a> {
     Filtered(&'a str),
     /// No room; what is short.
     Exhausted(&'a str),
-    /// Would do; its score without spreading and penalties.
-    Fits { score: f32 },
+    /// Would do; its score without penalties, and what it is the mean of.
+    Fits { score: f64, parts: Vec<(&'static str, f64)> },
 }
 
 impl GroupTrace {
-    pub(crate) fn new(group: &str, job_version: u64, ids: &Arc<Vec<NodeId>>, seats: &Seats) -> Self {
-        let trace = |seat: &crate::seats::Seat| {
+    pub(crate) fn new(group: &str, job_version: u64, ids: &Arc<Vec<NodeId>>, seats: &Seats, spreads: &Spreads) -> Self {
+        #[allow(clippy::cast_possible_truncation)]
+        let part = |score: Option<f64>| score.map_or(f32::NAN, |score| score as f32);
+        let trace = |seat: &Seat| {
             let (kind, reason) = match seat.standing {
                 Standing::Out => (0, 0),
                 Standing::Filtered(reason) => (1, reason),
                 Standing::Exhausted(reason) => (2, reason),
                 Standing::Open => (3, 0),
             };
-            #[allow(clippy::cast_possible_truncation)]
-            let score = (seat.sum / f64::from(seat.given.max(1))) as f32;
-            Trace { kind, reason, score }
+            let given = &seat.parts;
+            let spread = if kind == 3 { spreads.score(seat.tuple) } else { None };
+            let parts = [given.fit, given.devices, given.anti_affinity, given.affinity, spread].map(part);
+            Trace { kind, reason, parts }
         };
         Self {
             group: group.to_owned(),
             job_version,
+            placed: Vec::new(),
+            unplaced: 0,
+            nearest: Vec::new(),
             ids: ids.clone(),
             reasons: seats.reasons().to_vec(),
             nodes: seats.all().iter().map(trace).collect(),
@@ -71,20 +158,36 @@ impl GroupTrace {
 
     /// Bytes it takes, for whoever keeps a bounded number of them.
     pub fn size(&self) -> usize {
-        self.nodes.len() * size_of::<Trace>() + self.reasons.iter().map(String::len).sum::<usize>()
+        let placed = self.placed.iter().map(|p| size_of::<Placed>() + p.name.len() + p.preempted.len() * 16);
+        let fixed = size_of::<Self>() + self.group.len() + self.nearest.len() * size_of::<Nearest>();
+        fixed
+            + self.nodes.len() * (size_of::<Trace>() + size_of::<NodeId>())
+            + self.reasons.iter().map(|r| size_of::<String>() + r.len()).sum::<usize>()
+            + placed.sum::<usize>()
     }
 
-    /// Every node and how it stood.
+    /// Every node and how it stood when the search began.
     pub fn nodes(&self) -> impl Iterator<Item = (&NodeId, Verdict<'_>)> {
-        self.ids.iter().zip(&self.nodes).map(|(id, trace)| (id, self.verdict(*trace)))
+        self.ids.iter().zip(&self.nodes).map(|(id, trace)| (id, self.verdict(trace)))
     }
 
-    fn verdict(&self, trace: Trace) -> Verdict<'_> {
+    /// How one node stood; `None` when it was not known then.
+    pub fn node(&self, id: &NodeId) -> Option<Verdict<'_>> {
+        let at = self.ids.iter().position(|other| other == id)?;
+        self.nodes.get(at).map(|trace| self.verdict(trace))
+    }
+
+    fn verdict(&self, trace: &Trace) -> Verdict<'_> {
         let reason = self.reasons.get(usize::from(trace.reason)).map_or("", String::as_str);
         match trace.kind {
             1 => Verdict::Filtered(reason),
             2 => Verdict::Exhausted(reason),
-            3 => Verdict::Fits { score: trace.score },
+            3 => {
+                let given = SCORES.into_iter().zip(trace.parts).filter(|(_, score)| !score.is_nan());
+                let parts: Vec<(&'static str, f64)> = given.map(|(name, score)| (name, f64::from(score))).collect();
+                let scores: Vec<f64> = parts.iter().map(|(_, score)| *score).collect();
+                Verdict::Fits { score: crate::score::mean(&scores), parts }
+            }
             _ => Verdict::NotCandidate,
         }
     }

@@ -1,14 +1,17 @@
 //! Feasibility: may a node run a group at all, however empty it is?
 //!
 //! Compiled once per job and group, asked once per *shape* of node (see [`crate::fleet`]); only checks
-//! on something unique to a node are asked node by node. A job that asks for what is not built (volumes,
-//! devices, secret providers) finds no feasible node: nothing it asks for is ever ignored.
+//! on something unique to a node are asked node by node. Nothing a job asks for is ever ignored: where a
+//! volume's row is not known, no node is feasible.
 
+use model::group::VolumeRequest;
 use model::node::DriverInfo;
-use model::{Job, Node, TaskGroup};
+use model::{Job, NamespaceName, Node, TaskGroup};
 
 use crate::constraint::{Check, DISTINCT_HOSTS, DISTINCT_PROPERTY, Target};
+use crate::device::{DeviceAsk, DeviceIndex, Match, Offer};
 use crate::ports::{NodePorts, PortAsk};
+use crate::volume::{self, NoVolume};
 
 /// Why a node may not run a group. Its text is the key under which metrics count it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,10 +28,8 @@ pub enum Filter {
     Network,
     #[error("missing host network \"{network}\" for port \"{port}\"")]
     HostNetwork { network: String, port: String },
-    #[error("missing host volumes")]
-    HostVolumes,
-    #[error("missing CSI volumes")]
-    CsiVolumes,
+    #[error(transparent)]
+    Volume(#[from] NoVolume),
     #[error("missing devices")]
     Devices,
     #[error("missing secrets provider \"{0}\"")]
@@ -72,7 +73,9 @@ pub(crate) struct Checks {
     mode: Option<String>,
     ports: Vec<PortAsk>,
     secrets: Vec<String>,
-    unbuilt: Option<Filter>,
+    volumes: Vec<VolumeRequest>,
+    devices: Vec<DeviceAsk>,
+    namespace: NamespaceName,
     pub distinct_hosts_job: bool,
     pub distinct_hosts_group: bool,
     pub properties: Vec<Property>,
@@ -109,7 +112,9 @@ impl Checks {
             mode: group.networks.first().map(|n| n.mode.clone()),
             ports: group.networks.first().map(PortAsk::of).unwrap_or_default(),
             secrets: group.tasks.iter().flat_map(|t| &t.secrets).map(|s| s.provider.clone()).collect(),
-            unbuilt: unbuilt(group),
+            volumes: group.volumes.values().cloned().collect(),
+            devices: DeviceAsk::all(group),
+            namespace: job.namespace(),
             distinct_hosts_job: hosts(&job.constraints),
             distinct_hosts_group: hosts(&group.constraints),
             properties: properties.chain(of_group().filter_map(|c| property(c, true))).collect(),
@@ -126,22 +131,50 @@ impl Checks {
         if let Some(text) = failed(&self.group) {
             return Err(Filter::Constraint(text));
         }
+        if !self.has_unique_devices() {
+            self.devices(node)?;
+        }
         self.network(node)?;
         if let Some(provider) = self.secrets.iter().find(|p| !has_provider(node, p)) {
             return Err(Filter::Secrets(provider.clone()));
         }
-        self.unbuilt.clone().map_or(Ok(()), Err)
+        for request in &self.volumes {
+            match request.kind.as_str() {
+                "csi" => return Err(NoVolume::Csi(request.source.clone()).into()),
+                _ => volume::host_volume(node, request, None, &self.namespace, &|_| None)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the node had the devices if nobody else used them.
+    fn devices(&self, node: &Node) -> Result<(), Filter> {
+        if self.devices.is_empty() {
+            return Ok(());
+        }
+        let (index, options) = (DeviceIndex::of(node), DeviceAsk::options(&self.devices, node));
+        let offer = Offer { node, index: &index, taken: &[], options: &options };
+        let found = Match::default().solve(&self.devices, &offer, &|_| None);
+        found.map(|_| ()).map_err(|_| Filter::Devices)
+    }
+
+    /// True when a device may be asked for that is unique to a node.
+    pub(crate) fn has_unique_devices(&self) -> bool {
+        self.devices.iter().any(DeviceAsk::is_unique)
     }
 
     /// True when some check must be asked of each node.
     pub(crate) fn has_own(&self) -> bool {
-        self.job.iter().chain(&self.group).any(|c| c.escaped)
+        self.has_unique_devices() || self.job.iter().chain(&self.group).any(|c| c.escaped)
     }
 
     /// The checks on what is unique to a node.
     pub(crate) fn own(&self, node: &Node) -> Result<(), Filter> {
         let mut all = self.job.iter().chain(&self.group);
-        all.find(|c| c.escaped && !c.holds(node)).map_or(Ok(()), |c| Err(Filter::Constraint(c.text.clone())))
+        if let Some(check) = all.find(|c| c.escaped && !c.holds(node)) {
+            return Err(Filter::Constraint(check.text.clone()));
+        }
+        if self.has_unique_devices() { self.devices(node) } else { Ok(()) }
     }
 
     fn drivers(&self, node: &Node) -> Result<(), Filter> {
@@ -179,18 +212,6 @@ impl Checks {
         }
         Ok(())
     }
-}
-
-/// What the group asks for that no node can give yet.
-fn unbuilt(group: &TaskGroup) -> Option<Filter> {
-    if group.volumes.values().any(|v| v.kind == "csi") {
-        return Some(Filter::CsiVolumes);
-    }
-    if !group.volumes.is_empty() {
-        return Some(Filter::HostVolumes);
-    }
-    let devices = group.tasks.iter().filter_map(|t| t.resources.as_ref()).any(|r| !r.devices.is_empty());
-    devices.then_some(Filter::Devices)
 }
 
 fn has_provider(node: &Node, provider: &str) -> bool {

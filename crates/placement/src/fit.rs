@@ -11,7 +11,9 @@ use model::alloc::{AllocatedResources, PortMapping};
 use model::resources::NetworkResource;
 use model::{Allocation, Node};
 
-use crate::ports::{Claim, NodePorts, Offered, PortAsk};
+use crate::cores::{self, Core};
+use crate::device::{DeviceIndex, Instance};
+use crate::ports::{Claim, NoPort, NodePorts, Offered, PortAsk};
 use crate::rng::Rng;
 
 /// Why an allocation does not go onto a node. Its text is the key under which metrics count it.
@@ -21,6 +23,9 @@ pub enum Misfit {
     MaxAllocs,
     #[error("cores")]
     Cores,
+    /// Cores are free, and not near enough to each other or to the devices.
+    #[error("numa-cores")]
+    NumaCores,
     #[error("cpu")]
     Cpu,
     #[error("memory")]
@@ -30,8 +35,22 @@ pub enum Misfit {
     /// A port is taken, or none is left. The text begins with `network: `.
     #[error("{0}")]
     Network(String),
-    #[error("devices: not available")]
-    Devices,
+    /// The request, as the job names it.
+    #[error("devices: {0}")]
+    Devices(String),
+}
+
+/// The same without its text, for the loop that asks every node. Numbers are those of the ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Short {
+    MaxAllocs,
+    Cores,
+    NumaCores,
+    Cpu,
+    Memory,
+    Disk,
+    Network(NoPort),
+    Devices(u16),
 }
 
 /// Cpu (MHz), memory (MiB) and disk (MiB).
@@ -56,12 +75,12 @@ impl Amounts {
     }
 
     /// Whether `self` more goes into what is left of `capacity`.
-    pub(crate) fn fits(self, used: Self, capacity: Self) -> Result<(), Misfit> {
+    pub(crate) fn fits(self, used: Self, capacity: Self) -> Result<(), Short> {
         let over = |ask: i64, used: i64, capacity: i64| ask.saturating_add(used) > capacity;
         match () {
-            () if over(self.cpu, used.cpu, capacity.cpu) => Err(Misfit::Cpu),
-            () if over(self.memory, used.memory, capacity.memory) => Err(Misfit::Memory),
-            () if over(self.disk, used.disk, capacity.disk) => Err(Misfit::Disk),
+            () if over(self.cpu, used.cpu, capacity.cpu) => Err(Short::Cpu),
+            () if over(self.memory, used.memory, capacity.memory) => Err(Short::Memory),
+            () if over(self.disk, used.disk, capacity.disk) => Err(Short::Disk),
             () => Ok(()),
         }
     }
@@ -83,11 +102,11 @@ pub(crate) fn capacity(node: &Node) -> Amounts {
 }
 
 /// Cores that tasks may have to themselves, ascending.
-pub(crate) fn free_cores(node: &Node, used: &[u16]) -> Vec<u16> {
+pub(crate) fn reservable(node: &Node) -> Vec<u16> {
     let Some(total) = &node.node_resources else { return Vec::new() };
     let own = node.reserved_resources.as_ref().map_or(&[][..], |r| &r.cpu.reserved_cpu_cores);
     let mut cores: Vec<u16> = total.cpu.reservable_cpu_cores.clone();
-    cores.retain(|c| !own.contains(c) && !used.contains(c));
+    cores.retain(|c| !own.contains(c));
     cores.sort_unstable();
     cores.dedup();
     cores
@@ -105,24 +124,49 @@ pub(crate) fn core_mhz(node: &Node, core: u16) -> i64 {
     }
 }
 
+/// What a node's row says of its ports, cores and devices, in a form that is quickly asked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    pub ports: NodePorts,
+    pub cores: Vec<Core>,
+    pub devices: DeviceIndex,
+}
+
+impl Facts {
+    pub(crate) fn of(node: &Node) -> Self {
+        Self { ports: NodePorts::of(node), cores: cores::of_node(node), devices: DeviceIndex::of(node) }
+    }
+}
+
 /// What one allocation holds on its node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
     pub amounts: Amounts,
     pub cores: Vec<u16>,
     pub claims: Vec<Claim>,
+    pub devices: Vec<Instance>,
 }
 
 impl Held {
-    pub(crate) fn of(alloc: &Allocation, ports: &NodePorts) -> Self {
-        alloc.allocated_resources.as_ref().map(|resources| Self::of_resources(resources, ports)).unwrap_or_default()
+    pub(crate) fn of(alloc: &Allocation, facts: &Facts) -> Self {
+        alloc.allocated_resources.as_ref().map(|resources| Self::of_resources(resources, facts)).unwrap_or_default()
     }
 
-    pub(crate) fn of_resources(resources: &AllocatedResources, ports: &NodePorts) -> Self {
+    pub(crate) fn of_resources(resources: &AllocatedResources, facts: &Facts) -> Self {
         let usage = resources.usage();
         let amounts = Amounts { cpu: usage.cpu_mhz, memory: usage.memory_mb, disk: usage.disk_mb };
-        Self { amounts, cores: usage.cores, claims: claims(resources, ports) }
+        let devices = devices(resources, &facts.devices).flatten().collect();
+        Self { amounts, cores: usage.cores, claims: claims(resources, &facts.ports), devices }
     }
+}
+
+/// The instances an allocation names; `None` for one that the node does not have.
+fn devices<'a>(
+    resources: &'a AllocatedResources,
+    index: &'a DeviceIndex,
+) -> impl Iterator<Item = Option<Instance>> + 'a {
+    let given = resources.tasks.values().flat_map(|task| &task.devices);
+    given.flat_map(move |d| d.device_ids.iter().map(move |id| index.find(&d.vendor, &d.kind, &d.name, id)))
 }
 
 fn claims(resources: &AllocatedResources, ports: &NodePorts) -> Vec<Claim> {
@@ -152,49 +196,63 @@ pub fn verify<'a>(
     existing: impl Iterator<Item = &'a Allocation>,
     place: &[Allocation],
 ) -> Result<(), Misfit> {
-    let ports = NodePorts::of(node);
+    let facts = Facts::of(node);
     let capacity = capacity(node);
-    let (mut used, mut cores, mut claims) = (Amounts::default(), Vec::new(), Vec::new());
+    let mut all = Held::default();
     let mut count = 0_usize;
     for alloc in existing.filter(|a| a.occupies_node()) {
-        let held = Held::of(alloc, &ports);
+        let held = Held::of(alloc, &facts);
         count += 1;
-        used.add(held.amounts);
-        cores.extend(held.cores);
-        claims.extend(held.claims);
+        all.take(held);
     }
-    claims.sort_unstable();
+    all.claims.sort_unstable();
     let most = usize::try_from(node.node_max_allocs).unwrap_or(0);
     if most > 0 && count + place.len() > most {
         return Err(Misfit::MaxAllocs);
     }
     for alloc in place {
-        let held = Held::of(alloc, &ports);
-        if held.cores.iter().any(|c| cores.contains(c)) {
+        let held = Held::of(alloc, &facts);
+        if held.cores.iter().any(|c| all.cores.contains(c) || !facts.cores.iter().any(|core| core.id == *c)) {
             return Err(Misfit::Cores);
         }
-        if !held.cores.is_empty() {
-            let free = free_cores(node, &cores);
-            if held.cores.iter().any(|c| !free.contains(c)) {
-                return Err(Misfit::Cores);
-            }
-        }
-        held.amounts.fits(used, capacity)?;
+        held.amounts.fits(all.amounts, capacity).map_err(Misfit::of_amount)?;
         for claim in &held.claims {
-            if ports.clashes(&claims, *claim) {
+            if facts.ports.clashes(&all.claims, *claim) {
                 return Err(Misfit::Network(format!("network: reserved port collision {}", claim.0)));
             }
         }
-        if alloc.allocated_resources.as_ref().is_some_and(|r| r.tasks.values().any(|t| !t.devices.is_empty())) {
-            return Err(Misfit::Devices);
+        if let Some(resources) = &alloc.allocated_resources {
+            for (at, found) in devices(resources, &facts.devices).enumerate() {
+                let twice = held.devices.iter().filter(|d| Some(**d) == found).count() > 1;
+                let free = found.is_some_and(|d| facts.devices.works(d) && !all.devices.contains(&d));
+                if twice || !free {
+                    return Err(Misfit::Devices(format!("instance {} is taken or gone", at + 1)));
+                }
+            }
         }
-        used.add(held.amounts);
-        cores.extend(held.cores);
-        for claim in held.claims {
-            claims.insert(claims.partition_point(|c| *c <= claim), claim);
-        }
+        all.take(held);
+        all.claims.sort_unstable();
     }
     Ok(())
+}
+
+impl Misfit {
+    fn of_amount(short: Short) -> Self {
+        match short {
+            Short::Memory => Self::Memory,
+            Short::Disk => Self::Disk,
+            _ => Self::Cpu,
+        }
+    }
+}
+
+impl Held {
+    fn take(&mut self, other: Self) {
+        self.amounts.add(other.amounts);
+        self.cores.extend(other.cores);
+        self.claims.extend(other.claims);
+        self.devices.extend(other.devices);
+    }
 }
 
 /// Picks the dynamic ports of an allocation anew, because another plan took them first. Writes them into
@@ -208,9 +266,10 @@ pub fn repick_ports<'a>(
     alloc: &mut Allocation,
     seed: u64,
 ) -> Result<Vec<(String, u16)>, Misfit> {
-    let ports = NodePorts::of(node);
+    let facts = Facts::of(node);
+    let ports = &facts.ports;
     let mut used: Vec<Claim> =
-        existing.filter(|a| a.occupies_node()).flat_map(|a| Held::of(a, &ports).claims).collect();
+        existing.filter(|a| a.occupies_node()).flat_map(|a| Held::of(a, &facts).claims).collect();
     used.sort_unstable();
     let Some(resources) = &mut alloc.allocated_resources else { return Ok(Vec::new()) };
     let mut rng = Rng::new(seed);
@@ -219,7 +278,8 @@ pub fn repick_ports<'a>(
     for network in resources.shared.networks.iter_mut().chain(task_networks) {
         let asks = PortAsk::of(network);
         let before: BTreeMap<String, i64> = network.dynamic_ports.iter().map(|p| (p.label.clone(), p.value)).collect();
-        let offers = ports.offer(&used, &asks, node, &mut rng).map_err(Misfit::Network)?;
+        let offers =
+            ports.offer(&used, &asks, node, &mut rng).map_err(|short| Misfit::Network(short.text(&asks, node)))?;
         // A dynamic port that is still free stays what it was.
         let mut kept: Vec<Offered> = Vec::with_capacity(offers.len());
         for mut offer in offers {

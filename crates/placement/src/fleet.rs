@@ -6,14 +6,14 @@
 //!    rows: [Arc<NodeRow>; 128]   the row, its ports, what each allocation holds
 //!  slots:  NodeId  -> slot       a node keeps its slot; a forgotten node's is used again
 //!  allocs: AllocId -> slot       allocations that hold something
-//!  shapes, pools, datacenters    texts turned into small numbers
+//!  shapes, pools, datacenters, classes: texts turned into small numbers
 //! ```
 //!
 //! A *shape* is what decides whether a node is feasible, as far as nodes share it: computed class,
 //! drivers that are healthy, networks. Static checks run once per shape.
 //!
-//! Invariants: `hot.used` is the sum of `row.held`; `row.claims` and `row.cores` are the sorted multisets
-//! of what `row.held` claims; every held allocation is in `allocs` with its node's slot. Absent on
+//! Invariants: `hot.used` is the sum of what `row.tenants` hold; `row.claims`, `row.cores` and `row.devices` are the
+//! sorted multisets of it; every held allocation is in `allocs` with its node's slot. Absent on
 //! purpose: jobs, constraints, anything that costs a string comparison per node.
 //!
 //! A clone shares every chunk and copies the ones it changes, so a scheduling pass takes one as its
@@ -25,10 +25,11 @@ use std::sync::Arc;
 
 use fsm::{Change, Plan, State};
 use imbl::OrdMap;
-use model::hash::fnv1a;
-use model::{AllocId, Allocation, ClientStatus, Node, NodeId};
+use model::hash::{fnv1a, fnv1a_from};
+use model::{AllocId, Allocation, ClientStatus, Job, JobId, NamespaceName, Node, NodeId};
 
-use crate::fit::{Amounts, Held, capacity};
+use crate::device::Instance;
+use crate::fit::{Amounts, Facts, Held, capacity};
 use crate::ports::{Claim, NodePorts};
 
 const CHUNK: usize = 128;
@@ -43,6 +44,7 @@ pub(crate) struct Hot {
     pub shape: u32,
     pub pool: u32,
     pub datacenter: u32,
+    pub class: u32,
     /// Allocations that hold something there, and how many may (0: any number).
     pub allocs: u32,
     pub allocs_max: u32,
@@ -55,11 +57,81 @@ pub(crate) struct Hot {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NodeRow {
     pub node: Arc<Node>,
-    pub ports: NodePorts,
+    pub facts: Arc<Facts>,
     /// Sorted by id.
-    held: Vec<(AllocId, Held)>,
+    tenants: Vec<Arc<Tenant>>,
+    /// What they hold, sorted.
     pub claims: Vec<Claim>,
     pub cores: Vec<u16>,
+    pub devices: Vec<Instance>,
+}
+
+/// An allocation on a node: what it holds, and what those must know who would take it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tenant {
+    pub id: AllocId,
+    pub held: Held,
+    pub rank: Rank,
+}
+
+/// How an allocation stands among others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rank {
+    /// Hashes of namespace and job, and of these and the group.
+    pub job: u64,
+    pub group: u64,
+    /// Of the version of the job that it runs.
+    pub priority: i32,
+    /// How many of the group may be moved at once; 0 for any number.
+    pub parallel: u32,
+    /// It was asked to stop; nobody needs to ask again.
+    pub leaving: bool,
+}
+
+impl Rank {
+    fn of(alloc: &Allocation, job: Option<&Job>) -> Self {
+        let group = job.and_then(|job| job.lookup_group(&alloc.task_group));
+        let parallel = group.and_then(|g| g.migrate.as_ref()).and_then(|m| m.max_parallel).unwrap_or(0);
+        let key = job_key(&alloc.namespace, &alloc.job_id);
+        Self {
+            job: key,
+            group: group_key(key, &alloc.task_group),
+            priority: job.map_or(0, |job| i32::try_from(job.priority()).unwrap_or(i32::MAX)),
+            parallel: u32::try_from(parallel).unwrap_or(0),
+            leaving: alloc.server_terminal(),
+        }
+    }
+}
+
+pub(crate) fn job_key(namespace: &NamespaceName, job: &JobId) -> u64 {
+    fnv1a_from(fnv1a_from(fnv1a(namespace.as_str().as_bytes()), &[0]), job.as_str().as_bytes())
+}
+
+pub(crate) fn group_key(job: u64, group: &str) -> u64 {
+    fnv1a_from(fnv1a_from(job, &[0]), group.as_bytes())
+}
+
+impl NodeRow {
+    /// The allocations there, by id.
+    pub(crate) fn tenants(&self) -> &[Arc<Tenant>] {
+        &self.tenants
+    }
+
+    /// Becomes the same node with the same things held, without saying by whom.
+    pub(crate) fn clone_holdings(&mut self, other: &Self) {
+        self.node.clone_from(&other.node);
+        self.facts.clone_from(&other.facts);
+        self.claims.clone_from(&other.claims);
+        self.cores.clone_from(&other.cores);
+        self.devices.clone_from(&other.devices);
+    }
+
+    /// What the others hold, as if that were not there.
+    pub(crate) fn remove(&mut self, held: &Held) {
+        remove_all(&mut self.claims, &held.claims);
+        remove_all(&mut self.cores, &held.cores);
+        remove_all(&mut self.devices, &held.devices);
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -90,6 +162,7 @@ pub struct Fleet {
     shapes_free: Vec<u32>,
     pools: Arc<Vec<String>>,
     datacenters: Arc<Vec<String>>,
+    classes: Arc<Vec<String>>,
 }
 
 impl Fleet {
@@ -127,8 +200,15 @@ impl Fleet {
             }
             let Some(slot) = self.slot(node) else { continue };
             for alloc in &part.place {
-                let held = Held::of(alloc, &self.row(slot).ports);
-                self.hold(slot, alloc.id.clone(), held);
+                let held = Held::of(alloc, &self.row(slot).facts);
+                let job = job_key(&plan.namespace, &plan.job_id);
+                let rank = Rank {
+                    job,
+                    group: group_key(job, &alloc.task_group),
+                    priority: i32::try_from(plan.priority).unwrap_or(i32::MAX),
+                    ..Rank::default()
+                };
+                self.hold(slot, Arc::new(Tenant { id: alloc.id.clone(), held, rank }));
             }
         }
     }
@@ -188,34 +268,39 @@ impl Fleet {
         &self.datacenters
     }
 
+    /// Names of node classes by number.
+    pub(crate) fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
     /// The number of a pool's name; `None` when no node is in it.
     pub(crate) fn pool(&self, name: &str) -> Option<u32> {
         position(&self.pools, name)
     }
 
-    /// What an allocation holds, taken from its node.
-    pub(crate) fn release(&mut self, id: &AllocId) -> Option<(Slot, Held)> {
+    /// Takes an allocation from its node, with what it holds.
+    pub(crate) fn release(&mut self, id: &AllocId) -> Option<(Slot, Arc<Tenant>)> {
         let slot = self.allocs.remove(id)?;
         let (hot, row) = self.edit(slot);
-        let at = row.held.binary_search_by(|(other, _)| other.cmp(id)).ok()?;
-        let (_, held) = row.held.remove(at);
-        hot.used.sub(held.amounts);
+        let at = row.tenants.binary_search_by(|tenant| tenant.id.cmp(id)).ok()?;
+        let tenant = row.tenants.remove(at);
+        hot.used.sub(tenant.held.amounts);
         hot.allocs -= 1;
-        remove_all(&mut row.claims, &held.claims);
-        remove_all(&mut row.cores, &held.cores);
-        Some((slot, held))
+        row.remove(&tenant.held);
+        Some((slot, tenant))
     }
 
-    pub(crate) fn hold(&mut self, slot: Slot, id: AllocId, held: Held) {
-        self.release(&id);
-        self.allocs.insert(id.clone(), slot);
+    pub(crate) fn hold(&mut self, slot: Slot, tenant: Arc<Tenant>) {
+        self.release(&tenant.id);
+        self.allocs.insert(tenant.id.clone(), slot);
         let (hot, row) = self.edit(slot);
-        hot.used.add(held.amounts);
+        hot.used.add(tenant.held.amounts);
         hot.allocs += 1;
-        insert_all(&mut row.claims, &held.claims);
-        insert_all(&mut row.cores, &held.cores);
-        let at = row.held.partition_point(|(other, _)| *other < id);
-        row.held.insert(at, (id, held));
+        insert_all(&mut row.claims, &tenant.held.claims);
+        insert_all(&mut row.cores, &tenant.held.cores);
+        insert_all(&mut row.devices, &tenant.held.devices);
+        let at = row.tenants.partition_point(|other| other.id < tenant.id);
+        row.tenants.insert(at, tenant);
     }
 
     fn edit(&mut self, slot: Slot) -> (&mut Hot, &mut NodeRow) {
@@ -227,17 +312,18 @@ impl Fleet {
     fn refresh_alloc(&mut self, state: &State, id: &AllocId) {
         self.release(id);
         if let Some(alloc) = state.alloc(id) {
-            self.hold_row(alloc);
+            self.hold_row(state, alloc);
         }
     }
 
-    fn hold_row(&mut self, alloc: &Allocation) {
+    fn hold_row(&mut self, state: &State, alloc: &Allocation) {
         if !alloc.occupies_node() {
             return;
         }
         if let Some(slot) = self.slot(&alloc.node_id) {
-            let held = Held::of(alloc, &self.row(slot).ports);
-            self.hold(slot, alloc.id.clone(), held);
+            let held = Held::of(alloc, &self.row(slot).facts);
+            let rank = Rank::of(alloc, state.job_of_alloc(alloc).map(|job| &**job));
+            self.hold(slot, Arc::new(Tenant { id: alloc.id.clone(), held, rank }));
         }
     }
 
@@ -251,6 +337,7 @@ impl Fleet {
         }
         let pool = intern(&mut self.pools, node.pool());
         let datacenter = intern(&mut self.datacenters, &node.datacenter);
+        let class = intern(&mut self.classes, &node.node_class);
         let (hot, row) = self.edit(slot);
         let same = known.is_some()
             && row.node.node_resources == node.node_resources
@@ -259,6 +346,7 @@ impl Fleet {
         hot.shape = shape;
         hot.pool = pool;
         hot.datacenter = datacenter;
+        hot.class = class;
         hot.ready = node.is_ready();
         hot.hash = fnv1a(node.id.as_str().as_bytes());
         hot.allocs_max = u32::try_from(node.node_max_allocs).unwrap_or(0);
@@ -266,19 +354,19 @@ impl Fleet {
             return;
         }
         hot.capacity = capacity(node);
-        row.ports = NodePorts::of(node);
-        let held: Vec<AllocId> = row.held.iter().map(|(id, _)| id.clone()).collect();
+        row.facts = Arc::new(Facts::of(node));
+        let held: Vec<AllocId> = row.tenants.iter().map(|tenant| tenant.id.clone()).collect();
         for id in &held {
             self.release(id);
         }
         for alloc in state.allocs_of_node(&node.id) {
-            self.hold_row(alloc);
+            self.hold_row(state, alloc);
         }
     }
 
     fn drop_node(&mut self, id: &NodeId) {
         let Some(slot) = self.slots.remove(id) else { return };
-        let held: Vec<AllocId> = self.row(slot).held.iter().map(|(id, _)| id.clone()).collect();
+        let held: Vec<AllocId> = self.row(slot).tenants.iter().map(|tenant| tenant.id.clone()).collect();
         for id in &held {
             self.release(id);
         }
@@ -352,7 +440,18 @@ fn shape_key(node: &Node) -> String {
             key.push('!');
         }
     }
+    for (name, volume) in &node.host_volumes {
+        key.push_str(if volume.read_only { "\nvolume ro " } else { "\nvolume " });
+        key.push_str(name);
+        key.push('\t');
+        key.push_str(&volume.id);
+    }
     if let Some(resources) = &node.node_resources {
+        for device in &resources.devices {
+            use std::fmt::Write;
+            let healthy = device.instances.iter().filter(|i| i.healthy).count();
+            write!(key, "\ndevices {healthy}").expect("a text takes any text");
+        }
         for network in resources.networks.iter().map(|n| &n.mode).chain(resources.node_networks.iter().map(|n| &n.mode))
         {
             key.push_str("\nmode ");
@@ -370,7 +469,7 @@ fn position(names: &[String], name: &str) -> Option<u32> {
     names.iter().position(|n| n == name).and_then(|i| u32::try_from(i).ok())
 }
 
-/// Pools and datacenters are few; their numbers are never given back.
+/// Pools, datacenters and classes are few; their numbers are never given back.
 fn intern(names: &mut Arc<Vec<String>>, name: &str) -> u32 {
     position(names, name).unwrap_or_else(|| {
         Arc::make_mut(names).push(name.to_owned());

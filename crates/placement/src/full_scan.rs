@@ -14,8 +14,7 @@ use model::{Allocation, ClientStatus, Evaluation, Index, Job, Node, NodeStatus, 
 use proptest::prelude::*;
 
 use crate::constraint::{Check, Target};
-use crate::fit::{Amounts, Held, capacity};
-use crate::ports::NodePorts;
+use crate::fit::{Amounts, Facts, Held, capacity};
 use crate::rng::tie;
 use crate::score::{self, Algorithm};
 use crate::spread::Block;
@@ -231,10 +230,10 @@ impl Rows {
             }
         }
         verify(node, self.on(node), std::slice::from_ref(wanted)).ok()?;
-        let ports = NodePorts::of(node);
+        let facts = Facts::of(node);
         let mut used = Amounts::default();
-        self.on(node).for_each(|a| used.add(Held::of(a, &ports).amounts));
-        used.add(Held::of(wanted, &ports).amounts);
+        self.on(node).for_each(|a| used.add(Held::of(a, &facts).amounts));
+        used.add(Held::of(wanted, &facts).amounts);
         let affinities = job
             .affinities
             .iter()

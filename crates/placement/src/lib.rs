@@ -7,6 +7,8 @@
 
 mod ask;
 mod constraint;
+mod cores;
+mod device;
 mod explain;
 mod feasible;
 mod fit;
@@ -15,19 +17,23 @@ mod names;
 mod pass;
 mod placer;
 mod ports;
+mod preempt;
+mod ranking;
 mod read;
 mod reconcile;
 mod reschedule;
 mod rng;
+pub mod sampling;
 mod schedule;
 pub mod score;
 mod seats;
 mod spread;
 mod updates;
 mod version;
+pub mod volume;
 mod work;
 
-pub use explain::{Explain, GroupTrace, Verdict};
+pub use explain::{Explain, GroupTrace, Nearest, Placed, Quantity, Verdict};
 pub use feasible::{Filter, feasible};
 pub use fit::{Amounts, Misfit, repick_ports, verify};
 pub use fleet::Fleet;

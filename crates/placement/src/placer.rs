@@ -1,116 +1,96 @@
 //! Finds the best node for each allocation of one group, over all nodes.
 //!
 //! ```text
-//!  new():  scan all slots once ──> seats (standing, sum of scores)   O(M)
-//!                              └─> buckets: one heap per (spread tuple, number of scores given)
-//!  pick(): sync() re-scores the slots that changed since              O(changes · log M)
-//!          best of the buckets' tops; the top five go into the metric
+//!  new():   scan all slots once ──> seats (standing, sum of scores)   O(M)
+//!                               └─> ranking (see crate::ranking)
+//!  pick():  sync() re-scores the slots that changed since              O(changes · log M)
+//!           the best few of the ranking; the top five go into the metric
+//!  evict(): like pick(), over the nodes that lack only room            first call O(M), then as pick()
 //! ```
 //!
-//! Within a bucket all nodes get the same spread score and divide by the same number, so the order by
-//! sum is the order by final score, whatever the spread score is at the moment: a placement changes one
-//! node's sum and a few tuples' spread scores, and never forces a re-scoring of everything.
+//! A placement changes one node's sum and a few tuples' spread scores, and never forces a re-scoring of
+//! everything. Scoring a node allocates nothing (`tests/no_heap.rs`).
 //!
 //! Full scan makes all schedulers like the same node, and who comes second finds it full. A retry therefore
 //! draws, by its seed, from the best few that differ only in how full they are.
 //!
 //! Invariants: the node picked is one that a scan of all nodes with the formulas of [`crate::score`]
-//! would pick, retries aside (the tests compare the two); equal scores are ordered by a hash seeded per evaluation; an
-//! entry in a heap is void unless its version is the seat's.
+//! would pick, retries aside (the tests compare the two); equal scores are ordered by a hash seeded per
+//! evaluation.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap};
+mod evict;
+mod metric;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::metric::{AllocMetric, NodeScoreMeta};
 use model::{Job, Node, TaskGroup};
 
-use crate::ask::Ask;
+use crate::ask::{Ask, Fit};
 use crate::constraint::Check;
-use crate::feasible::{Checks, Filter};
-use crate::fleet::{Hot, Slot};
+use crate::cores::Hands;
+use crate::device::{DeviceAsk, Options};
+use crate::feasible::{Checks, Property};
+use crate::fit::Short;
+use crate::fleet::{Hot, Slot, Tenant, job_key};
+use crate::preempt::Claimant;
+use crate::ranking::{Entry, Ranked, Ranking};
 use crate::read;
 use crate::rng::tie;
 use crate::score;
-use crate::seats::{ReasonNo, Seat, Seats, Standing};
+use crate::seats::{Parts, ReasonNo, Seat, Seats, Standing};
 use crate::spread::{Spreads, Tuple};
 use crate::work::{GroupNo, Work};
+use evict::Evictions;
 
 /// Nodes whose scores go into a metric.
 const SCORES_KEPT: usize = 5;
 /// Why a node whose stream broke gets nothing, as metrics count it.
 pub(crate) const SUSPECT: &str = "node does not answer";
 
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    sum: f64,
-    tie: u64,
-    slot: Slot,
-    version: u32,
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let by_score = self.sum.total_cmp(&other.sum).then(self.tie.cmp(&other.tie));
-        by_score.then_with(|| other.slot.cmp(&self.slot)).then(self.version.cmp(&other.version))
-    }
-}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Entry {}
-
 /// What nodes of one shape have in common for this group.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct ShapeView {
     failed: Option<ReasonNo>,
     /// Whether nodes of its computed class may run the group; `None` when the class does not say.
     class: Option<bool>,
     affinity: Option<f64>,
     tuple: Tuple,
+    /// Which groups of devices may serve each request.
+    devices: Options,
 }
 
 /// A node that was found.
 #[derive(Clone, Debug)]
 pub(crate) struct Pick {
     pub slot: Slot,
-    ranked: Vec<Ranked>,
+    /// Who has to leave first.
+    pub victims: Vec<Arc<Tenant>>,
+    /// The best few, and their scores one by one.
+    ranked: Vec<(Ranked, Parts)>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Ranked {
-    slot: Slot,
-    score: f64,
-    /// The sum as the heaps order it, so that scores that round to the same stay ordered.
-    sum: f64,
-    tie: u64,
-    penalty: bool,
-    spread: Option<f64>,
-}
-
-impl Ranked {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let by_score = other.score.total_cmp(&self.score).then(other.sum.total_cmp(&self.sum));
-        by_score.then(other.tie.cmp(&self.tie)).then(self.slot.cmp(&other.slot))
+impl Pick {
+    pub(crate) fn score(&self) -> f64 {
+        self.ranked.iter().find(|(r, _)| r.slot == self.slot).map_or(0.0, |(r, _)| r.score)
     }
 }
 
 /// How many allocations share each value of a property.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct PropertyUse {
-    used: BTreeMap<String, i64>,
-    /// Nodes that were filtered because of a value.
-    waiting: BTreeMap<String, Vec<Slot>>,
+    property: Property,
+    values: BTreeMap<String, ValueUse>,
+    missing: Option<ReasonNo>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct ValueUse {
+    used: i64,
+    /// Text of the refusal, and the number of uses it names.
+    reason: Option<(i64, ReasonNo)>,
+    /// Nodes that were filtered because of the value.
+    waiting: Vec<Slot>,
 }
 
 /// One group's search; see the module's text.
@@ -122,6 +102,8 @@ pub(crate) struct Placer {
     checks: Checks,
     /// One allocation per node: room and feasibility only, no ranking.
     per_node: bool,
+    claimant: Claimant,
+    count: usize,
     affinities: Vec<(Check, i64)>,
     own_affinity: bool,
     own_tuple: bool,
@@ -132,7 +114,11 @@ pub(crate) struct Placer {
     datacenters: Vec<bool>,
     shapes: Vec<Option<ShapeView>>,
     seats: Seats,
-    buckets: BTreeMap<(Tuple, u8), BinaryHeap<Entry>>,
+    ranking: Ranking,
+    evictions: Option<Box<Evictions>>,
+    hands: Hands,
+    reasons: BTreeMap<Short, ReasonNo>,
+    distinct_hosts: Option<ReasonNo>,
     available: BTreeMap<String, i64>,
     cursor: usize,
 }
@@ -148,24 +134,33 @@ impl Placer {
         let unique = |s: &model::job::Spread| crate::constraint::escapes(&s.attribute);
         let checks = Checks::new(job, group);
         let fleet = &work.fleet;
+        let priority = i32::try_from(job.priority()).unwrap_or(i32::MAX);
+        let property =
+            |property: &Property| PropertyUse { property: property.clone(), values: BTreeMap::new(), missing: None };
         let mut placer = Self {
             job: job.clone(),
             group: group.clone(),
             group_no,
             ask: Ask::new(group, work.oversubscription),
             per_node,
+            claimant: Claimant { priority, job: job_key(&job.namespace(), &job.id()) },
+            count: read::group_count(group),
             own_affinity: affinities.iter().any(|(check, _)| check.escaped),
             own_tuple: job.spreads.iter().chain(&group.spreads).any(unique),
             affinities: if per_node { Vec::new() } else { affinities },
             spreads,
-            properties: vec![PropertyUse::default(); checks.properties.len()],
+            properties: checks.properties.iter().map(property).collect(),
             checks,
             pool: fleet.pool(job.node_pool()),
             any_pool: job.node_pool() == model::access::NODE_POOL_ALL,
             datacenters: fleet.datacenters().iter().map(|name| read::in_datacenters(job, name)).collect(),
             shapes: vec![None; fleet.shapes().len()],
-            seats: Seats::new(fleet.end()),
-            buckets: BTreeMap::new(),
+            seats: Seats::new(fleet),
+            ranking: Ranking::default(),
+            evictions: None,
+            hands: Hands::default(),
+            reasons: BTreeMap::new(),
+            distinct_hosts: None,
             available: BTreeMap::new(),
             cursor: 0,
         };
@@ -182,7 +177,8 @@ impl Placer {
     /// What was learned of computed classes.
     pub(crate) fn classes<'w>(&'w self, work: &'w Work<'_>) -> impl Iterator<Item = (&'w str, bool)> {
         let views = self.shapes.iter().zip(work.fleet.shapes());
-        let known = views.filter_map(|(view, shape)| Some((shape.sample.computed_class.as_str(), (*view)?.class?)));
+        let known =
+            views.filter_map(|(view, shape)| Some((shape.sample.computed_class.as_str(), view.as_ref()?.class?)));
         known.filter(|(class, _)| !class.is_empty())
     }
 
@@ -214,14 +210,15 @@ impl Placer {
             self.spreads.count(tuple, change);
         }
         let mut freed = Vec::new();
-        for (property, tally) in self.checks.properties.iter().zip(&mut self.properties) {
-            if property.group_only && !mine {
+        for tally in &mut self.properties {
+            if tally.property.group_only && !mine {
                 continue;
             }
-            if let Some(value) = property.target.resolve(node) {
-                *tally.used.entry(value.to_owned()).or_default() += change;
+            if let Some(value) = tally.property.target.resolve(node) {
+                let value = value_use(&mut tally.values, value);
+                value.used += change;
                 if change < 0 {
-                    freed.extend(tally.waiting.remove(value).unwrap_or_default());
+                    freed.append(&mut value.waiting);
                 }
             }
         }
@@ -230,35 +227,12 @@ impl Placer {
 
     fn scan(&mut self, work: &Work<'_>) {
         let mut available: Vec<i64> = vec![0; self.datacenters.len()];
-        let mut entries: BTreeMap<(Tuple, u8), Vec<Entry>> = BTreeMap::new();
-        // Runs of nodes mostly share a bucket; the map is asked when it changes.
-        let mut last: Option<((Tuple, u8), Vec<Entry>)> = None;
         for (slot, hot) in work.fleet.scan() {
-            if !self.is_candidate(hot) {
-                continue;
-            }
-            available[hot.datacenter as usize] += 1;
-            let seat = self.evaluate(work, slot, hot);
-            self.seats.set(slot, seat, &work.fleet);
-            if seat.standing != Standing::Open || self.per_node {
-                continue;
-            }
-            let key = (seat.tuple, seat.given);
-            let entry = Entry { sum: seat.sum, tie: tie(work.seed, hot.hash), slot, version: 1 };
-            match &mut last {
-                Some((at, run)) if *at == key => run.push(entry),
-                _ => {
-                    if let Some((at, run)) = last.take() {
-                        entries.insert(at, run);
-                    }
-                    let mut run = entries.remove(&key).unwrap_or_default();
-                    run.push(entry);
-                    last = Some((key, run));
-                }
+            if self.is_candidate(hot) {
+                available[hot.datacenter as usize] += 1;
+                self.seat(work, slot, hot);
             }
         }
-        entries.extend(last);
-        self.buckets = entries.into_iter().map(|(key, run)| (key, BinaryHeap::from(run))).collect();
         let names = work.fleet.datacenters();
         let counted = available.iter().enumerate().filter(|(_, n)| **n > 0);
         self.available = counted.map(|(at, n)| (names[at].clone(), *n)).collect();
@@ -270,23 +244,40 @@ impl Placer {
             && self.datacenters.get(hot.datacenter as usize).copied().unwrap_or(false)
     }
 
+    /// Looks at a node and gives it its place.
+    fn seat(&mut self, work: &Work<'_>, slot: Slot, hot: &Hot) {
+        let seat = self.evaluate(work, slot, hot);
+        self.seats.set(slot, seat, hot);
+        if seat.standing == Standing::Open && !self.per_node {
+            let version = self.seats.get(slot).version;
+            let entry = Entry { sum: seat.sum, tie: tie(work.seed, hot.hash), slot, version };
+            self.ranking.push(seat.tuple, seat.given, entry);
+        }
+    }
+
     /// Where a node stands now.
     fn evaluate(&mut self, work: &Work<'_>, slot: Slot, hot: &Hot) -> Seat {
-        let view = self.shape(work, hot.shape);
+        self.shape(work, hot.shape);
+        let Some(view) = self.shapes[hot.shape as usize].as_ref() else { return Seat::default() };
         let mut seat = Seat { tuple: view.tuple, ..Seat::default() };
+        let mut affinity = view.affinity;
         if let Some(reason) = view.failed {
             seat.standing = Standing::Filtered(reason);
             return seat;
         }
-        if let Err(filter) = self.of_node(work, slot) {
-            seat.standing = Standing::Filtered(self.seats.reason(&filter.to_string()));
+        if let Err(reason) = self.of_node(work, slot) {
+            seat.standing = Standing::Filtered(reason);
             return seat;
         }
+        let Some(view) = self.shapes[hot.shape as usize].as_ref() else { return seat };
         let row = work.fleet.row(slot);
-        let used = match self.ask.fits(hot, row) {
-            Ok(used) => used,
-            Err(misfit) => {
-                seat.standing = Standing::Exhausted(self.seats.reason(&misfit.to_string()));
+        let own = self.own_options(work, slot);
+        let options = own.as_ref().unwrap_or(&view.devices);
+        let fit = self.ask.fits(hot, row, options, &mut self.hands);
+        let fit = match fit {
+            Ok(fit) => fit,
+            Err(short) => {
+                seat.standing = Standing::Exhausted(self.short_reason(work, slot, short));
                 return seat;
             }
         };
@@ -294,29 +285,53 @@ impl Placer {
         if self.own_tuple && !self.per_node {
             seat.tuple = self.spreads.tuple(&row.node);
         }
-        let affinity = if self.own_affinity { self.affinity(&row.node) } else { view.affinity };
-        let given = [Some(score::fit(work.algorithm, used, hot.capacity)), self.anti_affinity(work, slot), affinity];
-        for score in given.into_iter().flatten() {
-            seat.sum += score;
-            seat.given += 1;
+        if self.own_affinity {
+            affinity = self.affinity(&row.node);
         }
+        seat.parts = self.parts(work, slot, fit, affinity);
+        (seat.sum, seat.given) = seat.parts.sum();
         seat
+    }
+
+    /// The scores of a node into which the group fits so.
+    fn parts(&self, work: &Work<'_>, slot: Slot, fit: Fit, affinity: Option<f64>) -> Parts {
+        Parts {
+            fit: Some(score::fit(work.algorithm, fit.used, work.fleet.hot(slot).capacity)),
+            devices: fit.devices,
+            anti_affinity: self.anti_affinity(work, slot),
+            affinity,
+            preemption: None,
+        }
+    }
+
+    /// The number of a reason, which has a text from the first time on.
+    fn short_reason(&mut self, work: &Work<'_>, slot: Slot, short: Short) -> ReasonNo {
+        if let Some(reason) = self.reasons.get(&short) {
+            return *reason;
+        }
+        let text = self.ask.misfit(short, work.fleet.row(slot)).to_string();
+        let reason = self.seats.reason(&text);
+        if !self.ask.is_of_node(short) {
+            self.reasons.insert(short, reason);
+        }
+        reason
     }
 
     fn anti_affinity(&self, work: &Work<'_>, slot: Slot) -> Option<f64> {
         if self.per_node {
             return None;
         }
-        score::anti_affinity(work.of_group(self.group_no, slot), read::group_count(&self.group))
+        score::anti_affinity(work.of_group(self.group_no, slot), self.count)
     }
 
     fn affinity(&self, node: &Node) -> Option<f64> {
         score::affinity(self.affinities.iter().map(|(check, weight)| (*weight, check.holds(node))))
     }
 
-    fn shape(&mut self, work: &Work<'_>, shape: u32) -> ShapeView {
-        if let Some(Some(view)) = self.shapes.get(shape as usize) {
-            return *view;
+    /// Asks what nodes of that shape answer alike, if nobody has.
+    fn shape(&mut self, work: &Work<'_>, shape: u32) {
+        if self.shapes[shape as usize].is_some() {
+            return;
         }
         let node = &work.fleet.shapes()[shape as usize].sample;
         let result = self.checks.shared(node);
@@ -329,31 +344,46 @@ impl Placer {
             class,
             affinity: self.affinity(node),
             tuple: if self.own_tuple { 0 } else { self.spreads.tuple(node) },
+            devices: DeviceAsk::options(&self.ask.devices, node),
         };
         self.shapes[shape as usize] = Some(view);
-        view
     }
 
     /// Checks that nodes of one shape answer differently.
-    fn of_node(&mut self, work: &Work<'_>, slot: Slot) -> Result<(), Filter> {
-        if self.checks.has_own() {
-            self.checks.own(work.fleet.node(slot))?;
+    fn of_node(&mut self, work: &Work<'_>, slot: Slot) -> Result<(), ReasonNo> {
+        if self.checks.has_own()
+            && let Err(filter) = self.checks.own(work.fleet.node(slot))
+        {
+            return Err(self.seats.reason(&filter.to_string()));
         }
         if !self.per_node {
             let job = self.checks.distinct_hosts_job && work.of_job(slot) > 0;
             if job || self.checks.distinct_hosts_group && work.of_group(self.group_no, slot) > 0 {
-                return Err(Filter::DistinctHosts);
+                let seats = &mut self.seats;
+                return Err(*self.distinct_hosts.get_or_insert_with(|| seats.reason("distinct_hosts")));
             }
         }
-        for (property, tally) in self.checks.properties.iter().zip(&mut self.properties) {
-            let Some(value) = property.target.resolve(work.fleet.node(slot)) else {
-                return Err(Filter::DistinctProperty(format!("missing property \"{}\"", property.text)));
+        for tally in &mut self.properties {
+            let (property, seats) = (&tally.property, &mut self.seats);
+            let Some(text) = property.target.resolve(work.fleet.node(slot)) else {
+                let reason = || seats.reason(&format!("missing property \"{}\"", property.text));
+                return Err(*tally.missing.get_or_insert_with(reason));
             };
-            let used = tally.used.get(value).copied().unwrap_or(0).max(0);
+            let Some(value) = tally.values.get_mut(text) else {
+                if property.limit == 0 {
+                    return Err(seats.reason(&format!("distinct_property: {}={text} used by 0 allocs", property.text)));
+                }
+                continue;
+            };
+            let used = value.used.max(0);
             if usize::try_from(used).is_ok_and(|used| used >= property.limit) {
-                tally.waiting.entry(value.to_owned()).or_default().push(slot);
-                let text = format!("distinct_property: {}={value} used by {used} allocs", property.text);
-                return Err(Filter::DistinctProperty(text));
+                value.waiting.push(slot);
+                let known = value.reason.filter(|(of, _)| *of == used).map(|(_, reason)| reason);
+                let reason = known.unwrap_or_else(|| {
+                    seats.reason(&format!("distinct_property: {}={text} used by {used} allocs", property.text))
+                });
+                value.reason = Some((used, reason));
+                return Err(reason);
             }
         }
         Ok(())
@@ -363,8 +393,8 @@ impl Placer {
     pub(crate) fn sync(&mut self, work: &Work<'_>) {
         while let Some(event) = work.events.get(self.cursor).copied() {
             self.cursor += 1;
-            let node = work.fleet.node(event.slot).clone();
-            let freed = self.count(&node, event.group == self.group_no, event.living);
+            let mine = event.group == self.group_no;
+            let freed = self.count(work.fleet.node(event.slot), mine, event.living);
             self.rescore(work, event.slot);
             for slot in freed {
                 self.rescore(work, slot);
@@ -374,15 +404,12 @@ impl Placer {
 
     fn rescore(&mut self, work: &Work<'_>, slot: Slot) {
         let hot = work.fleet.hot(slot);
-        if !self.is_candidate(hot) {
-            return;
-        }
-        let seat = self.evaluate(work, slot, hot);
-        self.seats.set(slot, seat, &work.fleet);
-        if seat.standing == Standing::Open && !self.per_node {
-            let version = self.seats.get(slot).version;
-            let entry = Entry { sum: seat.sum, tie: tie(work.seed, hot.hash), slot, version };
-            self.buckets.entry((seat.tuple, seat.given)).or_default().push(entry);
+        if self.is_candidate(hot) {
+            self.seat(work, slot, hot);
+            if let Some(mut evictions) = self.evictions.take() {
+                self.consider(work, slot, &mut evictions);
+                self.evictions = Some(evictions);
+            }
         }
     }
 
@@ -396,7 +423,8 @@ impl Placer {
     /// up the value of a property, or it stopped answering.
     fn recheck(&mut self, work: &Work<'_>, slot: Slot) -> bool {
         if (work.suspects)(&work.fleet.node(slot).id) {
-            self.filter(work, slot, SUSPECT);
+            let reason = self.seats.reason(SUSPECT);
+            self.put_aside(work, slot, Standing::Filtered(reason));
             return false;
         }
         if self.properties.is_empty() {
@@ -404,17 +432,16 @@ impl Placer {
         }
         match self.of_node(work, slot) {
             Ok(()) => true,
-            Err(filter) => {
-                self.filter(work, slot, &filter.to_string());
+            Err(reason) => {
+                self.put_aside(work, slot, Standing::Filtered(reason));
                 false
             }
         }
     }
 
-    fn filter(&mut self, work: &Work<'_>, slot: Slot, why: &str) {
-        let reason = self.seats.reason(why);
-        let seat = Seat { standing: Standing::Filtered(reason), ..*self.seats.get(slot) };
-        self.seats.set(slot, seat, &work.fleet);
+    fn put_aside(&mut self, work: &Work<'_>, slot: Slot, standing: Standing) {
+        let seat = Seat { standing, ..*self.seats.get(slot) };
+        self.seats.set(slot, seat, work.fleet.hot(slot));
     }
 
     /// How a node stands, with the reason's text when it is passed over.
@@ -431,48 +458,51 @@ impl Placer {
         &self.seats
     }
 
+    pub(crate) fn spreads(&self) -> &Spreads {
+        &self.spreads
+    }
+
     /// Puts one node first, as if it were the best.
     pub(crate) fn only(&self, work: &Work<'_>, slot: Slot) -> Pick {
-        let hot = work.fleet.hot(slot);
-        let seat = *self.seats.get(slot);
-        let spread = self.spreads.score(seat.tuple);
-        Pick { slot, ranked: vec![self.ranked(&seat, slot, tie(work.seed, hot.hash), false, spread)] }
+        Pick { slot, victims: Vec::new(), ranked: self.with_parts(&[self.ranked(work, slot, false)]) }
+    }
+
+    fn with_parts(&self, ranked: &[Ranked]) -> Vec<(Ranked, Parts)> {
+        ranked.iter().map(|r| (*r, self.seats.get(r.slot).parts)).collect()
+    }
+
+    fn ranked(&self, work: &Work<'_>, slot: Slot, penalty: bool) -> Ranked {
+        let seat = self.seats.get(slot);
+        let tie = tie(work.seed, work.fleet.hot(slot).hash);
+        let entry = Entry { sum: seat.sum, tie, slot, version: seat.version };
+        Ranked::new(&entry, seat.given, penalty, self.spreads.score(seat.tuple))
     }
 
     /// The best node; nodes of `penalty` are liked less. `None` when none has room.
     pub(crate) fn pick(&mut self, work: &Work<'_>, penalty: &[Slot]) -> Option<Pick> {
         self.sync(work);
-        let spreads: BTreeMap<Tuple, Option<f64>> =
-            self.buckets.keys().map(|(tuple, _)| (*tuple, self.spreads.score(*tuple))).collect();
         let mut ranked: Vec<Ranked> = Vec::with_capacity(SCORES_KEPT + penalty.len());
-        let mut taken: Vec<((Tuple, u8), Entry)> = Vec::with_capacity(SCORES_KEPT);
+        let mut ranking = std::mem::take(&mut self.ranking);
+        ranking.begin(&self.spreads, &|entry| self.seats.get(entry.slot).version == entry.version);
         while ranked.len() < SCORES_KEPT {
-            let Some((key, entry)) = self.pop_best(&spreads) else { break };
-            if !self.recheck(work, entry.slot) {
-                continue;
-            }
-            taken.push((key, entry));
-            if !penalty.contains(&entry.slot) {
-                let seat = *self.seats.get(entry.slot);
-                ranked.push(self.ranked(&seat, entry.slot, entry.tie, false, spreads[&key.0]));
+            let is_current = |entry: &Entry| self.seats.get(entry.slot).version == entry.version;
+            let Some(next) = ranking.next(&is_current) else { break };
+            if self.recheck(work, next.slot) && !penalty.contains(&next.slot) {
+                ranked.push(next);
             }
         }
-        for (key, entry) in taken {
-            self.buckets.entry(key).or_default().push(entry);
-        }
+        self.ranking = ranking;
         for (at, &slot) in penalty.iter().enumerate() {
-            let seat = *self.seats.get(slot);
-            let open = seat.standing == Standing::Open && !penalty[..at].contains(&slot);
+            let open = self.seats.get(slot).standing == Standing::Open && !penalty[..at].contains(&slot);
             if open && self.recheck(work, slot) {
-                let spread = self.spreads.score(seat.tuple);
-                ranked.push(self.ranked(&seat, slot, tie(work.seed, work.fleet.hot(slot).hash), true, spread));
+                ranked.push(self.ranked(work, slot, true));
             }
         }
         ranked.sort_by(Ranked::cmp);
         ranked.truncate(SCORES_KEPT);
         let best = ranked.first()?;
         let slot = if work.retry { self.draw(work, best, &ranked) } else { best.slot };
-        Some(Pick { slot, ranked })
+        Some(Pick { slot, victims: Vec::new(), ranked: self.with_parts(&ranked) })
     }
 
     /// One of the nodes ranked, among those that differ from the best only in how full they are. Schedulers
@@ -485,72 +515,39 @@ impl Placer {
     }
 
     /// Marks a node that turned out not to have the ports after all.
-    pub(crate) fn exhaust(&mut self, work: &Work<'_>, slot: Slot, why: &str) {
-        let reason = self.seats.reason(why);
-        let seat = Seat { standing: Standing::Exhausted(reason), ..*self.seats.get(slot) };
-        self.seats.set(slot, seat, &work.fleet);
+    pub(crate) fn exhaust(&mut self, work: &Work<'_>, slot: Slot, short: Short) {
+        let reason = self.short_reason(work, slot, short);
+        self.put_aside(work, slot, Standing::Exhausted(reason));
     }
 
-    fn pop_best(&mut self, spreads: &BTreeMap<Tuple, Option<f64>>) -> Option<((Tuple, u8), Entry)> {
-        let mut best: Option<((Tuple, u8), Ranked)> = None;
-        let seats = &self.seats;
-        for (key, heap) in &mut self.buckets {
-            while heap.peek().is_some_and(|e| seats.get(e.slot).version != e.version) {
-                heap.pop();
-            }
-            let Some(top) = heap.peek() else { continue };
-            let spread = spreads.get(&key.0).copied().flatten();
-            let ranked = rank(top.sum, key.1, top.slot, top.tie, false, spread);
-            if best.as_ref().is_none_or(|(_, other)| ranked.cmp(other).is_lt()) {
-                best = Some((*key, ranked));
-            }
-        }
-        let (key, _) = best?;
-        self.buckets.get_mut(&key)?.pop().map(|entry| (key, entry))
+    /// Hands out what the ask needs of a node.
+    ///
+    /// # Errors
+    /// What turned out to be short.
+    pub(crate) fn allocate(
+        &mut self,
+        work: &Work<'_>,
+        slot: Slot,
+        rng: &mut crate::rng::Rng,
+    ) -> Result<(model::alloc::AllocatedResources, crate::fit::Held), Short> {
+        let (row, own) = (work.fleet.row(slot), self.own_options(work, slot));
+        let view = self.shapes[work.fleet.hot(slot).shape as usize].as_ref();
+        let options = own.as_ref().or(view.map(|view| &view.devices)).unwrap_or(&NO_DEVICES);
+        self.ask.allocate(row, options, &mut self.hands, rng)
     }
 
-    fn ranked(&self, seat: &Seat, slot: Slot, tie: u64, penalty: bool, spread: Option<f64>) -> Ranked {
-        rank(seat.sum, seat.given, slot, tie, penalty, spread)
-    }
-
-    /// The metric of an allocation placed by `pick`, or of one that found no node.
-    pub(crate) fn metric(&self, work: &Work<'_>, pick: Option<&Pick>) -> AllocMetric {
-        let mut metric = AllocMetric {
-            node_pool: self.job.node_pool().to_owned(),
-            nodes_available: self.available.clone(),
-            nodes_in_pool: self.available.values().sum(),
-            ..AllocMetric::default()
-        };
-        self.seats.fill(&mut metric);
-        let ranked = pick.map_or(&[][..], |p| &p.ranked);
-        metric.score_meta_data = ranked.iter().map(|r| self.score_meta(work, r)).collect();
-        metric
-    }
-
-    fn score_meta(&self, work: &Work<'_>, ranked: &Ranked) -> NodeScoreMeta {
-        let (hot, row) = (work.fleet.hot(ranked.slot), work.fleet.row(ranked.slot));
-        let fit = self.ask.fits(hot, row).map_or(0.0, |used| score::fit(work.algorithm, used, hot.capacity));
-        let mut scores = BTreeMap::from([("binpack".to_owned(), fit)]);
-        if !self.per_node {
-            let anti = self.anti_affinity(work, ranked.slot).unwrap_or(0.0);
-            scores.insert("job-anti-affinity".to_owned(), anti);
-            scores.insert("node-reschedule-penalty".to_owned(), if ranked.penalty { -1.0 } else { 0.0 });
-            scores.insert("node-affinity".to_owned(), self.affinity(&row.node).unwrap_or(0.0));
-        }
-        if !self.spreads.is_empty() {
-            scores.insert("allocation-spread".to_owned(), ranked.spread.unwrap_or(0.0));
-        }
-        NodeScoreMeta { node_id: row.node.id.clone(), scores, norm_score: ranked.score }
+    /// Which devices may serve the requests, where nodes of a shape differ in that.
+    fn own_options(&self, work: &Work<'_>, slot: Slot) -> Option<Options> {
+        let unique = self.checks.has_unique_devices();
+        unique.then(|| DeviceAsk::options(&self.ask.devices, work.fleet.node(slot)))
     }
 }
 
-/// Mean of what a node was given, in the order of the scorers.
-fn rank(sum: f64, given: u8, slot: Slot, tie: u64, penalty: bool, spread: Option<f64>) -> Ranked {
-    let (mut total, mut number) = (sum, f64::from(given));
-    for more in [penalty.then_some(-1.0), spread].into_iter().flatten() {
-        total += more;
-        number += 1.0;
+fn value_use<'a>(values: &'a mut BTreeMap<String, ValueUse>, text: &str) -> &'a mut ValueUse {
+    if !values.contains_key(text) {
+        values.insert(text.to_owned(), ValueUse::default());
     }
-    let score = if number > 0.0 { total / number } else { 0.0 };
-    Ranked { slot, score, sum, tie, penalty, spread }
+    values.get_mut(text).expect("it was put there")
 }
+
+static NO_DEVICES: Options = Vec::new();

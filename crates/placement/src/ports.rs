@@ -115,18 +115,24 @@ impl NodePorts {
         (port, at.and_then(|i| u16::try_from(i).ok()).unwrap_or(ANY))
     }
 
-    fn members(&self, network: &str) -> Vec<u16> {
-        let on = |a: &Address| a.networks.iter().any(|n| n == network);
-        (0u16..).zip(&self.addresses).filter(|(_, a)| on(a)).map(|(i, _)| i).collect()
+    fn on<'a>(&'a self, network: &'a str) -> impl Iterator<Item = (u16, &'a Address)> {
+        (0u16..).zip(&self.addresses).filter(move |(_, a)| a.networks.iter().any(|n| n == network))
     }
 
-    fn is_reserved(&self, members: &[u16], port: u16) -> bool {
+    fn is_free(&self, used: &[Claim], network: &str, port: u16) -> bool {
         let within = |ranges: &[(u16, u16)]| ranges.iter().any(|&(from, to)| from <= port && port <= to);
-        within(&self.reserved) || members.iter().any(|&i| within(&self.addresses[usize::from(i)].reserved))
+        if within(&self.reserved) || self.on(network).any(|(_, address)| within(&address.reserved)) {
+            return false;
+        }
+        let from = used.partition_point(|c| c.0 < port);
+        let mut claims = used[from..].iter().take_while(|c| c.0 == port);
+        !claims.any(|c| self.is_on(c.1, network))
     }
 
-    fn is_free(&self, used: &[Claim], members: &[u16], port: u16) -> bool {
-        !self.is_reserved(members, port) && !taken(used, members, port)
+    /// Whether a claim on that address stands on the network.
+    fn is_on(&self, address: u16, network: &str) -> bool {
+        let at = self.addresses.get(usize::from(address));
+        at.is_none_or(|address| address.networks.iter().any(|n| n == network))
     }
 
     /// Whether a claim of one more allocation clashes with what is there.
@@ -136,22 +142,37 @@ impl NodePorts {
             return used.iter().any(|c| c.0 == port);
         }
         let networks = &self.addresses[usize::from(address)].networks;
-        let mut members: Vec<u16> = networks.iter().flat_map(|n| self.members(n)).collect();
-        members.push(address);
-        !self.is_free(used, &members, port)
+        networks.iter().any(|network| !self.is_free(used, network, port))
     }
 
     /// Whether the ports asked for could be handed out.
     ///
     /// # Errors
-    /// What is missing, as a metric's key.
-    pub(crate) fn can_offer(&self, used: &[Claim], asks: &[PortAsk], node: &Node) -> Result<(), String> {
-        let dynamic = asks.iter().filter(|a| a.value.is_none()).count();
+    /// What is missing.
+    pub(crate) fn can_offer(&self, used: &[Claim], asks: &[PortAsk], node: &Node) -> Result<(), NoPort> {
+        if self.broken && !asks.is_empty() {
+            return Err(NoPort::Broken);
+        }
+        let mut dynamic = 0;
+        for (at, ask) in (0u16..).zip(asks) {
+            let network = ask.network(node);
+            if self.on(network).next().is_none() {
+                return Err(NoPort::NoAddress(at));
+            }
+            let Some(port) = ask.value else {
+                dynamic += 1;
+                continue;
+            };
+            let twice = |other: &PortAsk| other.value == Some(port) && other.network(node) == network;
+            let free = || self.is_free(used, network, port) && !asks[..usize::from(at)].iter().any(twice);
+            if !ask.ignore_collision && !free() {
+                return Err(NoPort::Taken(at));
+            }
+        }
         let room = usize::from(self.max.saturating_sub(self.min)) + 1;
         let reserved: usize = self.all_reserved().map(|(from, to)| usize::from(to - from) + 1).sum();
-        if dynamic == asks.len() && !self.broken && room > used.len() + reserved + dynamic {
-            let known = |a: &PortAsk| self.has_network(a.network(node));
-            return asks.iter().find(|a| !known(a)).map_or(Ok(()), |a| Err(no_address(a.network(node))));
+        if dynamic == 0 || room > used.len() + reserved + asks.len() {
+            return Ok(());
         }
         self.offer(used, asks, node, &mut Rng::new(0)).map(|_| ())
     }
@@ -163,41 +184,51 @@ impl NodePorts {
     /// Picks the ports asked for: static ones as they are, dynamic ones at random from the range.
     ///
     /// # Errors
-    /// What is missing, as a metric's key.
+    /// What is missing.
     pub(crate) fn offer(
         &self,
         used: &[Claim],
         asks: &[PortAsk],
         node: &Node,
         rng: &mut Rng,
-    ) -> Result<Vec<Offered>, String> {
+    ) -> Result<Vec<Offered>, NoPort> {
         if self.broken && !asks.is_empty() {
-            return Err("network: invalid reserved ports".to_owned());
+            return Err(NoPort::Broken);
         }
         let mut offers: Vec<Option<Offered>> = vec![None; asks.len()];
         let mut now_used: Vec<Claim> = Vec::with_capacity(asks.len());
         for dynamic in [false, true] {
-            for (ask, offer) in asks.iter().zip(&mut offers).filter(|(a, _)| a.value.is_none() == dynamic) {
+            let of_kind = (0u16..).zip(asks).zip(&mut offers).filter(|((_, a), _)| a.value.is_none() == dynamic);
+            for ((at, ask), offer) in of_kind {
                 let network = ask.network(node);
-                let members = self.members(network);
-                let Some(&first) = members.first() else { return Err(no_address(network)) };
-                let free = |port| self.is_free(used, &members, port) && !taken_by(&now_used, &members, port);
+                let Some((first, address)) = self.on(network).next() else { return Err(NoPort::NoAddress(at)) };
+                let free = |port| {
+                    self.is_free(used, network, port)
+                        && !now_used.iter().any(|c| c.0 == port && self.is_on(c.1, network))
+                };
                 let value = match ask.value {
                     Some(port) if ask.ignore_collision || free(port) => port,
-                    Some(port) => return Err(format!("network: reserved port collision {}={port}", ask.label)),
-                    None => self.pick(&free, rng).ok_or("network: dynamic port selection failed")?,
+                    Some(_) => return Err(NoPort::Taken(at)),
+                    None => self.pick(&free, rng).ok_or(NoPort::RangeFull)?,
                 };
                 now_used.push((value, first));
                 *offer = Some(Offered {
                     label: ask.label.clone(),
                     value,
                     to: if ask.to == -1 { i64::from(value) } else { ask.to },
-                    host_ip: self.addresses[usize::from(first)].ip.clone(),
+                    host_ip: address.ip.clone(),
                     claim: (value, first),
                 });
             }
         }
         Ok(offers.into_iter().flatten().collect())
+    }
+
+    /// Who of `claims` stands in the way of a static port.
+    pub(crate) fn stands_in_way(&self, claims: &[Claim], ask: &PortAsk, node: &Node) -> bool {
+        let network = ask.network(node);
+        let Some(port) = ask.value.filter(|_| !ask.ignore_collision) else { return false };
+        claims.iter().any(|c| c.0 == port && self.is_on(c.1, network))
     }
 
     fn pick(&self, free: &dyn Fn(u16) -> bool, rng: &mut Rng) -> Option<u16> {
@@ -211,18 +242,38 @@ impl NodePorts {
     }
 }
 
-fn no_address(network: &str) -> String {
-    format!("network: no addresses available for \"{network}\" network")
+/// Why ports cannot be had; the number is that of the port asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum NoPort {
+    Broken,
+    NoAddress(u16),
+    Taken(u16),
+    RangeFull,
 }
 
-fn taken(used: &[Claim], members: &[u16], port: u16) -> bool {
-    let from = used.partition_point(|c| c.0 < port);
-    used[from..].iter().take_while(|c| c.0 == port).any(|c| c.1 == ANY || members.contains(&c.1))
-}
+impl NoPort {
+    /// A metric's key.
+    pub(crate) fn text(self, asks: &[PortAsk], node: &Node) -> String {
+        let ask = |at: u16| asks.get(usize::from(at));
+        match self {
+            Self::Broken => "network: invalid reserved ports".to_owned(),
+            Self::NoAddress(at) => {
+                let network = ask(at).map_or("", |ask| ask.network(node));
+                format!("network: no addresses available for \"{network}\" network")
+            }
+            Self::Taken(at) => {
+                let (label, port) = ask(at).map_or(("", 0), |ask| (ask.label.as_str(), ask.value.unwrap_or(0)));
+                format!("network: reserved port collision {label}={port}")
+            }
+            Self::RangeFull => "network: dynamic port selection failed".to_owned(),
+        }
+    }
 
-/// Like [`taken`], over a list that is not sorted.
-fn taken_by(used: &[Claim], members: &[u16], port: u16) -> bool {
-    used.iter().any(|c| c.0 == port && members.contains(&c.1))
+    /// True when the text depends on the node.
+    pub(crate) fn is_of_node(self, asks: &[PortAsk]) -> bool {
+        let named = |at: u16| asks.get(usize::from(at)).and_then(|ask| ask.host_network.as_ref());
+        matches!(self, Self::NoAddress(at) if !matches!(named(at), None | Some(Target::Literal(_))))
+    }
 }
 
 /// A port that a group asks for.
@@ -302,13 +353,16 @@ mod tests {
         let first = ports.offer(&[], &[ask("http", Some(8080), "")], &node, &mut rng).unwrap();
         assert_eq!((first[0].value, first[0].host_ip.as_str(), first[0].to), (8080, "10.0.0.1", 8080));
         let used = [first[0].claim];
-        let again = ports.offer(&used, &[ask("http", Some(8080), "")], &node, &mut rng).unwrap_err();
-        assert_eq!(again, "network: reserved port collision http=8080");
+        let asks = [ask("http", Some(8080), "")];
+        let again = ports.offer(&used, &asks, &node, &mut rng).unwrap_err();
+        assert_eq!(ports.can_offer(&used, &asks, &node), Err(again));
+        assert_eq!(again.text(&asks, &node), "network: reserved port collision http=8080");
         assert!(ports.offer(&used, &[ask("http", Some(8080), "public")], &node, &mut rng).is_ok());
         assert!(ports.offer(&[], &[ask("ssh", Some(22), "")], &node, &mut rng).is_err());
         // rank-007
-        let absent = ports.offer(&[], &[ask("x", None, "private")], &node, &mut rng).unwrap_err();
-        assert_eq!(absent, "network: no addresses available for \"private\" network");
+        let asks = [ask("x", None, "private")];
+        let absent = ports.offer(&[], &asks, &node, &mut rng).unwrap_err();
+        assert_eq!(absent.text(&asks, &node), "network: no addresses available for \"private\" network");
     }
 
     #[test]
@@ -322,10 +376,10 @@ mod tests {
         assert_eq!(values, [102, 103]);
         assert!(ports.can_offer(&[(100, 0)], &asks, &node).is_ok());
         let full = ports.can_offer(&[(100, 0), (102, 1)], &asks, &node).unwrap_err();
-        assert_eq!(full, "network: dynamic port selection failed");
+        assert_eq!(full.text(&asks, &node), "network: dynamic port selection failed");
     }
 
-    /// rank-006
+    /// covers: rank-006
     #[test]
     fn rank_006_a_node_whose_reserved_ports_cannot_be_read_gives_none() {
         let node = node("80-,x");

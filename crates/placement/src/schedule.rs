@@ -207,6 +207,7 @@ fn decide<'a>(mut req: Request<'a>, job: Option<&'a Arc<Job>>, kind: JobKind, wa
     let eval = final_row(&mut req, job, &outcome, waits, &mut plan.create_evals);
     plan.eval = Some(eval);
     plan.create_evals.extend(outcome.followups);
+    plan.create_evals.extend(outcome.preempted_jobs);
     let no_op = plan.parts.is_empty() && plan.deployment.is_none() && plan.deployment_updates.is_empty();
     Decision { plan, no_op, traces: outcome.traces }
 }
@@ -226,7 +227,7 @@ fn final_row(
         queued_allocations: outcome.queued.clone(),
         plan_annotations: Some(PlanAnnotations {
             desired_tg_updates: outcome.desired.clone(),
-            preempted_allocs: Vec::new(),
+            preempted_allocs: outcome.preempted.clone(),
         }),
         class_eligibility: BTreeMap::new(),
         escaped_computed_class: false,

@@ -63,3 +63,18 @@ pub fn affinity(weights: impl Iterator<Item = (i64, bool)>) -> Option<f64> {
 pub fn mean(given: &[f64]) -> f64 {
     if given.is_empty() { 0.0 } else { given.iter().sum::<f64>() / given.len() as f64 }
 }
+
+const PREEMPTION_RATE: f64 = 0.0048;
+const PREEMPTION_ORIGIN: f64 = 2048.0;
+
+/// How well a node is liked whose allocations of these priorities must leave: fewer and less important
+/// ones are better.
+pub fn preemption(priorities: impl Iterator<Item = i32>) -> f64 {
+    let (mut most, mut sum) = (0.0_f64, 0.0_f64);
+    for priority in priorities {
+        most = most.max(f64::from(priority));
+        sum += f64::from(priority);
+    }
+    let net = if most > 0.0 { most + sum / most } else { 0.0 };
+    1.0 / (1.0 + (PREEMPTION_RATE * (net - PREEMPTION_ORIGIN)).exp())
+}

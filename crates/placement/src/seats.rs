@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use model::metric::AllocMetric;
 
-use crate::fleet::{Fleet, Slot};
+use crate::fleet::{Fleet, Hot, Slot};
 use crate::spread::Tuple;
 
 /// Number of a reason's text within one placer.
@@ -28,16 +28,35 @@ pub(crate) enum Standing {
     Open,
 }
 
+/// The scores a node was given, one by one, in the order of the scorers; spread and penalty apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Parts {
+    pub fit: Option<f64>,
+    pub devices: Option<f64>,
+    pub anti_affinity: Option<f64>,
+    pub affinity: Option<f64>,
+    pub preemption: Option<f64>,
+}
+
+impl Parts {
+    /// Sum of what was given, and how many.
+    pub(crate) fn sum(&self) -> (f64, u8) {
+        let all = [self.fit, self.devices, self.anti_affinity, self.affinity, self.preemption];
+        all.into_iter().flatten().fold((0.0, 0), |(sum, given), score| (sum + score, given + 1))
+    }
+}
+
 /// One node's place in the ranking of a group.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seat {
     pub standing: Standing,
-    /// Grows at each re-scoring; heap entries of older versions are void.
+    /// Grows at each re-scoring; entries of older versions are void.
     pub version: u32,
     /// Sum of the scores given apart from spread and penalty, and how many were given.
     pub sum: f64,
     pub given: u8,
     pub tuple: Tuple,
+    pub parts: Parts,
 }
 
 /// All nodes' places, and the counts.
@@ -46,16 +65,24 @@ pub(crate) struct Seats {
     seats: Vec<Seat>,
     reasons: Vec<String>,
     numbers: BTreeMap<String, ReasonNo>,
-    filtered: BTreeMap<ReasonNo, i64>,
-    exhausted: BTreeMap<ReasonNo, i64>,
-    class_filtered: BTreeMap<String, i64>,
-    class_exhausted: BTreeMap<String, i64>,
+    /// By reason.
+    filtered: Vec<i64>,
+    exhausted: Vec<i64>,
+    /// By the number of the node's class.
+    class_filtered: Vec<i64>,
+    class_exhausted: Vec<i64>,
     evaluated: i64,
 }
 
 impl Seats {
-    pub(crate) fn new(len: usize) -> Self {
-        Self { seats: vec![Seat::default(); len], ..Self::default() }
+    pub(crate) fn new(fleet: &Fleet) -> Self {
+        let classes = vec![0; fleet.classes().len()];
+        Self {
+            seats: vec![Seat::default(); fleet.end()],
+            class_filtered: classes.clone(),
+            class_exhausted: classes,
+            ..Self::default()
+        }
     }
 
     pub(crate) fn get(&self, slot: Slot) -> &Seat {
@@ -80,21 +107,22 @@ impl Seats {
         let number = ReasonNo::try_from(self.reasons.len()).unwrap_or(0);
         self.reasons.push(text.to_owned());
         self.numbers.insert(text.to_owned(), number);
+        self.filtered.push(0);
+        self.exhausted.push(0);
         number
     }
 
     /// Moves a node to a new standing and keeps the counts right.
-    pub(crate) fn set(&mut self, slot: Slot, seat: Seat, fleet: &Fleet) {
-        let old = self.seats[slot as usize].standing;
-        if old != seat.standing {
-            self.tally(old, -1, slot, fleet);
-            self.tally(seat.standing, 1, slot, fleet);
+    pub(crate) fn set(&mut self, slot: Slot, seat: Seat, hot: &Hot) {
+        let old = self.seats[slot as usize];
+        if old.standing != seat.standing {
+            self.tally(old.standing, -1, hot);
+            self.tally(seat.standing, 1, hot);
         }
-        let version = self.seats[slot as usize].version + 1;
-        self.seats[slot as usize] = Seat { version, ..seat };
+        self.seats[slot as usize] = Seat { version: old.version + 1, ..seat };
     }
 
-    fn tally(&mut self, standing: Standing, change: i64, slot: Slot, fleet: &Fleet) {
+    fn tally(&mut self, standing: Standing, change: i64, hot: &Hot) {
         let (reasons, classes, reason) = match standing {
             Standing::Out => return,
             Standing::Open => {
@@ -105,44 +133,26 @@ impl Seats {
             Standing::Exhausted(reason) => (&mut self.exhausted, &mut self.class_exhausted, reason),
         };
         self.evaluated += change;
-        bump(reasons, reason, change);
-        let class = &fleet.node(slot).node_class;
-        if !class.is_empty() {
-            bump(classes, class.clone(), change);
-        }
+        reasons[usize::from(reason)] += change;
+        classes[hot.class as usize] += change;
     }
 
     /// Writes the counts into a metric.
-    pub(crate) fn fill(&self, metric: &mut AllocMetric) {
-        let named = |counts: &BTreeMap<ReasonNo, i64>| {
-            let mut named: BTreeMap<String, i64> = BTreeMap::new();
-            for (reason, count) in counts {
-                let text = self.reasons.get(usize::from(*reason)).cloned().unwrap_or_default();
-                *named.entry(text).or_default() += count;
-            }
-            named
+    pub(crate) fn fill(&self, metric: &mut AllocMetric, fleet: &Fleet) {
+        let named = |counts: &[i64]| {
+            let counted = self.reasons.iter().zip(counts).filter(|(_, n)| **n > 0);
+            counted.map(|(text, n)| (text.clone(), *n)).collect()
+        };
+        let of_class = |counts: &[i64]| {
+            let counted = fleet.classes().iter().zip(counts).filter(|(name, n)| **n > 0 && !name.is_empty());
+            counted.map(|(name, n)| (name.clone(), *n)).collect()
         };
         metric.nodes_evaluated = self.evaluated;
-        metric.nodes_filtered = self.filtered.values().sum();
-        metric.nodes_exhausted = self.exhausted.values().sum();
+        metric.nodes_filtered = self.filtered.iter().sum();
+        metric.nodes_exhausted = self.exhausted.iter().sum();
         metric.constraint_filtered = named(&self.filtered);
         metric.dimension_exhausted = named(&self.exhausted);
-        metric.class_filtered.clone_from(&self.class_filtered);
-        metric.class_exhausted.clone_from(&self.class_exhausted);
-    }
-}
-
-fn bump<K: Ord>(counts: &mut BTreeMap<K, i64>, key: K, change: i64) {
-    use std::collections::btree_map::Entry;
-    match counts.entry(key) {
-        Entry::Vacant(entry) => {
-            entry.insert(change);
-        }
-        Entry::Occupied(mut entry) => {
-            *entry.get_mut() += change;
-            if *entry.get() == 0 {
-                entry.remove();
-            }
-        }
+        metric.class_filtered = of_class(&self.class_filtered);
+        metric.class_exhausted = of_class(&self.class_exhausted);
     }
 }

@@ -26,16 +26,35 @@ pub(crate) struct Block {
     /// Wanted number per value; `*` stands for the rest. Empty: even.
     wanted: BTreeMap<String, f64>,
     /// How many allocations of the group have each value.
+    #[cfg(test)]
     used: BTreeMap<String, u64>,
 }
+
+/// A block with its values numbered: what is counted and asked in the loop.
+#[derive(Clone, Debug)]
+struct Counted {
+    block: Block,
+    ids: BTreeMap<String, u32>,
+    /// Per value: wanted number, and how many allocations have it.
+    values: Vec<(Option<f64>, u64)>,
+    /// Least and most of what values in use have; `None` when none is.
+    range: Option<(u64, u64)>,
+}
+
+/// The value id of a node that lacks the property.
+const MISSING: u32 = u32::MAX;
 
 /// The spread blocks of a group and what they count.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Spreads {
-    blocks: Vec<Block>,
+    blocks: Vec<Counted>,
     total_weight: f64,
-    tuples: Vec<Vec<Option<String>>>,
-    ids: BTreeMap<Vec<Option<String>>, Tuple>,
+    /// Value ids of each tuple, as many as there are blocks.
+    tuples: Vec<u32>,
+    ids: BTreeMap<Vec<u32>, Tuple>,
+    key: Vec<u32>,
+    /// Grows with every change of a score.
+    pub epoch: u64,
 }
 
 impl Block {
@@ -54,7 +73,13 @@ impl Block {
         }
         #[allow(clippy::cast_precision_loss)]
         let weight = spread.weight.unwrap_or(WEIGHT_DEFAULT) as f64;
-        Self { target: Target::parse(&spread.attribute), weight, wanted, used: BTreeMap::new() }
+        Self {
+            target: Target::parse(&spread.attribute),
+            weight,
+            wanted,
+            #[cfg(test)]
+            used: BTreeMap::new(),
+        }
     }
 
     /// With targets, all values that are not one share the bucket `*`.
@@ -62,6 +87,8 @@ impl Block {
         if self.wanted.is_empty() || self.wanted.contains_key(value) { value } else { "*" }
     }
 
+    /// For tests, which count by text.
+    #[cfg(test)]
     pub(crate) fn count(&mut self, value: &str, change: i64) {
         let bucket = self.bucket(value).to_owned();
         let used = self.used.entry(bucket).or_default();
@@ -73,28 +100,43 @@ impl Block {
 
     /// How much a node with this value is wanted, before anything is placed there.
     /// `unwanted` is what a value gets of which none is wanted.
+    #[cfg(test)]
     pub(crate) fn score(&self, value: Option<&str>, total_weight: f64, unwanted: f64) -> f64 {
         let Some(value) = value else { return UNWANTED };
         if self.wanted.is_empty() {
             return even(&self.used, Some(value));
         }
         let bucket = self.bucket(value);
-        #[allow(clippy::cast_precision_loss)]
-        let used = self.used.get(bucket).copied().unwrap_or(0) as f64;
-        match self.wanted.get(bucket) {
-            Some(&wanted) if wanted > 0.0 => (wanted - (used + 1.0)) / wanted * (self.weight / total_weight),
-            Some(_) => unwanted,
-            None => UNWANTED,
-        }
+        let used = self.used.get(bucket).copied().unwrap_or(0);
+        targeted(self.wanted.get(bucket).copied(), used, self.weight / total_weight, unwanted)
+    }
+}
+
+/// Wish for a value of which `wanted` are wanted and `used` are there.
+#[allow(clippy::cast_precision_loss)]
+fn targeted(wanted: Option<f64>, used: u64, share: f64, unwanted: f64) -> f64 {
+    match wanted {
+        Some(wanted) if wanted > 0.0 => (wanted - (used as f64 + 1.0)) / wanted * share,
+        Some(_) => unwanted,
+        None => UNWANTED,
     }
 }
 
 /// Wish for a value when all values shall be used alike.
-#[allow(clippy::cast_precision_loss)]
+#[cfg(test)]
 pub(crate) fn even(used: &BTreeMap<String, u64>, value: Option<&str>) -> f64 {
-    let Some((&min, &max)) = used.values().min().zip(used.values().max()) else { return 0.0 };
-    let Some(value) = value else { return UNWANTED };
-    let current = used.get(value).copied().unwrap_or(0);
+    let range = used.values().min().zip(used.values().max()).map(|(min, max)| (*min, *max));
+    match (range, value) {
+        (None, _) => 0.0,
+        (_, None) => UNWANTED,
+        (range, Some(value)) => evened(used.get(value).copied().unwrap_or(0), range),
+    }
+}
+
+/// The same from the number of the value, and the least and most over all values in use.
+#[allow(clippy::cast_precision_loss)]
+fn evened(current: u64, range: Option<(u64, u64)>) -> f64 {
+    let Some((min, max)) = range else { return 0.0 };
     let (min_f, max_f, current_f) = (min as f64, max as f64, current as f64);
     match (current == min, min) {
         (false, 0) => -1.0,
@@ -105,15 +147,48 @@ pub(crate) fn even(used: &BTreeMap<String, u64>, value: Option<&str>) -> f64 {
     }
 }
 
+impl Counted {
+    fn new(block: Block) -> Self {
+        Self { block, ids: BTreeMap::new(), values: Vec::new(), range: None }
+    }
+
+    /// The number of the node's value.
+    fn id(&mut self, node: &Node) -> u32 {
+        let Some(value) = self.block.target.resolve(node) else { return MISSING };
+        let bucket = self.block.bucket(value);
+        if let Some(id) = self.ids.get(bucket) {
+            return *id;
+        }
+        let id = u32::try_from(self.values.len()).unwrap_or(MISSING);
+        self.values.push((self.block.wanted.get(bucket).copied(), 0));
+        self.ids.insert(bucket.to_owned(), id);
+        id
+    }
+
+    fn count(&mut self, id: u32, change: i64) {
+        let Some((_, used)) = self.values.get_mut(id as usize) else { return };
+        *used = used.saturating_add_signed(change);
+        if self.block.wanted.is_empty() {
+            let in_use = || self.values.iter().map(|(_, used)| *used).filter(|used| *used > 0);
+            self.range = in_use().min().zip(in_use().max());
+        }
+    }
+
+    fn score(&self, id: u32, total_weight: f64) -> f64 {
+        let Some((wanted, used)) = self.values.get(id as usize) else { return UNWANTED };
+        if self.block.wanted.is_empty() {
+            return evened(*used, self.range);
+        }
+        targeted(*wanted, *used, self.block.weight / total_weight, UNWANTED)
+    }
+}
+
 impl Spreads {
     pub(crate) fn new(job: &Job, group: &TaskGroup) -> Self {
         let count = crate::read::group_count(group);
-        let blocks: Vec<Block> = job.spreads.iter().chain(&group.spreads).map(|s| Block::new(s, count)).collect();
-        Self::of_blocks(blocks)
-    }
-
-    pub(crate) fn of_blocks(blocks: Vec<Block>) -> Self {
-        let total_weight = blocks.iter().map(|b| b.weight).sum();
+        let blocks: Vec<Counted> =
+            job.spreads.iter().chain(&group.spreads).map(|s| Counted::new(Block::new(s, count))).collect();
+        let total_weight = blocks.iter().map(|b| b.block.weight).sum();
         Self { blocks, total_weight, ..Self::default() }
     }
 
@@ -126,30 +201,42 @@ impl Spreads {
         if self.blocks.is_empty() {
             return 0;
         }
-        let values: Vec<_> = self.blocks.iter().map(|b| b.target.resolve(node).map(str::to_owned)).collect();
-        if let Some(&id) = self.ids.get(&values) {
+        self.key.clear();
+        for block in &mut self.blocks {
+            let id = block.id(node);
+            self.key.push(id);
+        }
+        if let Some(&id) = self.ids.get(self.key.as_slice()) {
             return id;
         }
-        let id = Tuple::try_from(self.tuples.len()).expect("there are no more tuples than nodes");
-        self.tuples.push(values.clone());
-        self.ids.insert(values, id);
+        let id = Tuple::try_from(self.tuples.len() / self.blocks.len()).expect("there are no more tuples than nodes");
+        self.tuples.extend_from_slice(&self.key);
+        self.ids.insert(self.key.clone(), id);
         id
+    }
+
+    fn of(&self, tuple: Tuple) -> &[u32] {
+        let at = tuple as usize * self.blocks.len();
+        self.tuples.get(at..at + self.blocks.len()).unwrap_or(&[])
     }
 
     /// An allocation of the group came to (1) or left (-1) a node with these values.
     pub(crate) fn count(&mut self, tuple: Tuple, change: i64) {
-        let Some(values) = self.tuples.get(tuple as usize) else { return };
-        for (block, value) in self.blocks.iter_mut().zip(values) {
-            if let Some(value) = value {
-                block.count(value, change);
+        self.epoch += 1;
+        let at = tuple as usize * self.blocks.len();
+        for (n, block) in self.blocks.iter_mut().enumerate() {
+            if let Some(id) = self.tuples.get(at + n) {
+                block.count(*id, change);
             }
         }
     }
 
     /// The spread score of nodes with these values; `None` adds nothing to the mean.
     pub(crate) fn score(&self, tuple: Tuple) -> Option<f64> {
-        let values = self.tuples.get(tuple as usize)?;
-        let scores = self.blocks.iter().zip(values).map(|(b, v)| b.score(v.as_deref(), self.total_weight, UNWANTED));
+        if self.blocks.is_empty() {
+            return None;
+        }
+        let scores = self.blocks.iter().zip(self.of(tuple)).map(|(block, id)| block.score(*id, self.total_weight));
         let total: f64 = scores.sum();
         (total != 0.0).then_some(total)
     }

@@ -51,7 +51,7 @@ struct FitExpect {
     spread_normalized: f64,
 }
 
-/// rank-001, rank-003
+/// covers: rank-001, rank-003
 #[test]
 fn rank_001_003_the_fit_score_is_as_the_vectors_say() {
     for case in load::<Fit>("fit") {
@@ -90,7 +90,7 @@ struct SpreadExpect {
     appended: bool,
 }
 
-/// spread-001, spread-002, spread-004, spread-005, spread-007
+/// covers: spread-001, spread-002, spread-004, spread-005, spread-007
 #[test]
 fn spread_001_002_004_005_007_the_spread_score_is_as_the_vectors_say() {
     for case in load::<SpreadCase>("spread") {
@@ -126,7 +126,7 @@ struct Even {
     expect: f64,
 }
 
-/// spread-003
+/// covers: spread-003
 #[test]
 fn spread_003_the_even_boost_is_as_the_vectors_say() {
     for case in load::<Even>("spread_even") {
@@ -147,7 +147,7 @@ struct AntiExpect {
     score: Option<f64>,
 }
 
-/// rank-014
+/// covers: rank-014
 #[test]
 fn rank_014_the_anti_affinity_is_as_the_vectors_say() {
     for case in load::<Anti>("job_anti_affinity") {
@@ -165,7 +165,7 @@ struct AffinityCase {
     expect: f64,
 }
 
-/// rank-017
+/// covers: rank-017
 #[test]
 fn rank_017_the_affinity_is_as_the_vectors_say() {
     for case in load::<AffinityCase>("node_affinity") {
@@ -181,7 +181,7 @@ struct Final {
     expect: f64,
 }
 
-/// rank-016
+/// covers: rank-016
 #[test]
 fn rank_016_the_final_score_is_as_the_vectors_say() {
     for case in load::<Final>("final_normalization") {
@@ -251,5 +251,161 @@ fn service_059_rescheduling_is_as_the_vectors_say() {
                 RescheduleEvent { reschedule_time: verdict.next, delay: verdict.delay, ..RescheduleEvent::default() };
             events.push(event);
         }
+    }
+}
+
+#[derive(Deserialize)]
+struct PreemptionScore {
+    id: String,
+    priorities: Priorities,
+    expect: ScoreExpect,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Priorities {
+    Listed(Vec<i32>),
+    Repeated { value: i32, repeat: usize },
+}
+
+#[derive(Deserialize)]
+struct ScoreExpect {
+    score: f64,
+}
+
+#[test]
+fn the_preemption_score_is_as_the_vectors_say() {
+    let cases = load::<PreemptionScore>("preemption_score");
+    assert_eq!(cases.len(), 20);
+    for case in cases {
+        let priorities = match case.priorities {
+            Priorities::Listed(all) => all,
+            Priorities::Repeated { value, repeat } => vec![value; repeat],
+        };
+        near(score::preemption(priorities.into_iter()), case.expect.score, &case.id);
+    }
+}
+
+#[derive(Deserialize)]
+struct Distance {
+    id: String,
+    remaining_ask: CpuMemDisk,
+    victim: CpuMemDisk,
+    max_parallel: u32,
+    already_preempted: u32,
+    expect: f64,
+}
+
+#[derive(Deserialize)]
+struct CpuMemDisk {
+    cpu: i64,
+    mem: i64,
+    disk: i64,
+}
+
+impl CpuMemDisk {
+    fn amounts(&self) -> Amounts {
+        Amounts { cpu: self.cpu, memory: self.mem, disk: self.disk }
+    }
+}
+
+#[test]
+fn the_distance_of_a_victim_is_as_the_vectors_say() {
+    use crate::preempt::{distance, penalty};
+    let cases = load::<Distance>("preemption_distance");
+    assert_eq!(cases.len(), 12);
+    for case in cases {
+        let far = distance(case.remaining_ask.amounts(), case.victim.amounts());
+        near(far + penalty(case.already_preempted, case.max_parallel), case.expect, &case.id);
+    }
+}
+
+#[derive(Deserialize)]
+struct Class {
+    id: String,
+    a: serde_json::Value,
+    b: serde_json::Value,
+    expect_same_class: bool,
+}
+
+/// The parts of a vector's node that a class could depend on.
+fn class_node(from: &serde_json::Value) -> model::Node {
+    use model::node::{Attribute, DriverInfo, NodeDevice, NodeDeviceResource, NodeResources};
+    let text = |key: &str| from[key].as_str().unwrap_or_default().to_owned();
+    let map = |value: &serde_json::Value| -> BTreeMap<String, String> {
+        serde_json::from_value(value.clone()).unwrap_or_default()
+    };
+    let device = |value: &serde_json::Value| NodeDeviceResource {
+        vendor: value["vendor"].as_str().unwrap().into(),
+        kind: value["type"].as_str().unwrap().into(),
+        name: value["name"].as_str().unwrap().into(),
+        attributes: map(&value["attributes"])
+            .into_iter()
+            .map(|(key, text)| (key, Attribute { string_val: Some(text), ..Attribute::default() }))
+            .collect(),
+        instances: (value["instances"].as_array().into_iter().flatten())
+            .map(|i| NodeDevice {
+                id: i["id"].as_str().unwrap().into(),
+                healthy: i["healthy"].as_bool().unwrap_or(false),
+                ..NodeDevice::default()
+            })
+            .collect(),
+    };
+    let mut resources = NodeResources {
+        devices: from["devices"].as_array().into_iter().flatten().map(device).collect(),
+        ..NodeResources::default()
+    };
+    resources.cpu.cpu_shares = from["cpu"].as_i64().unwrap_or(0);
+    resources.memory.memory_mb = from["mem"].as_i64().unwrap_or(0);
+    let mut node = model::Node {
+        id: text("id").as_str().into(),
+        name: text("name"),
+        datacenter: text("datacenter"),
+        node_class: text("class"),
+        node_pool: text("pool"),
+        attributes: map(&from["attributes"]),
+        meta: map(&from["meta"]),
+        node_resources: Some(resources),
+        ..model::Node::default()
+    };
+    for (name, info) in from["drivers"].as_object().into_iter().flatten() {
+        let healthy = info["healthy"].as_bool().unwrap_or(false);
+        node.drivers.insert(name.clone(), DriverInfo { detected: true, healthy, ..DriverInfo::default() });
+    }
+    for name in from["host_volumes"].as_array().into_iter().flatten() {
+        node.host_volumes.insert(name.as_str().unwrap().into(), model::node::HostVolumeInfo::default());
+    }
+    node
+}
+
+#[test]
+fn nodes_share_a_class_where_the_vectors_say_so() {
+    let cases = load::<Class>("computed_class");
+    assert_eq!(cases.len(), 25);
+    for case in cases {
+        let same = class_node(&case.a).computed_class() == class_node(&case.b).computed_class();
+        assert_eq!(same, case.expect_same_class, "{}", case.id);
+    }
+}
+
+#[derive(Deserialize)]
+struct SamplingLimit {
+    id: String,
+    nodes: usize,
+    batch: bool,
+    affinity_or_spread: bool,
+    group_count: usize,
+    node_limit: usize,
+    expect: usize,
+}
+
+/// We look at every node; the limit is that of the scheduler we compare ourselves with.
+#[test]
+fn a_sampling_scheduler_looks_at_as_many_nodes_as_the_vectors_say() {
+    let cases = load::<SamplingLimit>("sampling_limit");
+    assert_eq!(cases.len(), 18);
+    for case in cases {
+        let wide = case.affinity_or_spread.then_some(case.group_count);
+        assert_eq!(crate::sampling::limit(case.nodes, case.batch, wide, case.node_limit), case.expect, "{}", case.id);
     }
 }

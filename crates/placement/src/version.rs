@@ -164,7 +164,7 @@ mod tests {
         parsed.is_some_and(|(version, requirement)| requirement.holds(&version))
     }
 
-    /// feasible-018
+    /// covers: feasible-018
     #[test]
     fn feasible_018_version_needs_an_opt_in_for_pre_releases_and_semver_orders_them() {
         let cases = [

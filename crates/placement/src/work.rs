@@ -11,7 +11,7 @@ use fsm::State;
 use model::{AllocId, Allocation, Job, NodeId};
 
 use crate::fit::Held;
-use crate::fleet::{Fleet, Slot};
+use crate::fleet::{Fleet, Rank, Slot, Tenant, group_key, job_key};
 use crate::score::Algorithm;
 
 /// Number of a group's name within one pass.
@@ -42,7 +42,10 @@ pub(crate) struct Work<'a> {
     /// Per slot: allocations of the job, and of each group, that are on the node.
     of_job: Vec<u32>,
     of_group: Vec<Vec<u32>>,
-    staged: BTreeMap<AllocId, Option<(Slot, Held)>>,
+    staged: BTreeMap<AllocId, Option<(Slot, Arc<Tenant>)>>,
+    /// How many of each group, by its key, make room for what this plan places.
+    preempted: BTreeMap<u64, u32>,
+    keys: Keys,
 }
 
 impl<'a> Work<'a> {
@@ -70,6 +73,8 @@ impl<'a> Work<'a> {
             of_job: vec![0; end],
             of_group: Vec::new(),
             staged: BTreeMap::new(),
+            preempted: BTreeMap::new(),
+            keys: Keys::of(job),
         };
         for group in job.iter().flat_map(|j| &j.task_groups) {
             work.group(group.name());
@@ -123,8 +128,8 @@ impl<'a> Work<'a> {
     pub(crate) fn unstop(&mut self, alloc: &Allocation) {
         let Some(held) = self.staged.remove(&alloc.id) else { return };
         let group = self.group(&alloc.task_group);
-        if let Some((slot, held)) = held {
-            self.fleet.hold(slot, alloc.id.clone(), held);
+        if let Some((slot, tenant)) = held {
+            self.fleet.hold(slot, tenant);
             self.of_job[slot as usize] += 1;
             self.of_group[group][slot as usize] += 1;
         }
@@ -133,12 +138,57 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// How many of a group, by its key, were asked to make room.
+    pub(crate) fn preempted(&self, group: u64) -> u32 {
+        self.preempted.get(&group).copied().unwrap_or(0)
+    }
+
+    /// Allocations of other jobs leave a node.
+    pub(crate) fn evict(&mut self, slot: Slot, victims: &[Arc<Tenant>]) {
+        for victim in victims {
+            self.fleet.release(&victim.id);
+            *self.preempted.entry(victim.rank.group).or_default() += 1;
+        }
+        self.events.push(Event { slot, group: GroupNo::MAX, living: 0 });
+    }
+
+    /// They stay after all.
+    pub(crate) fn unevict(&mut self, slot: Slot, victims: &[Arc<Tenant>]) {
+        for victim in victims {
+            self.fleet.hold(slot, victim.clone());
+            if let Some(number) = self.preempted.get_mut(&victim.rank.group) {
+                *number = number.saturating_sub(1);
+            }
+        }
+        self.events.push(Event { slot, group: GroupNo::MAX, living: 0 });
+    }
+
     /// The plan places an allocation.
     pub(crate) fn place(&mut self, slot: Slot, group: GroupNo, id: AllocId, held: Held) {
-        self.fleet.hold(slot, id, held);
+        let rank = Rank {
+            job: self.keys.job,
+            group: group_key(self.keys.job, &self.groups[group]),
+            priority: self.keys.priority,
+            ..Rank::default()
+        };
+        self.fleet.hold(slot, Arc::new(Tenant { id, held, rank }));
         self.of_job[slot as usize] += 1;
         self.of_group[group][slot as usize] += 1;
         self.events.push(Event { slot, group, living: 1 });
+    }
+}
+
+/// How what the plan places stands among others.
+#[derive(Clone, Copy, Debug, Default)]
+struct Keys {
+    job: u64,
+    priority: i32,
+}
+
+impl Keys {
+    fn of(job: Option<&Job>) -> Self {
+        let priority = job.map_or(0, |job| i32::try_from(job.priority()).unwrap_or(i32::MAX));
+        Self { job: job.map_or(0, |job| job_key(&job.namespace(), &job.id())), priority }
     }
 }
 

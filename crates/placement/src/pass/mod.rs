@@ -7,12 +7,14 @@ mod judge;
 mod metrics;
 mod nodes;
 mod parts;
+mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fsm::Plan;
 use model::alloc::AllocDeploymentStatus;
+use model::alloc::AllocStub;
 use model::metric::{AllocMetric, DesiredUpdates};
 use model::{
     AllocId, Allocation, ClientStatus, DeploymentId, DesiredStatus, Evaluation, Index, Job, JobKind, Node, TaskGroup,
@@ -47,6 +49,10 @@ pub(crate) struct Outcome {
     pub blocks: bool,
     pub classes: BTreeMap<String, bool>,
     pub escaped: bool,
+    /// Allocations of other jobs that make room.
+    pub preempted: Vec<AllocStub>,
+    /// Evaluations of their jobs.
+    pub preempted_jobs: Vec<Evaluation>,
     pub traces: Explain,
 }
 
@@ -64,6 +70,7 @@ pub(crate) struct Pass<'a, 'p> {
     /// Groups of which one found no node.
     short: BTreeSet<PlacerKey>,
     ports: Rng,
+    preempts: bool,
 }
 
 impl<'a> Pass<'a, '_> {
@@ -112,7 +119,8 @@ impl<'a> Pass<'a, '_> {
         out.queued = job.task_groups.iter().map(|g| (g.name().to_owned(), 0)).collect();
         let ports = Rng::new(mix(req.seed));
         let (placers, short) = Default::default();
-        let mut pass = Pass { work, job, eval, now: req.now, plan, changes, placers, out, short, ports };
+        let preempts = room::preempts(state, kind);
+        let mut pass = Pass { work, job, eval, now: req.now, plan, changes, placers, out, short, ports, preempts };
         pass.update_in_place();
         for stop in std::mem::take(&mut pass.changes.stop) {
             pass.work.stop(stop.alloc);
@@ -128,6 +136,7 @@ impl<'a> Pass<'a, '_> {
                 }
             }
         }
+        pass.call_preempted(new_id);
         pass.finish()
     }
 
@@ -203,8 +212,8 @@ impl<'a> Pass<'a, '_> {
     fn placer(&mut self, key: &PlacerKey, job: &Arc<Job>, group: &TaskGroup, per_node: bool) {
         if !self.placers.contains_key(key) {
             let placer = Placer::new(&mut self.work, job, group, per_node);
-            let trace = GroupTrace::new(group.name(), job.version(), self.work.fleet.ids(), placer.seats());
-            self.out.traces.groups.push(trace);
+            let (ids, seats) = (self.work.fleet.ids(), placer.seats());
+            self.out.traces.groups.push(GroupTrace::new(group.name(), job.version(), ids, seats, placer.spreads()));
             self.placers.insert(key.clone(), placer);
         }
     }
@@ -262,18 +271,19 @@ impl<'a> Pass<'a, '_> {
         let mut preferred = preferred.filter(|slot| placer.takes(&self.work, *slot));
         loop {
             let pick = match preferred.take() {
-                Some(slot) => placer.only(&self.work, slot),
-                None => placer.pick(&self.work, penalty)?,
+                Some(slot) => Some(placer.only(&self.work, slot)),
+                None => placer.pick(&self.work, penalty),
             };
-            let row = self.work.fleet.row(pick.slot);
-            match placer.ask.allocate(row, &mut self.ports) {
+            let Some(pick) = pick else { break };
+            match placer.allocate(&self.work, pick.slot, &mut self.ports) {
                 Ok((resources, held)) => {
                     let metric = placer.metric(&self.work, Some(&pick));
                     return Some((Found { pick, resources, held }, metric));
                 }
-                Err(misfit) => placer.exhaust(&self.work, pick.slot, &misfit.to_string()),
+                Err(short) => placer.exhaust(&self.work, pick.slot, short),
             }
         }
+        self.make_room(key, None)
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -314,8 +324,10 @@ impl<'a> Pass<'a, '_> {
             modify_time: self.now,
             job_version: Some(job.version()),
             job_incarnation: Some(job.incarnation()),
+            preempted_allocations: found.pick.victims.iter().map(|victim| victim.id.clone()).collect(),
             ..Allocation::default()
         };
+        self.note_placed(&alloc, job.version(), &found.pick);
         if let Some(placer) = self.placers.get(key) {
             self.work.place(found.pick.slot, placer.group_no, id, found.held.clone());
         }
@@ -326,6 +338,8 @@ impl<'a> Pass<'a, '_> {
     fn fall_short(&mut self, key: PlacerKey) {
         let Some(placer) = self.placers.get(&key) else { return };
         let metric = placer.metric(&self.work, None);
+        let nearest = placer.nearest(&self.work);
+        self.note_short(&key, nearest);
         match self.out.failed.get_mut(&key.0) {
             Some(known) => known.coalesced_failures += 1,
             None => {
@@ -344,6 +358,9 @@ impl<'a> Pass<'a, '_> {
     }
 
     fn count_queued(&mut self, key: &PlacerKey) {
+        if let Some(trace) = self.trace(&key.0, key.1.1) {
+            trace.unplaced += 1;
+        }
         *self.out.queued.entry(key.0.clone()).or_default() += 1;
         self.out.blocks = true;
         let Some(placer) = self.placers.get(key) else { return };

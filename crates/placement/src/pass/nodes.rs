@@ -12,7 +12,7 @@ use model::{AllocId, DeploymentId, DeploymentStatus, Job, NodeId};
 
 use super::metrics::{merge_filtered, tally};
 use super::parts::put_stop;
-use super::{Pass, PlacerKey};
+use super::{Found, Pass, PlacerKey};
 use crate::fleet::Slot;
 use crate::placer::SUSPECT;
 use crate::read;
@@ -62,8 +62,9 @@ impl<'a> Pass<'a, '_> {
             self.work.stop(stop.alloc);
         }
         let Some(placer) = self.placers.get_mut(&key) else { return };
-        let found = if placer.takes(&self.work, slot) { self.pick(&key, Some(slot), &[]) } else { None };
-        let Some((found, metric)) = found.filter(|(found, _)| found.pick.slot == slot) else {
+        let found =
+            if placer.takes(&self.work, slot) { self.allot(&key, slot) } else { self.make_room(&key, Some(slot)) };
+        let Some((found, metric)) = found else {
             self.miss(&key, slot, &place, misses);
             return;
         };
@@ -73,6 +74,22 @@ impl<'a> Pass<'a, '_> {
         }
         let (id, deployment) = (AllocId::from(new_id()), self.active_deployment());
         self.put(&key, &job, deployment, place, &found, metric, id);
+    }
+
+    /// Hands out what is asked of that node.
+    fn allot(&mut self, key: &PlacerKey, slot: Slot) -> Option<(Found, AllocMetric)> {
+        let placer = self.placers.get_mut(key)?;
+        let pick = placer.only(&self.work, slot);
+        match placer.allocate(&self.work, slot, &mut self.ports) {
+            Ok((resources, held)) => {
+                let metric = placer.metric(&self.work, Some(&pick));
+                Some((Found { pick, resources, held }, metric))
+            }
+            Err(short) => {
+                placer.exhaust(&self.work, slot, short);
+                self.make_room(key, Some(slot))
+            }
+        }
     }
 
     fn miss(&mut self, key: &PlacerKey, slot: Slot, place: &Place<'a>, misses: &mut Misses) {

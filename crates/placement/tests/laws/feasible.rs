@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::job::{Affinity, Spread, SpreadTarget};
 use model::resources::{NetworkResource, Port, RequestedDevice, Resources};
 use model::{ClientStatus, Job, Node};
+use placement::volume::NoVolume;
 use placement::{Filter, Misfit, feasible, repick_ports, verify};
 
 use crate::world::{self, World, changed, constraint, job, names, node};
@@ -34,7 +35,7 @@ fn with_ports(count: i64, fixed: &[i64], dynamic: &[&str]) -> Job {
     job
 }
 
-/// feasible-013
+/// covers: feasible-013
 #[test]
 fn feasible_013_a_driver_must_be_there_and_work() {
     let job = job("service", 1);
@@ -50,7 +51,7 @@ fn feasible_013_a_driver_must_be_there_and_work() {
     assert_eq!(filter(&here, &job), Err(Filter::Drivers));
 }
 
-/// feasible-011, feasible-002
+/// covers: feasible-011, feasible-002
 #[test]
 fn feasible_011_002_networks_and_providers_must_be_there() {
     let here = node(1);
@@ -69,23 +70,23 @@ fn feasible_011_002_networks_and_providers_must_be_there() {
     assert!(matches!(filter(&here, &secret), Err(Filter::Secrets(_))));
 }
 
-/// What is not built yet finds no node; it is never ignored.
+/// What no node is known to have finds no node; it is never ignored.
 #[test]
-fn volumes_and_devices_are_feasible_nowhere() {
+fn volumes_and_devices_that_are_nowhere_are_feasible_nowhere() {
     let here = node(1);
     let mut volume = job("service", 1);
     let request = model::group::VolumeRequest { kind: "host".into(), source: "data".into(), ..Default::default() };
     volume.task_groups[0].volumes.insert("data".into(), request.clone());
-    assert_eq!(filter(&here, &volume), Err(Filter::HostVolumes));
+    assert_eq!(filter(&here, &volume), Err(Filter::Volume(NoVolume::Host)));
     volume.task_groups[0].volumes.insert("csi".into(), model::group::VolumeRequest { kind: "csi".into(), ..request });
-    assert_eq!(filter(&here, &volume), Err(Filter::CsiVolumes));
+    assert_eq!(filter(&here, &volume), Err(Filter::Volume(NoVolume::Csi("data".into()))));
     let mut device = job("service", 1);
     let gpu = RequestedDevice { name: "nvidia/gpu".into(), ..Default::default() };
     device.task_groups[0].tasks[0].resources.as_mut().unwrap().devices.push(gpu);
     assert_eq!(filter(&here, &device), Err(Filter::Devices));
 }
 
-/// feasible-020, feasible-021, service-008
+/// covers: feasible-020, feasible-021, service-008
 #[test]
 fn feasible_020_021_service_008_distinct_hosts_take_one_each() {
     let mut world = World::with_nodes(3);
@@ -111,7 +112,7 @@ fn feasible_020_021_service_008_distinct_hosts_take_one_each() {
     assert_eq!(world.live(&two).len(), 6);
 }
 
-/// feasible-022, feasible-023, feasible-024, service-009, service-011, service-041
+/// covers: feasible-022, feasible-023, feasible-024, service-009, service-011, service-041
 #[test]
 fn feasible_022_023_024_a_property_is_shared_by_so_many_and_no_more() {
     let mut world = World::with_nodes(6);
@@ -140,7 +141,7 @@ fn feasible_022_023_024_a_property_is_shared_by_so_many_and_no_more() {
 }
 
 /// A static port is had once per node; dynamic ports are told apart and lie in the range.
-/// rank-004
+/// covers: rank-004
 #[test]
 fn rank_004_static_ports_are_had_once_per_node_and_dynamic_ones_differ() {
     let mut world = World::with_nodes(2);
@@ -184,7 +185,7 @@ fn a_replacement_has_the_static_port_of_its_predecessor() {
     assert_eq!((eval.queued_allocations["g"], world.live(&old).len()), (0, 2));
 }
 
-/// plan-apply-017, plan-apply-021, rank-010, plan-apply-028
+/// covers: plan-apply-017, plan-apply-021, rank-010, plan-apply-028
 #[test]
 fn plan_apply_017_021_028_the_fit_rule_names_what_is_short() {
     let mut world = World::with_nodes(1);
@@ -221,7 +222,7 @@ fn plan_apply_017_021_028_the_fit_rule_names_what_is_short() {
     assert!(verify(&here, [&ending, &*live[1]].into_iter(), std::slice::from_ref(&new)).is_ok());
 }
 
-/// rank-009, stack-005
+/// covers: rank-009, stack-005
 #[test]
 fn rank_009_stack_005_cores_are_given_once() {
     let mut world = World::with_nodes(1);
@@ -240,7 +241,7 @@ fn rank_009_stack_005_cores_are_given_once() {
     assert_eq!(eval.failed_tg_allocs["g"].dimension_exhausted["cores"], 1);
 }
 
-/// service-076, service-077, service-078, rank-002
+/// covers: service-076, service-077, service-078, rank-002
 #[test]
 fn service_076_077_078_peaks_are_compared_and_limits_recorded() {
     let mut world = World::with_nodes(1);
@@ -270,7 +271,7 @@ fn service_076_077_078_peaks_are_compared_and_limits_recorded() {
     assert_eq!(memory(&world, &peaks), 512);
 }
 
-/// service-022, service-023
+/// covers: service-022, service-023
 #[test]
 fn service_022_binpack_joins_the_loaded_node_and_spread_the_empty_one() {
     for (algorithm, joins) in [("binpack", true), ("spread", false)] {
@@ -290,7 +291,7 @@ fn service_022_binpack_joins_the_loaded_node_and_spread_the_empty_one() {
     }
 }
 
-/// service-012, service-016, spread-006
+/// covers: service-012, service-016, spread-006
 #[test]
 fn service_012_016_a_spread_meets_its_targets() {
     let mut world = World::new();
@@ -377,7 +378,7 @@ fn a_retry_draws_from_the_best_few_and_never_leaves_what_the_job_likes() {
     assert!(drawn.iter().all(|id| world.state.node(id).unwrap().meta["rack"] == "r2"));
 }
 
-/// service-029, service-030, batch-011
+/// covers: service-029, service-030, batch-011
 #[test]
 fn service_029_doubled_names_become_unique_when_replaced() {
     let mut world = World::with_nodes(3);

@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod batch;
+mod devices;
 mod feasible;
 mod flows;
 mod plans;
+mod preempt;
 mod service;
 mod system;
 mod world;

@@ -235,7 +235,9 @@ impl World {
     pub fn verify(&self, decision: &Decision) {
         for (id, part) in decision.plan.parts.iter().filter(|(_, part)| !part.place.is_empty()) {
             let node = self.state.node(id).unwrap();
-            let stopped = |a: &&Arc<Allocation>| !part.stop.iter().any(|s| s.id == a.id);
+            let stopped = |a: &&Arc<Allocation>| {
+                !part.stop.iter().any(|s| s.id == a.id) && !part.preempt.iter().any(|p| p.id == a.id)
+            };
             let existing = self.state.allocs_of_node(id).filter(stopped).map(|a| &**a);
             placement::verify(node, existing, &part.place).unwrap();
             for alloc in &part.place {
