@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod dev;
+pub mod disk;
 pub mod fleet;
 pub mod history;
 pub mod load;

@@ -10,6 +10,50 @@ use serde_json::Value;
 
 use crate::cluster::{WITHIN, program, text};
 
+/// A gossip key.
+pub const KEY: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=";
+pub const RAW_EXEC: &str = "plugin \"raw_exec\" { config { enabled = true } }\n";
+/// A server that is a cluster by itself.
+pub const ALONE: &str = "server {\n  enabled = true\n  bootstrap_expect = 1\n}\n";
+
+/// The `n`th of three servers at 127.0.0.1 to 127.0.0.3.
+pub fn one_of_three(dir: &Path, n: u16, port: u16) -> Machine {
+    let serf = port + 2;
+    let more = format!(
+        "server {{\n  enabled = true\n  bootstrap_expect = 3\n  encrypt = \"{KEY}\"\n  server_join {{\n    retry_join = \
+         [\"127.0.0.1:{serf}\", \"127.0.0.2:{serf}\", \"127.0.0.3:{serf}\"]\n  }}\n}}\n"
+    );
+    Machine::new(dir, &format!("server-{n}"), &format!("127.0.0.{n}"), port, &more)
+}
+
+/// Runs `steppe tls` in a directory.
+pub fn tls(dir: &Path, words: &[&str]) {
+    let done = Command::new(program()).arg("tls").args(words).current_dir(dir).output().unwrap();
+    assert!(done.status.success(), "{words:?}: {}", text(&done.stderr));
+}
+
+/// An operator's authority in `dir`, with certificates for servers, people and clients; those of clients as
+/// the words say, too.
+pub fn certificates(dir: &Path, clients: &[&str]) {
+    std::fs::create_dir_all(dir).unwrap();
+    tls(dir, &["ca", "create"]);
+    for (holder, more) in [("-server", &[] as &[&str]), ("-client", clients), ("-cli", &[])] {
+        tls(dir, &[&["cert", "create", holder], more].concat());
+    }
+}
+
+/// Waits until what is tried succeeds.
+pub async fn until<T>(what: &str, mut tried: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + WITHIN;
+    loop {
+        if let Some(done) = tried().await {
+            return done;
+        }
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// One machine, and the process that runs it.
 pub struct Machine {
     pub address: String,

@@ -1,22 +1,15 @@
 //! What happens to a machine that nobody wished for: each is survived, or refused with one clear sentence.
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write as _;
 use std::net::{TcpListener, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use e2e::cluster::{WITHIN, free_port};
-use e2e::machine::Machine;
+use e2e::disk::Disk;
+use e2e::fleet::ready_nodes;
+use e2e::machine::{KEY, Machine, RAW_EXEC};
 use serde_json::Value;
-
-const KEY: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=";
-const RAW_EXEC: &str = "plugin \"raw_exec\" { config { enabled = true } }\n";
-
-fn ready(nodes: &Value) -> usize {
-    nodes.as_array().map_or(0, |all| all.iter().filter(|n| n["Status"] == "ready").count())
-}
 
 #[test]
 fn whichever_port_is_taken_the_refusal_names_it_and_its_key() {
@@ -41,38 +34,6 @@ fn whichever_port_is_taken_the_refusal_names_it_and_its_key() {
     let said = client.refused(&[]);
     assert!(said.contains(&expected(port, "ports.http")), "{said}");
     assert!(!dir.path().join("c/client").exists(), "nothing was begun");
-}
-
-/// A small file system of its own; gone at the end.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn new(at: PathBuf, mib: u64) -> Self {
-        std::fs::create_dir_all(&at).unwrap();
-        let size = format!("size={mib}m");
-        let done = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "steppe-test"]).arg(&at).output().unwrap();
-        assert!(done.status.success(), "tests run as root: {}", String::from_utf8_lossy(&done.stderr));
-        Self(at)
-    }
-
-    /// Not a byte is left.
-    fn fill(&self) {
-        let mut file = std::fs::File::create(self.0.join("filler")).unwrap();
-        for piece in [1 << 16, 1] {
-            while file.write_all(&vec![0; piece]).is_ok() {}
-        }
-    }
-
-    fn make_room(&self) {
-        std::fs::remove_file(self.0.join("filler")).unwrap();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // What mounts are left beneath it go with it.
-        let _ = Command::new("umount").args(["-R", "-l"]).arg(&self.0).status();
-    }
 }
 
 fn job(dir: &Path, id: &str, script: &str) -> String {
@@ -107,15 +68,15 @@ fn status(of: &'static str) -> impl Fn(&Value) -> bool {
 #[tokio::test]
 async fn a_full_disk_at_the_agent_harms_no_neighbour_and_is_over_when_there_is_room() {
     let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
-    let disk = Disk::new(dir.path().join("disk"), 24);
+    let disk = Disk::mount(dir.path().join("disk"), 24);
     let more = format!(
         "server {{\n  enabled = true\n  bootstrap_expect = 1\n}}\nclient {{\n  enabled = true\n  state_dir = \"{0}/state\"\n  alloc_dir \
          = \"{0}/alloc\"\n  gc_disk_usage_threshold = 100\n  gc_inode_usage_threshold = 100\n  disk_total_mb = 10000\n}}\n{RAW_EXEC}",
-        disk.0.display()
+        disk.path().display()
     );
     let mut one = Machine::new(dir.path(), "one", "127.0.0.1", port, &more);
     one.start(&[]);
-    one.until("/v1/nodes", "the node is ready", |v| ready(v) == 1).await;
+    one.until("/v1/nodes", "the node is ready", |v| ready_nodes(v) == 1).await;
     let ticks = dir.path().join("ticks");
     // It says so much that its logs need room, too.
     let script = format!("while true; do echo $$ >> {}; echo tick tick tick; sleep 0.02; done", ticks.display());
@@ -133,10 +94,10 @@ async fn a_full_disk_at_the_agent_harms_no_neighbour_and_is_over_when_there_is_r
     let allocs = one.until("/v1/job/late/allocations", "it says that there is no room", |v| said(v).is_some()).await;
     let text = said(&allocs).unwrap();
     assert!(text.contains("there is no room for the task's state: No space left on device"), "{text}");
-    one.until("/v1/nodes", "the node is ready all the time", |v| ready(v) == 1).await;
+    one.until("/v1/nodes", "the node is ready all the time", |v| ready_nodes(v) == 1).await;
     until_more(&ticks, 50);
     // The agent goes and comes back while there is no room.
-    let noted: Value = serde_json::from_slice(&std::fs::read(disk.0.join("state/process.json")).unwrap()).unwrap();
+    let noted: Value = serde_json::from_slice(&std::fs::read(disk.path().join("state/process.json")).unwrap()).unwrap();
     e2e::cluster::kill_9(u32::try_from(noted["pid"].as_u64().unwrap()).unwrap());
     let log = || std::fs::read_to_string(dir.path().join("one.log")).unwrap_or_default();
     let deadline = Instant::now() + WITHIN;
@@ -148,7 +109,7 @@ async fn a_full_disk_at_the_agent_harms_no_neighbour_and_is_over_when_there_is_r
 
     disk.make_room();
     one.until("/v1/job/late/allocations", "it runs when there is room", status("running")).await;
-    one.until("/v1/nodes", "the node is ready", |v| ready(v) == 1).await;
+    one.until("/v1/nodes", "the node is ready", |v| ready_nodes(v) == 1).await;
     until_more(&ticks, 5);
     let text = std::fs::read_to_string(&ticks).unwrap();
     let mut pids: Vec<&str> = text.lines().collect();

@@ -3,38 +3,21 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use api::node::{BEAT, Beat, BeatTaken};
 use client::error::CallError;
 use client::http::{Http, Target};
 use client::public::{PublicClient, Query};
 use client::tls::Identity;
-use e2e::cluster::{WITHIN, free_port, program};
-use e2e::machine::Machine;
+use e2e::cluster::{free_port, program};
+use e2e::fleet::ready_nodes;
+use e2e::machine::{ALONE, KEY, Machine, RAW_EXEC, certificates, until};
 use model::Role;
 use serde_json::Value;
 
-const RAW_EXEC: &str = "plugin \"raw_exec\" { config { enabled = true } }\n";
-const ALONE: &str = "server {\n  enabled = true\n  bootstrap_expect = 1\n}\n";
-const KEY: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=";
 const PURGED: &str = "this node was purged and must be introduced anew";
 const SOON: Duration = Duration::from_secs(5);
-
-fn ready(nodes: &Value) -> usize {
-    nodes.as_array().map_or(0, |all| all.iter().filter(|n| n["Status"] == "ready").count())
-}
-
-async fn until<T>(what: &str, mut tried: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + WITHIN;
-    loop {
-        if let Some(done) = tried().await {
-            return done;
-        }
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
 
 async fn purge(server: &Machine, id: &str) {
     let api = PublicClient::new(server.settings()).unwrap();
@@ -66,7 +49,7 @@ async fn a_certificate_that_was_stolen_before_the_purge_is_of_no_use_once_the_no
     server.until("/v1/status/leader", "a leader", |v| v.as_str().is_some_and(|l| !l.is_empty())).await;
     let mut one = node(dir.path(), "node", "127.0.0.2", port, "127.0.0.1", "");
     one.start(&["-client-intro-token", &token(&server)]);
-    let nodes = server.until("/v1/nodes", "the node is ready", |v| ready(v) == 1).await;
+    let nodes = server.until("/v1/nodes", "the node is ready", |v| ready_nodes(v) == 1).await;
     let id = nodes[0]["ID"].as_str().unwrap().to_owned();
     let (own, stolen) = (one.data.join("client/identity"), dir.path().join("stolen"));
     assert!(Command::new("cp").arg("-a").args([&own, &stolen]).status().unwrap().success());
@@ -76,14 +59,14 @@ async fn a_certificate_that_was_stolen_before_the_purge_is_of_no_use_once_the_no
     purge(&server, &id).await;
     until("the purge is known", async || beat(&stolen, &id, port).await.err()).await;
     one.start(&["-client-intro-token", &token(&server)]);
-    server.until("/v1/nodes", "the node is back", |v| ready(v) == 1).await;
+    server.until("/v1/nodes", "the node is back", |v| ready_nodes(v) == 1).await;
     let said = beat(&stolen, &id, port).await.unwrap_err().to_string();
     assert!(said.contains("this certificate is from before the node was purged"), "{said}");
     beat(&own, &id, port).await.unwrap();
     // What the servers know survives them, and a renewal keeps what the node is known by.
     server.end("-TERM");
     server.start(&[]);
-    server.until("/v1/nodes", "the node is ready", |v| ready(v) == 1).await;
+    server.until("/v1/nodes", "the node is ready", |v| ready_nodes(v) == 1).await;
     let said = until("a server that is up to date", async || match beat(&stolen, &id, port).await {
         Err(error) if error.status().is_some_and(|s| s.as_u16() == 403) => Some(error.to_string()),
         _ => None,
@@ -98,7 +81,7 @@ async fn a_node_beside_a_server_comes_back_by_a_token_too_and_stays() {
     let more = format!("{ALONE}client {{ enabled = true }}\n{RAW_EXEC}");
     let mut one = Machine::new(dir.path(), "one", "127.0.0.1", port, &more);
     one.start(&[]);
-    let nodes = one.until("/v1/nodes", "the node is ready", |v| ready(v) == 1).await;
+    let nodes = one.until("/v1/nodes", "the node is ready", |v| ready_nodes(v) == 1).await;
     let id = nodes[0]["ID"].as_str().unwrap().to_owned();
     purge(&one, &id).await;
     let refused = |machine: &Machine, before: usize| machine.log().matches(PURGED).count() > before;
@@ -108,10 +91,10 @@ async fn a_node_beside_a_server_comes_back_by_a_token_too_and_stays() {
     let before = one.log().matches(PURGED).count();
     one.start(&[]);
     until("it is refused again", async || refused(&one, before).then_some(())).await;
-    assert_eq!(ready(&one.until("/v1/nodes", "an answer", |_| true).await), 0);
+    assert_eq!(ready_nodes(&one.until("/v1/nodes", "an answer", |_| true).await), 0);
     one.end("-TERM");
     one.start(&["-client-intro-token", &token]);
-    let same = |v: &Value| ready(v) == 1 && v[0]["ID"] == id.as_str();
+    let same = |v: &Value| ready_nodes(v) == 1 && v[0]["ID"] == id.as_str();
     one.until("/v1/nodes", "the node is back", same).await;
     // The token is not looked at again, nor is it needed.
     one.end("-TERM");
@@ -142,21 +125,7 @@ async fn a_node_whose_certificate_ended_while_it_was_off_says_so_and_comes_in_by
     let said = one.refused(&[]);
     assert!(said.contains("has expired: give it a token of `steppe node intro create`"), "{said}");
     one.start(&["-client-intro-token", &token(&server)]);
-    server.until("/v1/nodes", "it is in", |v| ready(v) == 1 && v[0]["ID"] == id.as_str()).await;
-}
-
-fn tls(dir: &Path, words: &[&str]) {
-    let done = Command::new(program()).arg("tls").args(words).current_dir(dir).output().unwrap();
-    assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
-}
-
-/// An operator's authority in `dir`, with certificates for servers, clients and people.
-fn certificates(dir: &Path) {
-    std::fs::create_dir_all(dir).unwrap();
-    tls(dir, &["ca", "create"]);
-    for holder in ["-server", "-client", "-cli"] {
-        tls(dir, &["cert", "create", holder]);
-    }
+    server.until("/v1/nodes", "it is in", |v| ready_nodes(v) == 1 && v[0]["ID"] == id.as_str()).await;
 }
 
 fn tls_block(dir: &Path, holder: &str, http: bool) -> String {
@@ -172,8 +141,8 @@ fn tls_block(dir: &Path, holder: &str, http: bool) -> String {
 async fn three_servers_and_a_node_with_an_operator_s_certificates_need_no_token() {
     let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
     let (certs, theirs) = (dir.path().join("certs"), dir.path().join("theirs"));
-    certificates(&certs);
-    certificates(&theirs);
+    certificates(&certs, &[]);
+    certificates(&theirs, &[]);
     let serf = port + 2;
     let mut servers: Vec<Machine> = (1..=3)
         .map(|n| {
@@ -192,7 +161,7 @@ async fn three_servers_and_a_node_with_an_operator_s_certificates_need_no_token(
     let client = |name: &str, ip: &str, tls: String| node(dir.path(), name, ip, port, "127.0.0.2", &tls);
     let mut one = client("node", "127.0.0.5", tls_block(&certs, "client", false));
     one.start(&[]);
-    let nodes = servers[0].until("/v1/nodes", "the node is ready", |v| ready(v) == 1).await;
+    let nodes = servers[0].until("/v1/nodes", "the node is ready", |v| ready_nodes(v) == 1).await;
     let id = nodes[0]["ID"].as_str().unwrap().to_owned();
 
     // Whom the operator's authority made no node is none, nor is who has another's, or nothing.
@@ -212,7 +181,7 @@ async fn three_servers_and_a_node_with_an_operator_s_certificates_need_no_token(
     let said = one.refused(&[]);
     assert!(said.contains("this node was purged and must be introduced anew, by a token"), "{said}");
     one.start(&["-client-intro-token", &token(&servers[2])]);
-    servers[2].until("/v1/nodes", "the node is back", |v| ready(v) == 1 && v[0]["ID"] == id.as_str()).await;
+    servers[2].until("/v1/nodes", "the node is back", |v| ready_nodes(v) == 1 && v[0]["ID"] == id.as_str()).await;
 
     // The command line takes what it needs from flags as well as from the environment.
     let cas = dir.path().join("cas");

@@ -4,20 +4,9 @@
 use std::time::Duration;
 
 use e2e::cluster::free_port;
-use e2e::machine::Machine;
+use e2e::fleet::ready_nodes;
+use e2e::machine::{Machine, RAW_EXEC, one_of_three};
 use serde_json::Value;
-
-const KEY: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=";
-const RAW_EXEC: &str = "plugin \"raw_exec\" { config { enabled = true } }\n";
-
-fn server(dir: &std::path::Path, n: u16, port: u16) -> Machine {
-    let serf = port + 2;
-    let more = format!(
-        "server {{\n  enabled = true\n  bootstrap_expect = 3\n  encrypt = \"{KEY}\"\n  server_join {{\n    retry_join = \
-         [\"127.0.0.1:{serf}\", \"127.0.0.2:{serf}\", \"127.0.0.3:{serf}\"]\n  }}\n}}\n"
-    );
-    Machine::new(dir, &format!("server-{n}"), &format!("127.0.0.{n}"), port, &more)
-}
 
 fn client(dir: &std::path::Path, n: u16, port: u16) -> Machine {
     let rpc = port + 1;
@@ -27,10 +16,6 @@ fn client(dir: &std::path::Path, n: u16, port: u16) -> Machine {
          = 100\n    memory = 64\n  }}\n}}\n{RAW_EXEC}"
     );
     Machine::new(dir, &format!("client-{n}"), &format!("127.0.0.{}", 3 + n), port, &more)
-}
-
-fn ready(nodes: &Value) -> usize {
-    nodes.as_array().map_or(0, |all| all.iter().filter(|n| n["Status"] == "ready").count())
 }
 
 fn job(dir: &std::path::Path) -> String {
@@ -45,7 +30,7 @@ fn job(dir: &std::path::Path) -> String {
 #[tokio::test]
 async fn three_servers_and_two_clients_are_a_cluster_that_outlives_any_one_of_them() {
     let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
-    let mut servers: Vec<Machine> = (1..=3).map(|n| server(dir.path(), n, port)).collect();
+    let mut servers: Vec<Machine> = (1..=3).map(|n| one_of_three(dir.path(), n, port)).collect();
     servers.iter_mut().for_each(|s| s.start(&[]));
     for server in &servers {
         server.until("/v1/status/peers", "three servers", |v| v.as_array().is_some_and(|p| p.len() == 3)).await;
@@ -61,7 +46,7 @@ async fn three_servers_and_two_clients_are_a_cluster_that_outlives_any_one_of_th
         client.start(&["-client-intro-token", token.trim()]);
     }
     // A machine that is no server answers the API by passing it on.
-    let nodes = clients[1].until("/v1/nodes", "two nodes are ready", |v| ready(v) == 2).await;
+    let nodes = clients[1].until("/v1/nodes", "two nodes are ready", |v| ready_nodes(v) == 2).await;
     let of = |name: &str| nodes.as_array().unwrap().iter().find(|n| n["Name"] == name).unwrap().clone();
     assert_eq!(of("client-2")["NodeClass"], "c2");
     let id = of("client-1")["ID"].as_str().unwrap().to_owned();
@@ -91,7 +76,7 @@ async fn three_servers_and_two_clients_are_a_cluster_that_outlives_any_one_of_th
     servers[1].until("/v1/status/leader", "a leader among two", |v| v.as_str().is_some_and(|l| !l.is_empty())).await;
     clients[0].end("-TERM");
     clients[0].start(&[]);
-    clients[0].until("/v1/nodes", "both nodes are ready", |v| ready(v) == 2).await;
+    clients[0].until("/v1/nodes", "both nodes are ready", |v| ready_nodes(v) == 2).await;
     clients[0].until("/v1/job/greet/allocations", "both still run", running).await;
     servers[0].start(&[]);
     servers[0].until("/v1/job/greet/allocations", "the first is back", running).await;
@@ -107,7 +92,7 @@ async fn bad_luck_is_refused_with_one_clear_sentence() {
         format!("server {{\n  enabled = true\n  bootstrap_expect = 1\n}}\nclient {{ enabled = true }}\n{RAW_EXEC}");
     let mut one = Machine::new(dir.path(), "one", "127.0.0.1", port, &more);
     one.start(&[]);
-    one.until("/v1/nodes", "the node is ready", |v| ready(v) == 1).await;
+    one.until("/v1/nodes", "the node is ready", |v| ready_nodes(v) == 1).await;
     let pid = one.pid();
     let said = one.refused(&[]);
     assert!(said.contains(&format!("another agent (process {pid}) is running on")), "{said}");
@@ -119,7 +104,7 @@ async fn bad_luck_is_refused_with_one_clear_sentence() {
     let door = free_port();
     let mut two = Machine::new(dir.path(), "two", "127.0.0.2", door, &more);
     two.start(&[]);
-    two.until("/v1/nodes", "the node is ready", |v| ready(v) == 1).await;
+    two.until("/v1/nodes", "the node is ready", |v| ready_nodes(v) == 1).await;
     let at = |servers: u16, ip: u8| {
         let more =
             format!("client {{\n  enabled = true\n  servers = [\"127.0.0.{ip}:{}\"]\n}}\n{RAW_EXEC}", servers + 1);
@@ -130,7 +115,7 @@ async fn bad_luck_is_refused_with_one_clear_sentence() {
     assert!(said.contains("the introduction token is of another cluster"), "{said}");
     let mut lost = at(port, 1);
     lost.start(&["-client-intro-token", token.trim()]);
-    lost.until("/v1/nodes", "two nodes are ready", |v| ready(v) == 2).await;
+    lost.until("/v1/nodes", "two nodes are ready", |v| ready_nodes(v) == 2).await;
     lost.end("-TERM");
     let said = at(door, 2).refused(&[]);
     assert!(said.contains("is of another cluster than the certificate in"), "{said}");
@@ -150,7 +135,7 @@ async fn a_copy_of_a_nodes_data_is_kept_out_while_the_node_lives_and_may_take_it
     let mut first = client("first", "127.0.0.5");
     let token = server.ok(&["node", "intro", "create"]);
     first.start(&["-client-intro-token", token.trim()]);
-    server.until("/v1/nodes", "the node is ready", |v| ready(v) == 1).await;
+    server.until("/v1/nodes", "the node is ready", |v| ready_nodes(v) == 1).await;
     let mut copy = client("copy", "127.0.0.6");
     let copied = std::process::Command::new("cp").arg("-a").arg(&first.data).arg(&copy.data).status().unwrap();
     assert!(copied.success());
@@ -161,7 +146,7 @@ async fn a_copy_of_a_nodes_data_is_kept_out_while_the_node_lives_and_may_take_it
         }
     });
     assert!(limit.await.is_ok(), "{}", copy.log());
-    let at = |ip: &'static str| move |v: &Value| ready(v) == 1 && v[0]["Address"] == ip;
+    let at = |ip: &'static str| move |v: &Value| ready_nodes(v) == 1 && v[0]["Address"] == ip;
     server.until("/v1/nodes", "the first one is ready where it was", at("127.0.0.5")).await;
     first.end("-KILL");
     server.until("/v1/nodes", "its copy took its place", at("127.0.0.6")).await;

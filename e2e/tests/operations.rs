@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use e2e::cluster::{free_port, program};
+use e2e::fleet::ready_nodes;
 use e2e::machine::Machine;
 use serde_json::Value;
 
@@ -18,10 +19,6 @@ fn machine(dir: &std::path::Path, more: &str) -> Machine {
          config {{ enabled = true }} }}\n{more}"
     );
     Machine::new(dir, "one", "127.0.0.1", free_port(), &more)
-}
-
-fn ready(nodes: &Value) -> bool {
-    nodes.as_array().is_some_and(|all| all.iter().any(|n| n["Status"] == "ready"))
 }
 
 /// A command that goes on, read line by line.
@@ -83,7 +80,7 @@ async fn a_machines_log_is_watched_whole_finer_than_it_is_kept_and_also_by_node_
     let dir = tempfile::tempdir().unwrap();
     let mut one = machine(dir.path(), "log_level = \"WARN\"\n");
     one.start(&[]);
-    let nodes = one.until("/v1/nodes", "the node is ready", ready).await;
+    let nodes = one.until("/v1/nodes", "the node is ready", |v| ready_nodes(v) == 1).await;
     let node = nodes[0]["ID"].as_str().unwrap().to_owned();
     let text = Watched::start(&one, &["monitor"]);
     let json = Watched::start(&one, &["monitor", "-json", "-log-level", "debug", "-node-id", &node]);
@@ -206,7 +203,7 @@ async fn metrics_have_the_names_that_dashboards_read_with_their_labels_and_are_s
     );
     let mut one = machine(dir.path(), &more);
     one.start(&[]);
-    one.until("/v1/nodes", "the node is ready", ready).await;
+    one.until("/v1/nodes", "the node is ready", |v| ready_nodes(v) == 1).await;
     one.ok(&["job", "run", "-detach", &job(dir.path(), "counted")]);
     let missing = |v: &Value| {
         let there = names(v);
@@ -245,7 +242,7 @@ async fn a_configuration_read_again_names_what_waits_for_the_next_start_and_prof
     let dir = tempfile::tempdir().unwrap();
     let mut one = machine(dir.path(), "log_level = \"INFO\"\n");
     one.start(&[]);
-    one.until("/v1/nodes", "the node is ready", ready).await;
+    one.until("/v1/nodes", "the node is ready", |v| ready_nodes(v) == 1).await;
     let said = text_of(&one, &["operator", "api", "/v1/agent/pprof/cmdline"]);
     assert!(said.contains("Permission denied"), "{said}");
     let file = dir.path().join("one.hcl");
@@ -262,7 +259,7 @@ async fn a_configuration_read_again_names_what_waits_for_the_next_start_and_prof
     assert!(one.log().contains("log level is warn"), "{}", one.log());
     one.end("-INT");
     one.start(&[]);
-    one.until("/v1/nodes", "the node is ready", ready).await;
+    one.until("/v1/nodes", "the node is ready", |v| ready_nodes(v) == 1).await;
     assert!(text_of(&one, &["operator", "api", "/v1/agent/pprof/cmdline"]).contains("serve\0gateway"));
     let said = text_of(&one, &["operator", "api", "/v1/agent/pprof/heap"]);
     assert!(said.contains("no such runtime is here"), "{said}");

@@ -4,10 +4,9 @@
 use std::path::Path;
 
 use e2e::cluster::free_port;
-use e2e::machine::Machine;
+use e2e::fleet::ready_nodes;
+use e2e::machine::{KEY, Machine};
 use serde_json::{Value, json};
-
-const KEY: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=";
 
 /// A server of three; with `joins`, one that was told to join the first.
 fn server(dir: &Path, n: u16, port: u16, joins: bool, more: &str) -> Machine {
@@ -95,8 +94,7 @@ async fn a_machine_s_own_node_is_known_without_its_name() {
     one.until("/v1/nodes", "a node", |v| v.as_array().is_some_and(|n| n.len() == 1)).await;
     let token = one.ok(&["node", "intro", "create", "-node-name", "two"]);
     two.start(&["-client-intro-token", token.trim()]);
-    let ready = |v: &Value| v.as_array().is_some_and(|n| n.iter().filter(|n| n["Status"] == "ready").count() == 2);
-    let nodes = two.until("/v1/nodes", "two nodes", ready).await;
+    let nodes = two.until("/v1/nodes", "two nodes", |v| ready_nodes(v) == 2).await;
     let id = |name: &str| nodes.as_array().unwrap().iter().find(|n| n["Name"] == name).unwrap()["ID"].clone();
 
     for (machine, name, is_server) in [(&one, "one", true), (&two, "two", false)] {
@@ -124,7 +122,7 @@ async fn a_machine_s_own_node_is_known_without_its_name() {
     two.ok(&["client-config", "-update-servers", &format!("127.0.0.1:{}", port + 1)]);
     let refused = two.steppe(&["server", "join", "127.0.0.1"]);
     assert!(e2e::cluster::text(&refused.stderr).contains("501 (Invalid method)"));
-    two.until("/v1/nodes", "both are still ready", ready).await;
+    two.until("/v1/nodes", "both are still ready", |v| ready_nodes(v) == 2).await;
 }
 
 /// keyring-003, keyring-005
@@ -200,8 +198,7 @@ async fn a_capture_for_whoever_is_to_help_is_one_file_without_secrets() {
     );
     let mut one = Machine::new(dir.path(), "one", "127.0.0.1", port, &text);
     one.start(&[]);
-    let ready = |v: &Value| v.as_array().is_some_and(|n| n.iter().any(|n| n["Status"] == "ready"));
-    one.until("/v1/nodes", "a node", ready).await;
+    one.until("/v1/nodes", "a node", |v| ready_nodes(v) == 1).await;
     let out = dir.path().join("debug");
     let said =
         one.ok(&["operator", "debug", "-duration", "2s", "-interval", "1s", "-output", &out.display().to_string()]);

@@ -5,10 +5,8 @@ use std::time::{Duration, Instant};
 
 use client::public::{PublicClient, Query};
 use e2e::cluster::{WITHIN, free_port, text};
-use e2e::machine::Machine;
+use e2e::machine::{KEY, Machine};
 use serde_json::Value;
-
-const KEY: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=";
 
 fn leads(v: &Value) -> bool {
     v.as_str().is_some_and(|l| !l.is_empty())

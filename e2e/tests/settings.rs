@@ -7,15 +7,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use e2e::cluster::{WITHIN, free_port};
-use e2e::machine::Machine;
+use e2e::fleet::ready_nodes;
+use e2e::machine::{KEY, Machine};
 use serde_json::Value;
 
-const KEY: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=";
 const RAW_EXEC: &str = "plugin \"raw_exec\" { config { enabled = true denied_envvars = [\"DENIED_*\"] } }\n";
-
-fn ready(nodes: &Value) -> usize {
-    nodes.as_array().map_or(0, |all| all.iter().filter(|n| n["Status"] == "ready").count())
-}
 
 /// A job whose task says `words` and stays.
 fn job(dir: &Path, id: &str, count: usize, words: &str) -> String {
@@ -50,7 +46,7 @@ async fn limits_headers_metrics_and_denials_are_as_the_file_says() {
     );
     let mut one = Machine::new(dir.path(), "one", "127.0.0.1", port, &more);
     one.start(&[]);
-    let nodes = one.until("/v1/nodes", "the node is ready", |v| ready(v) == 1).await;
+    let nodes = one.until("/v1/nodes", "the node is ready", |v| ready_nodes(v) == 1).await;
     let drivers = nodes[0]["Drivers"].as_object().unwrap();
     assert!(!drivers.contains_key("docker") && drivers.contains_key("raw_exec"), "{drivers:?}");
 
@@ -109,7 +105,7 @@ async fn limits_headers_metrics_and_denials_are_as_the_file_says() {
     let closed = all.iter_mut().filter_map(|tcp| heard(tcp, Duration::from_millis(100)).ok()).count();
     assert!((15..30).contains(&closed), "{closed} of 40 were closed");
     drop(all);
-    one.until("/v1/nodes", "the node is still there", |v| ready(v) == 1).await;
+    one.until("/v1/nodes", "the node is still there", |v| ready_nodes(v) == 1).await;
 }
 
 fn server(dir: &Path, n: u16, port: u16) -> Machine {
@@ -143,7 +139,7 @@ async fn who_leaves_in_good_order_takes_its_vote_along_and_its_work_goes_elsewhe
         let token = servers[0].ok(&["node", "intro", "create"]);
         client.start(&["-client-intro-token", token.trim()]);
     }
-    servers[2].until("/v1/nodes", "both nodes are ready", |v| ready(v) == 2).await;
+    servers[2].until("/v1/nodes", "both nodes are ready", |v| ready_nodes(v) == 2).await;
     servers[2].ok(&["job", "run", "-detach", &job(dir.path(), "moves", 2, "true")]);
     let running = |node: Option<String>| {
         move |v: &Value| {
@@ -153,7 +149,7 @@ async fn who_leaves_in_good_order_takes_its_vote_along_and_its_work_goes_elsewhe
         }
     };
     servers[2].until("/v1/job/moves/allocations", "two run", running(None)).await;
-    let nodes = servers[2].until("/v1/nodes", "nodes", |v| ready(v) == 2).await;
+    let nodes = servers[2].until("/v1/nodes", "nodes", |v| ready_nodes(v) == 2).await;
     let id = |name: &str| {
         nodes.as_array().unwrap().iter().find(|n| n["Name"] == name).unwrap()["ID"].as_str().unwrap().to_owned()
     };

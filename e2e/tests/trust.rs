@@ -6,30 +6,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use client::public::{PublicClient, Query, Settings};
-use e2e::cluster::{WITHIN, free_port, program};
-use e2e::machine::Machine;
+use e2e::cluster::free_port;
+use e2e::fleet::ready_nodes;
+use e2e::machine::{ALONE, KEY, Machine, RAW_EXEC, certificates, one_of_three, tls, until};
 use serde_json::Value;
-
-const RAW_EXEC: &str = "plugin \"raw_exec\" { config { enabled = true } }\n";
-const ALONE: &str = "server {\n  enabled = true\n  bootstrap_expect = 1\n}\n";
-
-fn ready(nodes: &Value) -> usize {
-    nodes.as_array().map_or(0, |all| all.iter().filter(|n| n["Status"] == "ready").count())
-}
-
-fn tls(dir: &Path, words: &[&str]) {
-    let done = Command::new(program()).arg("tls").args(words).current_dir(dir).output().unwrap();
-    assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
-}
-
-/// An authority with certificates for servers, clients and people in `dir`.
-fn certificates(dir: &Path) {
-    std::fs::create_dir_all(dir).unwrap();
-    tls(dir, &["ca", "create"]);
-    tls(dir, &["cert", "create", "-server"]);
-    tls(dir, &["cert", "create", "-client", "-additional-dnsname", "server.global.nomad"]);
-    tls(dir, &["cert", "create", "-cli"]);
-}
 
 fn tls_block(dir: &Path, holder: &str) -> String {
     let dir = dir.display();
@@ -37,18 +17,6 @@ fn tls_block(dir: &Path, holder: &str) -> String {
         "tls {{\n  http = true\n  verify_https_client = true\n  ca_file = \"{dir}/nomad-agent-ca.pem\"\n  cert_file = \
          \"{dir}/global-{holder}-nomad.pem\"\n  key_file = \"{dir}/global-{holder}-nomad-key.pem\"\n}}\n"
     )
-}
-
-/// Waits until what is tried succeeds.
-async fn until<T>(what: &str, mut tried: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + WITHIN;
-    loop {
-        if let Some(done) = tried().await {
-            return done;
-        }
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 async fn leader(settings: Settings) -> Result<String, client::public::PublicError> {
@@ -60,11 +28,11 @@ async fn leader(settings: Settings) -> Result<String, client::public::PublicErro
 async fn the_api_speaks_https_to_those_it_believes_on_servers_and_on_clients_alone() {
     let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
     let certs = dir.path().join("certs");
-    certificates(&certs);
+    certificates(&certs, &["-additional-dnsname", "server.global.nomad"]);
     let more = format!("{ALONE}client {{ enabled = true }}\n{RAW_EXEC}{}", tls_block(&certs, "server"));
     let mut server = Machine::new(dir.path(), "server", "127.0.0.1", port, &more).by_https(&certs);
     server.start(&[]);
-    server.until("/v1/nodes", "the node is ready", |v| ready(v) == 1).await;
+    server.until("/v1/nodes", "the node is ready", |v| ready_nodes(v) == 1).await;
 
     // A machine of one role, brought in by a token.
     let more = format!(
@@ -75,7 +43,7 @@ async fn the_api_speaks_https_to_those_it_believes_on_servers_and_on_clients_alo
     let token = server.ok(&["node", "intro", "create"]);
     let mut client = Machine::new(dir.path(), "client", "127.0.0.2", port, &more).by_https(&certs);
     client.start(&["-client-intro-token", token.trim()]);
-    client.until("/v1/nodes", "both nodes are ready", |v| ready(v) == 2).await;
+    client.until("/v1/nodes", "both nodes are ready", |v| ready_nodes(v) == 2).await;
 
     for machine in [&server, &client] {
         let good = machine.settings();
@@ -118,17 +86,6 @@ async fn the_api_speaks_https_to_those_it_believes_on_servers_and_on_clients_alo
     assert_eq!((server.process("server/gateway"), client.process("client")), (gateway, agent), "nothing restarted");
 }
 
-const KEY: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=";
-
-fn three(dir: &Path, n: u16, port: u16) -> Machine {
-    let serf = port + 2;
-    let more = format!(
-        "server {{\n  enabled = true\n  bootstrap_expect = 3\n  encrypt = \"{KEY}\"\n  server_join {{\n    retry_join = \
-         [\"127.0.0.1:{serf}\", \"127.0.0.2:{serf}\", \"127.0.0.3:{serf}\"]\n  }}\n}}\n"
-    );
-    Machine::new(dir, &format!("server-{n}"), &format!("127.0.0.{n}"), port, &more)
-}
-
 async fn listed(server: &Machine) -> Value {
     let api = PublicClient::new(server.settings()).unwrap();
     api.get::<Value>("/v1/agent/keyring/list", &Query::default()).await.unwrap().0
@@ -137,7 +94,7 @@ async fn listed(server: &Machine) -> Value {
 #[tokio::test]
 async fn gossip_keys_turn_under_way_and_no_member_is_lost() {
     let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
-    let mut servers: Vec<Machine> = (1..=3).map(|n| three(dir.path(), n, port)).collect();
+    let mut servers: Vec<Machine> = (1..=3).map(|n| one_of_three(dir.path(), n, port)).collect();
     servers.iter_mut().for_each(|s| s.start(&[]));
     for server in &servers {
         server.until("/v1/status/peers", "three servers", |v| v.as_array().is_some_and(|p| p.len() == 3)).await;
@@ -229,7 +186,7 @@ async fn a_purged_node_is_refused_until_it_is_introduced_anew() {
     let mut node = Machine::new(dir.path(), "node", "127.0.0.2", port, &more);
     let token = server.ok(&["node", "intro", "create"]);
     node.start(&["-client-intro-token", token.trim()]);
-    let nodes = server.until("/v1/nodes", "the node is ready", |v| ready(v) == 1).await;
+    let nodes = server.until("/v1/nodes", "the node is ready", |v| ready_nodes(v) == 1).await;
     let id = nodes[0]["ID"].as_str().unwrap().to_owned();
 
     let api = PublicClient::new(server.settings()).unwrap();
@@ -242,10 +199,10 @@ async fn a_purged_node_is_refused_until_it_is_introduced_anew() {
     let before = node.log().matches(said).count();
     node.start(&[]);
     until("it is refused again", async || (node.log().matches(said).count() > before).then_some(())).await;
-    assert_eq!(ready(&server.until("/v1/nodes", "an answer", |_| true).await), 0);
+    assert_eq!(ready_nodes(&server.until("/v1/nodes", "an answer", |_| true).await), 0);
     node.end("-TERM");
     let token = server.ok(&["node", "intro", "create"]);
     node.start(&["-client-intro-token", token.trim()]);
-    let nodes = server.until("/v1/nodes", "the node is back", |v| ready(v) == 1).await;
+    let nodes = server.until("/v1/nodes", "the node is back", |v| ready_nodes(v) == 1).await;
     assert_eq!(nodes[0]["ID"].as_str(), Some(id.as_str()));
 }

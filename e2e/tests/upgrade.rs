@@ -9,20 +9,11 @@ use std::time::Duration;
 
 use client::public::{PublicClient, Query, Settings};
 use e2e::cluster::{free_port, program};
-use e2e::machine::Machine;
+use e2e::fleet::ready_nodes;
+use e2e::machine::{Machine, one_of_three};
 use serde_json::{Value, json};
 
-const KEY: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=";
 const TASKS: usize = 6;
-
-fn server(dir: &Path, n: u16, port: u16) -> Machine {
-    let serf = port + 2;
-    let more = format!(
-        "server {{\n  enabled = true\n  bootstrap_expect = 3\n  encrypt = \"{KEY}\"\n  server_join {{\n    retry_join = \
-         [\"127.0.0.1:{serf}\", \"127.0.0.2:{serf}\", \"127.0.0.3:{serf}\"]\n  }}\n}}\n"
-    );
-    Machine::new(dir, &format!("server-{n}"), &format!("127.0.0.{n}"), port, &more)
-}
 
 fn client(dir: &Path, n: u16, port: u16) -> Machine {
     let rpc = port + 1;
@@ -31,10 +22,6 @@ fn client(dir: &Path, n: u16, port: u16) -> Machine {
          \"raw_exec\" {{ config {{ enabled = true }} }}\n"
     );
     Machine::new(dir, &format!("client-{n}"), &format!("127.0.0.{}", 3 + n), port, &more)
-}
-
-fn ready(nodes: &Value) -> usize {
-    nodes.as_array().map_or(0, |all| all.iter().filter(|n| n["Status"] == "ready").count())
 }
 
 fn running(count: usize) -> impl Fn(&Value) -> bool {
@@ -80,7 +67,7 @@ fn pids(dir: &Path) -> BTreeMap<String, String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_machine_by_machine_under_load_loses_nothing_acknowledged_and_touches_no_task() {
     let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
-    let mut servers: Vec<Machine> = (1..=3).map(|n| server(dir.path(), n, port)).collect();
+    let mut servers: Vec<Machine> = (1..=3).map(|n| one_of_three(dir.path(), n, port)).collect();
     servers.iter_mut().for_each(|s| s.start(&[]));
     for server in &servers {
         server.until("/v1/status/peers", "three servers", |v| v.as_array().is_some_and(|p| p.len() == 3)).await;
@@ -90,7 +77,7 @@ async fn an_upgrade_machine_by_machine_under_load_loses_nothing_acknowledged_and
         let token = servers[0].ok(&["node", "intro", "create"]);
         client.start(&["-client-intro-token", token.trim()]);
     }
-    servers[0].until("/v1/nodes", "three nodes are ready", |v| ready(v) == 3).await;
+    servers[0].until("/v1/nodes", "three nodes are ready", |v| ready_nodes(v) == 3).await;
     let script = format!("echo $$ >> {}/pid-$NOMAD_ALLOC_INDEX; exec sleep 1000", dir.path().display());
     let task = json!({"Name": "t", "Driver": "raw_exec", "Config": {"command": "/bin/sh", "args": ["-c", script]},
         "Resources": {"CPU": 20, "MemoryMB": 20}});
@@ -120,7 +107,7 @@ async fn an_upgrade_machine_by_machine_under_load_loses_nothing_acknowledged_and
         client.end("-TERM");
         client.program.clone_from(&rebuilt);
         client.start(&[]);
-        client.until("/v1/nodes", "all nodes are ready", |v| ready(v) == 3).await;
+        client.until("/v1/nodes", "all nodes are ready", |v| ready_nodes(v) == 3).await;
     }
     stop.store(true, Ordering::Relaxed);
     let acknowledged = load.await.unwrap();

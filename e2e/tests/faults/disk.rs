@@ -9,40 +9,10 @@ use std::time::{Duration, Instant};
 
 use client::public::Query;
 use e2e::cluster::WITHIN;
+use e2e::disk::Disk;
 use e2e::fleet::{Fleet, Shape, ready_nodes, sleeping_job};
 use e2e::load::{Chance, Submitted};
 use serde_json::{Value, json};
-
-/// A small file system of its own.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn mount(at: PathBuf, mib: u64) -> Self {
-        std::fs::create_dir_all(&at).unwrap();
-        let size = format!("size={mib}m");
-        let done = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "steppe-test"]).arg(&at).output().unwrap();
-        assert!(done.status.success(), "tests run as root: {}", e2e::cluster::text(&done.stderr));
-        Self(at)
-    }
-
-    /// Not a byte is left.
-    fn fill(&self) {
-        let mut file = std::fs::File::create(self.0.join("filler")).unwrap();
-        for piece in [1 << 16, 1] {
-            while file.write_all(&vec![0; piece]).is_ok() {}
-        }
-    }
-
-    fn make_room(&self) {
-        std::fs::remove_file(self.0.join("filler")).unwrap();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
 
 fn well(v: &Value) -> bool {
     v["FailureTolerance"] == 1
