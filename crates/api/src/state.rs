@@ -29,8 +29,6 @@ pub const RAFT_PEERS: &str = "/v1/internal/raft/peers";
 pub const RAFT_RPC: &str = "/v1/internal/raft/rpc";
 /// `GET`: a stream that ends with the server, for its followers.
 pub const RAFT_WATCH: &str = "/v1/internal/raft/watch";
-/// `GET`: [`RaftContact`], from the leader.
-pub const RAFT_CONTACT: &str = "/v1/internal/raft/contact";
 /// `POST` [`RenewLease`], answered by [`RaftContact`]: the caller goes on holding its lease.
 pub const LEASE: &str = "/v1/internal/lease";
 /// `POST` [`SignRequest`]: a certificate for a key.

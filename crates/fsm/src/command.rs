@@ -67,13 +67,24 @@ pub enum LeaseName {
 }
 
 impl LeaseName {
+    pub const ALL: [Self; 3] = [Self::Broker, Self::Applier, Self::Controller];
+
     /// The role whose work it is.
     pub const fn role(self) -> Role {
+        *self.owner()
+    }
+
+    pub(crate) const fn owner(self) -> &'static Role {
         match self {
-            Self::Broker => Role::Broker,
-            Self::Applier => Role::Applier,
-            Self::Controller => Role::Controller,
+            Self::Broker => &Role::Broker,
+            Self::Applier => &Role::Applier,
+            Self::Controller => &Role::Controller,
         }
+    }
+
+    /// The lease a role acts under; `None` for roles of which any number acts at once.
+    pub fn of(role: Role) -> Option<Self> {
+        Self::ALL.into_iter().find(|lease| lease.role() == role)
     }
 }
 

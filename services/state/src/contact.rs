@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use api::state::RaftContact;
+use api::state::{RAFT_STATUS, RaftStatus};
 use arc_swap::ArcSwapOption;
 use client::clock::boot_time;
-use client::http::{Call, Http};
+use client::http::Http;
 use client::peers::Peers;
 use kit::process::Shutdown;
 
@@ -99,10 +99,9 @@ async fn ask(running: &Running, http: &Http, peers: &dyn Peers) -> Option<Durati
         return running.raft.contact();
     }
     let target = network::target(peers, status.leader.as_ref()?)?;
-    let call = Call::get(api::state::RAFT_CONTACT, ASK);
-    let reply = http.call(&target, call).await.ok()?;
-    let answered: RaftContact = serde_json::from_slice(&reply.body).ok()?;
-    hears_leader(running).then_some(Duration::from_millis(answered.age_ms))
+    let said: RaftStatus = http.get_json(target, RAFT_STATUS, ASK).await.ok()?;
+    let leads = said.leader.is_some_and(|leader| leader.id == said.id);
+    (leads && hears_leader(running)).then_some(Duration::from_millis(said.last_contact_ms))
 }
 
 /// The leader itself speaks to this server; a leader is answered by a quorum. A server that was taken out of the

@@ -27,14 +27,13 @@ use model::{Role, Term};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::routes::{App, FORWARD};
+use crate::routes::{App, FORWARD, millis};
 
 /// A holder that was silent for this long loses its lease.
 pub const TTL: Duration = Duration::from_secs(3);
 /// A leader whom no quorum has answered for so long takes no sign of life.
 const QUORUM: Duration = Duration::from_secs(1);
 
-const ALL: [LeaseName; 3] = [LeaseName::Broker, LeaseName::Applier, LeaseName::Controller];
 /// The holders, and state servers, which hand on what is the leader's.
 const HOLDERS: &[Role] = &[Role::Broker, Role::Applier, Role::Controller, Role::State];
 
@@ -66,7 +65,8 @@ impl Renewals {
     /// the log decides. One not heard of yet has its time from now on.
     pub fn silent(&self, state: &fsm::State, now: Duration) -> Vec<(LeaseName, Term)> {
         let mut seen = self.seen();
-        let held = ALL.into_iter().filter_map(|name| state.lease(name)).filter(|lease| !lease.holder.is_empty());
+        let held =
+            LeaseName::ALL.into_iter().filter_map(|name| state.lease(name)).filter(|lease| !lease.holder.is_empty());
         held.filter_map(|lease| {
             let last = seen.entry(lease.name).or_insert((lease.term, now));
             if last.0 != lease.term {
@@ -115,8 +115,7 @@ async fn renew_lease(
     let age = running.raft.contact().filter(|age| *age < QUORUM);
     let age = age.ok_or_else(|| Refused::new(Code::NoLeader, "no quorum answers this leader"))?;
     app.server.renewals().renew(&running.machine.state(), &renewal, boot_time())?;
-    let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-    Ok((app.leader_header(&running), Json(RaftContact { age_ms })).into_response())
+    Ok((app.leader_header(&running), Json(RaftContact { age_ms: millis(age) })).into_response())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::state::{ChangePeers, Proposed, RaftContact, RaftPeer, RaftStatus, ReadIndex, SignRequest, Signed};
+use api::state::{ChangePeers, Proposed, RaftPeer, RaftStatus, ReadIndex, SignRequest, Signed};
 use api::{Code, ErrorBody};
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -86,7 +86,7 @@ pub fn router() -> OpenApiRouter<App> {
                 .layer(require(READERS)),
         )
         .merge(OpenApiRouter::new().routes(routes!(raft_rpc)).layer(require(SERVERS)).layer(limit(RAFT_BYTES_MAX)))
-        .merge(OpenApiRouter::new().routes(routes!(raft_watch)).routes(routes!(raft_contact)).layer(require(SERVERS)))
+        .merge(OpenApiRouter::new().routes(routes!(raft_watch)).layer(require(SERVERS)))
         .merge(
             OpenApiRouter::new()
                 .routes(routes!(change_peers))
@@ -101,7 +101,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(crate::leases::router())
 }
 
-fn millis(age: Duration) -> u64 {
+pub(crate) fn millis(age: Duration) -> u64 {
     u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -420,19 +420,6 @@ async fn raft_rpc(
 async fn raft_watch(State(app): State<App>) -> Response {
     let body = Body::from_stream(watch::beats(app.shutdown));
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response()
-}
-
-/// Hear that the leader leads
-#[utoipa::path(get, path = api::state::RAFT_CONTACT, operation_id = "raftContact", tag = "raft",
-    responses(
-        (status = 200, description = "It leads, as of so long ago", body = RaftContact),
-        (status = 503, description = "It does not lead", body = ErrorBody)))]
-async fn raft_contact(State(app): State<App>) -> Result<Json<RaftContact>, Refused> {
-    let running = app.raft()?;
-    let leads = running.raft.status().borrow().is_leader();
-    let age = running.raft.contact().filter(|_| leads);
-    let age = age.ok_or_else(|| Refused::new(Code::NoLeader, "this server does not lead"))?;
-    Ok(Json(RaftContact { age_ms: millis(age) }))
 }
 
 /// Names and addresses are given again to servers with other data, raft ids never: what was meant for

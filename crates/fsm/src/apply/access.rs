@@ -1,5 +1,7 @@
 //! Who may propose what, and under which lease.
 
+use std::slice::from_ref;
+
 use model::{Role, Term};
 
 use crate::command::{Command, Envelope, LeaseName, Refusal, RestoreStep};
@@ -11,8 +13,8 @@ fn proposers(command: &Command) -> (&'static str, &'static [Role]) {
     match command {
         Command::ClusterInit { .. } => ("ClusterInit", &[State]),
         Command::FeatureLevel { .. } => ("FeatureLevel", &[State]),
-        Command::LeaseAcquire { lease, .. } => ("LeaseAcquire", owner(*lease)),
-        Command::LeaseRelease { lease, .. } => ("LeaseRelease", owner(*lease)),
+        Command::LeaseAcquire { lease, .. } => ("LeaseAcquire", from_ref(lease.owner())),
+        Command::LeaseRelease { lease, .. } => ("LeaseRelease", from_ref(lease.owner())),
         Command::LeaseExpire { .. } => ("LeaseExpire", &[State]),
         Command::JobRegister(_) => ("JobRegister", &[Gateway]),
         Command::JobDeregister(_) => ("JobDeregister", &[Gateway]),
@@ -53,25 +55,6 @@ fn proposers(command: &Command) -> (&'static str, &'static [Role]) {
     }
 }
 
-/// The role whose work a lease is.
-const fn owner(lease: LeaseName) -> &'static [Role] {
-    match lease {
-        LeaseName::Broker => &[Role::Broker],
-        LeaseName::Applier => &[Role::Applier],
-        LeaseName::Controller => &[Role::Controller],
-    }
-}
-
-/// The lease a role acts under; `None` for roles of which any number acts at once.
-const fn lease_of(role: Role) -> Option<LeaseName> {
-    match role {
-        Role::Broker => Some(LeaseName::Broker),
-        Role::Applier => Some(LeaseName::Applier),
-        Role::Controller => Some(LeaseName::Controller),
-        _ => None,
-    }
-}
-
 pub(super) fn role(envelope: &Envelope) -> Result<(), Refusal> {
     let (command, roles) = proposers(&envelope.command);
     if roles.contains(&envelope.proposer) {
@@ -84,7 +67,7 @@ pub(super) fn role(envelope: &Envelope) -> Result<(), Refusal> {
 /// checked where it is done.
 pub(super) fn lease(state: &State, envelope: &Envelope) -> Result<(), Refusal> {
     let about_lease = matches!(envelope.command, Command::LeaseAcquire { .. } | Command::LeaseRelease { .. });
-    let Some(lease) = lease_of(envelope.proposer).filter(|_| !about_lease) else { return Ok(()) };
+    let Some(lease) = LeaseName::of(envelope.proposer).filter(|_| !about_lease) else { return Ok(()) };
     let current = state.lease(lease);
     let given = envelope.lease.as_ref().filter(|fence| fence.lease == lease).map(|fence| fence.term);
     let held = current.is_some_and(|row| !row.holder.is_empty() && Some(row.term) == given);
