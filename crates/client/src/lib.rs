@@ -11,6 +11,7 @@ pub mod clock;
 pub mod error;
 pub mod http;
 pub mod introduce;
+mod judge;
 pub mod lease;
 pub mod peers;
 pub mod public;

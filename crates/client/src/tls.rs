@@ -37,14 +37,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
+use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
-use rustls::{ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, OtherError, RootCertStore, ServerConfig};
 use serde::{Deserialize, Serialize};
+
+use crate::judge::{Judge, Shown, Verifier};
 
 pub use model::Role;
 
@@ -215,7 +216,6 @@ impl Expect {
 #[derive(Debug)]
 struct RoleVerifier {
     roots: Arc<RootCertStore>,
-    provider: Arc<CryptoProvider>,
 }
 
 impl RoleVerifier {
@@ -230,90 +230,12 @@ impl RoleVerifier {
     }
 }
 
-impl ServerCertVerifier for RoleVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let cert = ParsedCertificate::try_from(end_entity)?;
-        verify_server_cert_signed_by_trust_anchor(
-            &cert,
-            &self.roots,
-            intermediates,
-            now,
-            self.provider.signature_verification_algorithms.all,
-        )?;
+impl Judge for RoleVerifier {
+    fn judge(&self, shown: &Shown<'_>) -> Result<(), rustls::Error> {
+        shown.signed_by(&self.roots)?;
         let refuse = |e: TlsError| rustls::Error::Other(OtherError(Arc::new(e)));
-        let peer = PeerIdentity::from_der(end_entity).map_err(refuse)?;
-        Self::check_name(&server_name.to_str(), &peer).map_err(refuse)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Believes every certificate: for who says so on the command line, and for an introduction, which proves itself.
-#[derive(Debug)]
-pub(crate) struct Anybody;
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
+        let peer = PeerIdentity::from_der(shown.certificate).map_err(refuse)?;
+        Self::check_name(&shown.name.to_str(), &peer).map_err(refuse)
     }
 }
 
@@ -442,7 +364,7 @@ impl Material {
         }
         let roots = Arc::new(roots);
         let client = |alpn: &[u8]| -> Result<Arc<ClientConfig>, TlsError> {
-            let verifier = RoleVerifier { roots: roots.clone(), provider: provider() };
+            let verifier = Verifier(RoleVerifier { roots: roots.clone() });
             let mut config = ClientConfig::builder_with_provider(provider())
                 .with_protocol_versions(&[&rustls::version::TLS13])
                 .map_err(TlsError::Material)?

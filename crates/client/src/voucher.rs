@@ -6,13 +6,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::client::{Resumption, verify_server_name};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
 
+use crate::judge::{Judge, Shown, Verifier};
 use crate::tls::{TlsError, provider, read_certs, read_key};
 
 /// What such a machine calls with.
@@ -38,7 +36,7 @@ impl Voucher {
         for cert in read_certs(files.ca)? {
             roots.add(cert).map_err(TlsError::Material)?;
         }
-        let verifier = Operators { roots, provider: provider(), verify_name };
+        let verifier = Verifier(Operators { roots, verify_name });
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(TlsError::Material)?
@@ -56,47 +54,15 @@ impl Voucher {
 #[derive(Debug)]
 struct Operators {
     roots: RootCertStore,
-    provider: Arc<CryptoProvider>,
     verify_name: bool,
 }
 
-impl ServerCertVerifier for Operators {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let cert = ParsedCertificate::try_from(end_entity)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&cert, &self.roots, intermediates, now, algorithms)?;
+impl Judge for Operators {
+    fn judge(&self, shown: &Shown<'_>) -> Result<(), rustls::Error> {
+        let cert = shown.signed_by(&self.roots)?;
         if self.verify_name {
-            verify_server_name(&cert, server_name)?;
+            verify_server_name(&cert, shown.name)?;
         }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        Ok(())
     }
 }

@@ -16,7 +16,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use super::{PublicError, Settings};
-use crate::tls::{Anybody, TlsError, provider, read_certs, read_key};
+use crate::judge::{Anybody, Verifier};
+use crate::tls::{TlsError, provider, read_certs, read_key};
 
 const PORT: u16 = 4646;
 /// Most files of a directory of authorities.
@@ -122,7 +123,7 @@ fn client_config(settings: &Settings) -> Result<ClientConfig, TlsError> {
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Material)?;
     let builder = if settings.tls_skip_verify {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody))
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier(Anybody)))
     } else {
         builder.with_root_certificates(roots(settings)?)
     };
