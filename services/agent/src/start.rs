@@ -6,6 +6,7 @@
 //! ```
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -146,7 +147,8 @@ impl Agent {
         if cgroups.is_none() {
             tracing::warn!("cgroups cannot be used, tasks are held by their process groups alone");
         }
-        let drivers = drivers(&config, cgroups.clone(), &cores, &id).await?;
+        let images = dir.store.with_file_name("images.json");
+        let drivers = drivers(&config, cgroups.clone(), &cores, &id, images).await?;
         let maker =
             Maker::new(config.clone(), dir.alloc_base.clone(), id.clone(), dir.secret_id, addr, drivers.clone())
                 .at_place(dir.place)
@@ -269,6 +271,7 @@ async fn drivers(
     cgroups: Option<Cgroups>,
     cores: &Arc<Cores>,
     id: &NodeId,
+    images: PathBuf,
 ) -> Result<Drivers, AgentError> {
     let mut drivers = Drivers::new();
     let launch = config.launch.clone().unwrap_or_default();
@@ -281,7 +284,7 @@ async fn drivers(
         let text = config.docker_options.clone();
         let options = tokio::task::spawn_blocking(move || text.read()).await?.map_err(AgentError::Docker)?;
         let docker = Docker::new(options, id.as_str()).await.map_err(AgentError::Docker)?;
-        drivers.insert(docker::NAME, Arc::new(docker.with_cores(Arc::clone(cores))));
+        drivers.insert(docker::NAME, Arc::new(docker.with_cores(Arc::clone(cores)).with_memory(images)));
     }
     Ok(drivers)
 }

@@ -41,6 +41,9 @@ impl Docker {
         }
         let found = list(&self.0.docker).await.map_err(|e| DriverError::Stop(sentence(&e)))?;
         locked(&self.0.sweeps).last = Some(Instant::now());
+        if last.is_none() {
+            self.0.images.resume();
+        }
         let grace = if last.is_none() { Duration::ZERO } else { settings.creation_grace };
         let mut ended = 0;
         for id in self.unknown(&found, keep, grace) {

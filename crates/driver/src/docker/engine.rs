@@ -13,6 +13,7 @@ use bollard::errors::Error;
 use bollard::{BollardRequest, Docker};
 use http::header::{CONNECTION, HOST, UPGRADE};
 use http::{HeaderName, HeaderValue};
+use http_body_util::BodyExt as _;
 use hyper::Response;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -30,6 +31,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// The library's own limit until an answer begins; ours are tighter where it matters.
 const LIBRARY_SECONDS_MAX: u64 = 600;
 const SOCKET: &str = "/var/run/docker.sock";
+const CREATE: &str = "/containers/create";
 const REGISTRY_AUTH: HeaderName = HeaderName::from_static("x-registry-auth");
 
 /// Where the daemon is.
@@ -162,7 +164,29 @@ where
     {
         *value = safe;
     }
+    if request.method() == http::Method::POST && request.uri().path() == CREATE {
+        request = with_own_address(request).await?;
+    }
     Ok(sender.send_request(request).await?)
+}
+
+/// An engine before API 1.44 reads a container's MAC address beside everything else, a newer one with its network; one
+/// that reads both wants them to be the same. The library's shapes have the newer place only.
+async fn with_own_address(request: BollardRequest) -> Result<BollardRequest, Error> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map_err(|e| Error::IOError { err: std::io::Error::other(e) })?.to_bytes();
+    Ok(BollardRequest::from_parts(parts, bollard::body_full(address_at_top(body))))
+}
+
+fn address_at_top(body: bytes::Bytes) -> bytes::Bytes {
+    let Ok(mut all) = serde_json::from_slice::<serde_json::Value>(&body) else { return body };
+    let network = all["HostConfig"]["NetworkMode"].as_str().unwrap_or_default();
+    let address = all["NetworkingConfig"]["EndpointsConfig"][network]["MacAddress"].clone();
+    if !address.is_string() {
+        return body;
+    }
+    all["MacAddress"] = address;
+    all.to_string().into()
 }
 
 /// What an error of the daemon means to us.
@@ -230,6 +254,18 @@ mod tests {
         let tls = TlsFiles { ca: "/does/not/exist".into(), ..TlsFiles::default() };
         let options = Options { endpoint: "tcp://h:1".into(), tls, ..Options::default() };
         assert!(connect(&options).unwrap_err().contains("/does/not/exist"));
+    }
+
+    #[test]
+    fn a_mac_address_is_at_both_places_and_nothing_else_is_touched() {
+        let json = |text: bytes::Bytes| serde_json::from_slice::<serde_json::Value>(&text).unwrap();
+        let body = r#"{"Image":"i","HostConfig":{"NetworkMode":"n"},"NetworkingConfig":{"EndpointsConfig":{"n":{"MacAddress":"a"}}}}"#;
+        let mut wanted = json(body.into());
+        wanted["MacAddress"] = "a".into();
+        assert_eq!(json(address_at_top(body.into())), wanted);
+        for same in [r#"{"Image":"i"}"#, r#"{"HostConfig":{"NetworkMode":"m"},"NetworkingConfig":null}"#, "no json"] {
+            assert_eq!(address_at_top(same.into()), same);
+        }
     }
 
     #[test]

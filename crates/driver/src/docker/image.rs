@@ -11,12 +11,14 @@
 //!   has given up, after no progress for `pull_activity_timeout`, or at each waiter's own deadline.
 //! * An image is removed by the reference the tasks used, without force: what another container or another
 //!   tag holds stays.
+//! * Which images were used is remembered ([`super::memory`]): those that no task uses when the agent starts
+//!   again have their delay from its first look at the containers on.
 //!
 //! Driven by the driver's starts and destroys. A failure is a sentence of the daemon with the image's name.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use bollard::Docker;
@@ -31,6 +33,7 @@ use tokio::time::Instant;
 use super::auth;
 use super::config::TaskAuth;
 use super::engine::{Meaning, meaning, sentence, timely};
+use super::memory::{Memory, Used};
 use super::options::Options;
 use crate::contract::{DriverError, Notes};
 
@@ -97,6 +100,7 @@ pub(super) struct Images {
     docker: Docker,
     options: Arc<Options>,
     table: Arc<Mutex<Table>>,
+    memory: Arc<OnceLock<Memory>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -125,7 +129,43 @@ fn is_fixed(image: &str) -> bool {
 
 impl Images {
     pub fn new(docker: Docker, options: Arc<Options>) -> Self {
-        Self { docker, options, table: Arc::default() }
+        Self { docker, options, table: Arc::default(), memory: Arc::default() }
+    }
+
+    /// Takes up what was used before, and remembers from now on.
+    pub fn remember(&self, memory: Memory) {
+        if !self.options.gc.image {
+            return;
+        }
+        let mut table = locked(&self.table);
+        for (id, references) in memory.found() {
+            table.users.entry(id).or_default().references.extend(references);
+        }
+        drop(table);
+        let _ = self.memory.set(memory);
+    }
+
+    /// Lets go of what nobody uses: an agent that ran before was to do it.
+    pub fn resume(&self) {
+        let table = locked(&self.table);
+        for (id, users) in table.users.iter().filter(|(_, users)| users.tasks.is_empty() && users.uses == 0) {
+            self.collect_later(id, users.uses);
+        }
+    }
+
+    fn used(&self) -> Used {
+        locked(&self.table).users.iter().map(|(id, users)| (id.clone(), users.references.clone())).collect()
+    }
+
+    fn note_down(&self) {
+        if self.memory.get().is_some() {
+            let images = self.clone();
+            tokio::task::spawn_blocking(move || {
+                if let Some(memory) = images.memory.get() {
+                    memory.keep(|| images.used());
+                }
+            });
+        }
     }
 
     /// Brings the image here and notes that the task uses it.
@@ -255,8 +295,12 @@ impl Images {
         let mut table = locked(&self.table);
         let users = table.users.entry(id.to_owned()).or_default();
         users.tasks.insert(task_id.to_owned());
-        users.references.insert(reference.to_owned());
+        let known = !users.references.insert(reference.to_owned());
         users.uses += 1;
+        drop(table);
+        if !known {
+            self.note_down();
+        }
     }
 
     /// The task uses the image no more. The last one's leave has it removed after a while.
@@ -274,6 +318,10 @@ impl Images {
             }
             users.uses
         };
+        self.collect_later(id, uses);
+    }
+
+    fn collect_later(&self, id: &str, uses: u64) {
         let (images, id) = (self.clone(), id.to_owned());
         tokio::spawn(async move {
             tokio::time::sleep(images.options.gc.image_delay).await;
@@ -297,6 +345,7 @@ impl Images {
             let name = if same { reference.as_str() } else { id };
             self.remove(name).await;
         }
+        self.note_down();
     }
 
     async fn remove(&self, name: &str) {

@@ -25,6 +25,7 @@ mod engine;
 mod exec;
 mod health;
 mod image;
+mod memory;
 mod mounts;
 pub mod options;
 mod output;
@@ -174,6 +175,13 @@ impl Docker {
         if self.0.cores.set(Arc::clone(&cores)).is_ok() {
             tokio::spawn(cpuset::keep(Arc::downgrade(&self.0), cores));
         }
+        self
+    }
+
+    /// Remembers in this file which images tasks have used: those of an earlier agent's tasks are let go of, too.
+    #[must_use]
+    pub fn with_memory(self, path: PathBuf) -> Self {
+        self.0.images.remember(memory::Memory::open(path));
         self
     }
 

@@ -55,7 +55,8 @@ impl Host {
 
     pub fn begin_with(&mut self, options: Options) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        self.driver = Some(runtime.block_on(Docker::new(options, &self.node)).unwrap());
+        let driver = runtime.block_on(Docker::new(options, &self.node)).unwrap();
+        self.driver = Some(driver.with_memory(self.base.path().join("images.json")));
         self.runtime = Some(runtime);
     }
 

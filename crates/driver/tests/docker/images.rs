@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use driver::contract::{Driver as _, Notes};
 use driver::docker::Options;
+use driver::orphans::Keep;
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -21,6 +22,7 @@ pub const TESTS: &[runner::Test] = &[
     ("a_pull_ends_when_nobody_waits_for_it_any_more", abandoned_pull),
     ("a_pull_ends_when_the_last_start_that_waits_for_it_is_cancelled_docker_05", cancelled_pull),
     ("a_new_user_of_an_image_begins_its_delay_anew_docker_36", new_user),
+    ("an_agent_that_starts_again_lets_go_of_what_nobody_uses_and_of_nothing_else", after_restart),
     ("credentials_come_from_the_operators_file_docker_44", credentials_of_file),
 ];
 
@@ -110,6 +112,42 @@ fn new_user() {
     let last = used("b");
     eventually("its removal", || docker(&["image", "inspect", &name]).is_none());
     assert!(first < last && last.elapsed() >= Duration::from_millis(1900), "{:?} after its last user", last.elapsed());
+}
+
+fn after_restart() {
+    let mut host = Host::new(json!({"gc": {"image_delay": "1h"}}));
+    let name = |what: &str| format!("steppe-test/{what}:{}", std::process::id());
+    let is_here = |what: &str| docker(&["image", "inspect", &name(what)]).is_some();
+    for what in ["left", "running"] {
+        // Each an image of its own: what is counted are images, not names.
+        super::engine::import(&name(what));
+    }
+    let task = |host: &Host, what: &str, command: &str| {
+        let config = json!({"image": name(what), "command": command, "args": ["1000"]});
+        host.start(host.task(what, config))
+    };
+    let left = task(&host, "left", "/bin/echo");
+    host.run(host.driver().wait(&left.task_id)).unwrap();
+    host.destroy(&left);
+    let running = task(&host, "running", "/bin/sleep");
+    let memory = host.base.path().join("images.json");
+    let written = || std::fs::read_to_string(&memory).unwrap_or_default();
+    eventually("both are written down", || written().contains("/left:") && written().contains("/running:"));
+    host.die();
+    host.options = json!({"gc": {"image_delay": "1s"}});
+    host.begin();
+    assert!(is_here("left") && is_here("running"));
+    let task_ids = [running.task_id.clone()].into();
+    let keep = Keep { handles: vec![running.clone()], task_ids, ..Keep::default() };
+    eventually("the engine is found", || host.driver().fingerprint().healthy);
+    host.run(host.driver().sweep(&keep)).unwrap();
+    host.run(host.driver().recover(running.clone())).unwrap();
+    eventually("what nobody uses is gone", || !is_here("left"));
+    eventually("and forgotten", || !written().contains("/left:"));
+    assert!(is_here("running"));
+    host.destroy(&running);
+    eventually("its task has ended, too", || !is_here("running"));
+    eventually("nothing is remembered", || !written().contains("/running:"));
 }
 
 fn credentials_of_file() {

@@ -156,7 +156,7 @@ fn network_modes() {
     });
     let handle = host.start(host.task("net", config));
     let found = inspect(&host.name("net"))["NetworkSettings"]["Networks"][&network].clone();
-    assert_eq!(found["IPAddress"], "10.213.77.9");
+    assert_eq!((&found["IPAddress"], &found["MacAddress"]), (&"10.213.77.9".into(), &"02:42:0a:d5:4d:09".into()));
     assert!(found["Aliases"].as_array().unwrap().contains(&json!("alias")), "{found}");
     host.destroy(&handle);
     docker(&["network", "rm", &network]).unwrap();
