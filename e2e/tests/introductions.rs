@@ -14,7 +14,7 @@ use e2e::cluster::{free_port, program};
 use e2e::fleet::ready_nodes;
 use e2e::machine::{ALONE, KEY, Machine, RAW_EXEC, certificates, until};
 use model::Role;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const PURGED: &str = "this node was purged and must be introduced anew";
 const SOON: Duration = Duration::from_secs(5);
@@ -39,6 +39,39 @@ async fn beat(identity: &Path, id: &str, port: u16) -> Result<BeatTaken, CallErr
     let http = Http::new(Identity::load(identity).unwrap());
     let gateway = Target::new(([127, 0, 0, 1], port + 1).into(), Role::Gateway);
     http.post_json(gateway, BEAT, &Beat { node_id: id.into() }, SOON).await
+}
+
+#[tokio::test]
+async fn a_token_that_no_machine_could_use_or_for_too_long_is_not_made_by_the_api() {
+    let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+    let mut server = Machine::new(dir.path(), "server", "127.0.0.1", port, ALONE);
+    server.start(&[]);
+    server.until("/v1/status/leader", "a leader", |v| v.as_str().is_some_and(|l| !l.is_empty())).await;
+    let api = PublicClient::new(server.settings()).unwrap();
+    let asked = async |body: Value| {
+        let path = "/v1/acl/identity/client-introduction-token";
+        api.put::<_, Value>(path, &Query::default(), &body).await.map_err(|error| error.to_string())
+    };
+    // The longest there may be, and a time that is shorter than the clock's steps.
+    for ttl in [json!("30m"), json!("1ms"), json!(1), json!(0), json!(""), json!(null)] {
+        assert!(asked(json!({"TTL": ttl})).await.unwrap().0["JWT"].is_string(), "{ttl}");
+    }
+    for (body, said) in [
+        (json!({"TTL": "30m1s"}), "at most 1800 seconds"),
+        (json!({"TTL": 1_800_000_000_001_i64}), "at most 1800 seconds"),
+        (json!({"TTL": i64::MAX}), "at most 1800 seconds"),
+        (json!({"TTL": "-1s"}), "TTL: it is a time above zero"),
+        (json!({"TTL": i64::MIN}), "TTL: it is a time above zero"),
+        (json!({"TTL": "soon"}), "TTL is no duration"),
+        (json!({"TTL": 1.5}), "TTL is no duration"),
+        (json!({"NodePool": "all"}), "NodePool: no node is in pool `all`"),
+        (json!({"NodePool": "a b"}), "NodePool: it is letters"),
+        (json!({"NodeName": "a/b"}), "NodeName: it is letters"),
+        (json!({"NodeName": "a".repeat(129)}), "at most 128"),
+    ] {
+        let error = asked(body.clone()).await.unwrap_err();
+        assert!(error.contains("400") && error.contains(said), "{body}: {error}");
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,6 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use client::public::{PublicClient, Query, Settings};
 use e2e::cluster::free_port;

@@ -1,32 +1,25 @@
 //! `steppe node intro create`.
 
 use client::public::Query;
+use kit::introduction::Wish;
 use serde_json::{Value, json};
 
 use super::{Cx, Failure, machine};
 
-/// A token that no machine could use is not made.
+/// Said before anybody is asked: with the flag's name.
 fn check(cx: &Cx) -> Result<(), Failure> {
-    let wrong = |flag: &str, why: &str| {
-        Failure::new(format!("Error creating introduction token: -{flag}={}: {why}", cx.flags.text(flag)))
-    };
     let ttl = cx.flags.text("ttl");
-    if !ttl.is_empty() && model::time::parse_go_duration(ttl).is_none_or(|span| span.0 <= 0) {
-        return Err(wrong("ttl", "it is a time above zero, such as 5m"));
-    }
-    let name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    let pool = cx.flags.text("node-pool");
-    if pool == "all" {
-        return Err(wrong("node-pool", "no node is in pool `all` by its own word: every node is"));
-    }
-    if pool.len() > 128 || !pool.bytes().all(name) {
-        return Err(wrong("node-pool", "it is letters, digits, `-` and `_`, at most 128"));
-    }
-    let node = cx.flags.text("node-name");
-    if node.len() > 128 || !node.bytes().all(|byte| name(byte) || byte == b'.') {
-        return Err(wrong("node-name", "it is letters, digits, `-` and `_`, in parts joined by dots"));
-    }
-    Ok(())
+    // What is no time is none above zero either.
+    let ttl_ns = (!ttl.is_empty()).then(|| model::time::parse_go_duration(ttl).map_or(0, |span| span.0));
+    let wish = Wish { node_name: cx.flags.text("node-name"), node_pool: cx.flags.text("node-pool"), ttl_ns };
+    wish.check().map_err(|(what, why)| {
+        let flag = match what {
+            "TTL" => "ttl",
+            "NodePool" => "node-pool",
+            _ => "node-name",
+        };
+        Failure::new(format!("Error creating introduction token: -{flag}={}: {why}", cx.flags.text(flag)))
+    })
 }
 
 /// # Errors

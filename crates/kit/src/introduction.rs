@@ -53,6 +53,43 @@ pub enum IntroductionError {
     NodePool,
 }
 
+/// A token that no machine could use is not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WishError {
+    #[error("it is a time above zero, such as 5m")]
+    Ttl,
+    #[error("it is letters, digits, `-` and `_`, in parts joined by dots, at most 128")]
+    NodeName,
+    #[error("it is letters, digits, `-` and `_`, at most 128")]
+    NodePool,
+    #[error("no node is in pool `all` by its own word: every node is")]
+    EveryPool,
+}
+
+/// What somebody wishes of a token that is to be made. Empty: no wish.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish<'a> {
+    pub node_name: &'a str,
+    pub node_pool: &'a str,
+    pub ttl_ns: Option<i64>,
+}
+
+impl Wish<'_> {
+    /// # Errors
+    /// What of it cannot be, with the name that people know it by.
+    pub fn check(&self) -> Result<(), (&'static str, WishError)> {
+        let letters = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        let fits = |text: &str, more: &[u8]| text.len() <= 128 && text.bytes().all(|b| letters(b) || more.contains(&b));
+        match () {
+            () if self.ttl_ns.is_some_and(|ttl| ttl <= 0) => Err(("TTL", WishError::Ttl)),
+            () if self.node_pool == "all" => Err(("NodePool", WishError::EveryPool)),
+            () if !fits(self.node_pool, b"") => Err(("NodePool", WishError::NodePool)),
+            () if !fits(self.node_name, b".") => Err(("NodeName", WishError::NodeName)),
+            () => Ok(()),
+        }
+    }
+}
+
 /// A token, taken apart.
 #[derive(Clone)]
 pub struct Token {
@@ -213,6 +250,20 @@ mod tests {
         for bad in ["", "6F1F2D1E-0000-4000-8000-000000000001", "state-1", "6f1f2d1e-0000-4000-8000-00000000000."] {
             assert!(!is_node_id(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_wish_that_no_machine_could_fulfil_is_named() {
+        let wish = |node_name: &str, node_pool: &str, ttl_ns| {
+            let said = Wish { node_name, node_pool, ttl_ns }.check();
+            said.map_err(|(what, _)| what)
+        };
+        for ttl in [None, Some(1)] {
+            assert_eq!(wish("web.1", "gpu", ttl), Ok(()));
+        }
+        assert_eq!((wish("", "", Some(0)), wish("", "", Some(-1))), (Err("TTL"), Err("TTL")));
+        assert_eq!((wish("", "all", None), wish("", "a.b", None)), (Err("NodePool"), Err("NodePool")));
+        assert_eq!((wish("a b", "", None), wish(&"a".repeat(129), "", None)), (Err("NodeName"), Err("NodeName")));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use api::{Code, ErrorBody};
 use axum::Json;
 use axum::extract::{DefaultBodyLimit, State};
 use kit::guard::{Refused, require};
-use kit::introduction::{Claims, Token, is_node_id};
+use kit::introduction::{Claims, Token, Wish, is_node_id};
 use model::Role;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -41,16 +41,20 @@ fn unix_seconds() -> u64 {
     request_body = MintToken,
     responses(
         (status = 200, description = "The token", body = Minted),
-        (status = 400, description = "It would be usable for too long", body = ErrorBody),
+        (status = 400, description = "It would be usable for too long, or by no machine", body = ErrorBody),
         (status = 503, description = "This server does not have the authority's key", body = ErrorBody)))]
 async fn mint(State(app): State<App>, Json(ask): Json<MintToken>) -> Result<Json<Minted>, Refused> {
     let signer = signer(&app)?;
-    let ttl = if ask.ttl_ns == 0 { app.introduction_ttl } else { model::Nanos(ask.ttl_ns) };
-    if ttl.0 <= 0 || ttl > app.introduction_ttl_max {
+    // Zero is no wish.
+    let ttl_ns = Some(ask.ttl_ns).filter(|ttl| *ttl != 0);
+    let wish = Wish { node_name: &ask.node_name, node_pool: &ask.node_pool, ttl_ns };
+    wish.check().map_err(|(what, why)| Refused::new(Code::BadRequest, format!("{what}: {why}")))?;
+    let ttl = ttl_ns.map_or(app.introduction_ttl, model::Nanos);
+    if ttl > app.introduction_ttl_max {
         let most = app.introduction_ttl_max.0 / 1_000_000_000;
         return Err(Refused::new(Code::BadRequest, format!("a token may be used for at most {most} seconds")));
     }
-    let seconds = u64::try_from(ttl.0 / 1_000_000_000).unwrap_or(0);
+    let seconds = u64::try_from(ttl.0).unwrap_or(0).div_ceil(1_000_000_000);
     let claims = Claims {
         region: signer.region().to_owned(),
         node_name: ask.node_name,

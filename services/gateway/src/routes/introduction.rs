@@ -46,7 +46,7 @@ struct Answer {
     tag = "nodes", request_body = Asked,
     responses(
         (status = 200, description = "The token", body = Answer),
-        (status = 400, description = "It would be usable for too long", body = String, content_type = "text/plain"),
+        (status = 400, description = "It would be usable for too long, or by no machine", body = String, content_type = "text/plain"),
         (status = 503, description = "No state server signs", body = String, content_type = "text/plain")))]
 async fn mint(State(app): State<App>, options: Options, body: Whole) -> Answered {
     let (asked, _): (Asked, _) = body.decode(&options)?;
