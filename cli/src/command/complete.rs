@@ -13,7 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use client::public::{PublicClient, Query};
+use client::public::{PublicClient, Query, segment};
 use serde_json::Value;
 
 use super::{Command, find, help, settings, table};
@@ -141,7 +141,7 @@ fn wanted(words: &[String]) -> Wanted {
     if let Some(flag) = rest.last().filter(|word| takes_value(command, word)) {
         let before = rest.split_last().map_or(rest, |(_, before)| before);
         let flags = flags::parse(&command.tables(), before).unwrap_or_default();
-        return of_flag(flag.trim_start_matches('-'), typed, flags);
+        return of_flag(command, flag.trim_start_matches('-'), typed, flags);
     }
     let parsed = flags::parse(&command.tables(), rest).unwrap_or_default();
     match noun_at(command, parsed.args.len(), &parsed) {
@@ -189,17 +189,29 @@ fn takes_value(command: &Command, word: &str) -> bool {
 }
 
 /// What a flag's value may be.
-fn of_flag(flag: &str, typed: &str, flags: Parsed) -> Wanted {
+fn of_flag(command: &Command, flag: &str, typed: &str, flags: Parsed) -> Wanted {
+    let of_job = of_job(command, &flags);
     let rows = |noun| Wanted::Rows { noun, typed: typed.to_owned(), flags };
     match flag {
         "namespace" => rows("namespace"),
         "node-pool" => rows("node-pool"),
+        "group" if command.path.starts_with("deployment") => rows("group of deployment"),
+        "group" => rows("group"),
+        "task" if of_job => rows("task of job"),
+        "task" => rows("task of allocation"),
+        "version" | "diff-version" if command.path != "version" => rows("version"),
+        "diff-tag" => rows("tag"),
         "scheduler-algorithm" => {
             let all = ["binpack", "spread"].into_iter().filter(|word| word.starts_with(typed));
             Wanted::Words(all.map(|word| (word.to_owned(), String::new())).collect())
         }
         _ => Wanted::Nothing,
     }
+}
+
+/// Whether the command's first argument is a job, where it could be an allocation.
+fn of_job(command: &Command, flags: &Parsed) -> bool {
+    command.path.starts_with("job") || flags.is("job")
 }
 
 /// What the argument at this place is, by the command's usage.
@@ -209,6 +221,13 @@ fn noun_at(command: &Command, at: usize, flags: &Parsed) -> Option<&'static str>
     let place = places.nth(at)?.trim_matches(['<', '>', '[', ']']);
     if place == "allocation" && flags.is("job") {
         return Some("job");
+    }
+    match place {
+        "task" if of_job(command, flags) => return Some("task of job"),
+        "task" => return Some("task of allocation"),
+        "group" => return Some("group"),
+        "version|tag" => return Some("version or tag"),
+        _ => {}
     }
     if place == "identifier" {
         return Some("job");
@@ -237,17 +256,71 @@ fn rows(noun: &str, typed: &str, flags: &Parsed, env: &Env) -> Vec<(String, Stri
     };
     let Ok(client) = PublicClient::new(settings(flags, env)) else { return Vec::new() };
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Vec::new() };
+    let outer = flags.args.first();
     let asked = runtime.block_on(async {
         let query = Query { stale: true, ..Query::default() };
-        tokio::time::timeout(PATIENCE, client.get::<Vec<Value>>(path, &query)).await
+        let asked = async {
+            match is_inner(noun) {
+                true => inner(noun, outer?, &client, &query).await,
+                false => client.get::<Vec<Value>>(path, &query).await.ok().map(|(rows, _)| {
+                    let meant = rows.iter().filter(|row| noun != "periodic job" || row["Periodic"] == true);
+                    meant.map(|row| (string(row, name), string(row, text))).collect()
+                }),
+            }
+        };
+        tokio::time::timeout(PATIENCE, asked).await
     });
-    let Ok(Ok((rows, _))) = asked else { return Vec::new() };
-    let value = |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();
-    let meant = rows.iter().filter(|row| noun != "periodic job" || row["Periodic"] == true);
-    let all = meant.map(|row| (value(row, name), crate::format::printable(&value(row, text))));
+    let all = asked.ok().flatten().unwrap_or_default();
+    let all = all.into_iter().map(|(id, text)| (id, crate::format::printable(&text)));
     // A name with control characters or blanks is nothing a shell could take as it is.
     let plain = |id: &str| !id.is_empty() && !id.chars().any(|c| c.is_control() || c.is_whitespace());
     all.filter(|(id, _)| id.starts_with(typed) && plain(id)).collect()
+}
+
+fn string(row: &Value, name: &str) -> String {
+    row[name].as_str().unwrap_or_default().to_owned()
+}
+
+/// What is found inside of a row that was typed before.
+fn is_inner(noun: &str) -> bool {
+    noun.starts_with("task of") || noun.starts_with("group") || noun.starts_with("version") || noun == "tag"
+}
+
+/// Names inside of the row `outer`, with what they are.
+async fn inner(noun: &str, outer: &str, client: &PublicClient, query: &Query) -> Option<Vec<(String, String)>> {
+    let job = format!("/v1/job/{}", segment(outer));
+    let get = async |path: &str| client.get::<Value>(path, query).await.ok().map(|(value, _)| value);
+    // Ids may be shortened; the first that begins so is as good as another.
+    let begins = async |path: &str| {
+        let all = get(path).await?;
+        all.as_array()?.iter().find(|row| row["ID"].as_str().is_some_and(|id| id.starts_with(outer))).cloned()
+    };
+    let keys = |map: &Value| map.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect::<Vec<_>>();
+    let list = |of: &Value, name: &str| of[name].as_array().cloned().unwrap_or_default();
+    let plain = |names: Vec<String>| names.into_iter().map(|name| (name, String::new())).collect();
+    Some(match noun {
+        "task of allocation" => plain(keys(&begins("/v1/allocations").await?["TaskStates"])),
+        "group of deployment" => plain(keys(&begins("/v1/deployments").await?["TaskGroups"])),
+        "group" => {
+            list(&get(&job).await?, "TaskGroups").iter().map(|group| (string(group, "Name"), String::new())).collect()
+        }
+        "task of job" => {
+            let groups = list(&get(&job).await?, "TaskGroups");
+            let tasks = groups.iter().flat_map(|group| {
+                list(group, "Tasks").into_iter().map(|task| (string(&task, "Name"), string(group, "Name")))
+            });
+            tasks.collect()
+        }
+        _ => {
+            let versions = list(&get(&format!("{job}/versions")).await?, "Versions");
+            let is = |version: &Value| if version["Stable"] == true { "stable" } else { "" }.to_owned();
+            let numbers = versions.iter().filter(|_| noun != "tag").map(|v| (v["Version"].to_string(), is(v)));
+            let tags = versions.iter().filter(|_| noun != "version").filter_map(|v| {
+                Some((v["VersionTag"]["Name"].as_str()?.to_owned(), format!("version {}", v["Version"])))
+            });
+            numbers.chain(tags).collect()
+        }
+    })
 }
 
 /// `-autocomplete-install` and `-autocomplete-uninstall`.
@@ -349,6 +422,14 @@ mod tests {
         assert_eq!(words(&["job", "status", "-namespace", ""]), ["<namespace>"]);
         assert_eq!(words(&["job", "periodic", "force", ""]), ["<periodic job>"]);
         assert_eq!(words(&["operator", "root", "keyring", "remove", ""]), ["<root key>"]);
+        assert_eq!(words(&["alloc", "logs", "5f", ""]), ["<task of allocation>"]);
+        assert_eq!(words(&["alloc", "logs", "-job", "web", ""]), ["<task of job>"]);
+        assert_eq!(words(&["job", "restart", "web", "-task", ""]), ["<task of job>"]);
+        assert_eq!(words(&["job", "scale", "web", ""]), ["<group>"]);
+        assert_eq!(words(&["deployment", "promote", "5f", "-group", ""]), ["<group of deployment>"]);
+        assert_eq!(words(&["job", "revert", "web", ""]), ["<version or tag>"]);
+        assert_eq!(words(&["job", "history", "web", "-version", ""]), ["<version>"]);
+        assert_eq!(words(&["job", "history", "web", "-diff-tag", ""]), ["<tag>"]);
         assert_eq!(words(&["operator", "scheduler", "set-config", "-scheduler-algorithm", "s"]), ["spread"]);
     }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod changes;
+mod completion;
 mod dev;
 mod everyday;
 mod fake;
