@@ -124,6 +124,7 @@ impl Plane {
                         statsd: Default::default(),
                         settings,
                         http_bind,
+                        http_also: Vec::new(),
                         http_unauthenticated: false,
                         purge_revokes: false,
                         bounds: Default::default(),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use e2e::cluster::{WITHIN, free_port};
 use e2e::fleet::ready_nodes;
-use e2e::machine::{KEY, Machine};
+use e2e::machine::{ALONE, KEY, Machine};
 use serde_json::Value;
 
 const RAW_EXEC: &str = "plugin \"raw_exec\" { config { enabled = true denied_envvars = [\"DENIED_*\"] } }\n";
@@ -31,6 +31,30 @@ fn heard(tcp: &mut TcpStream, within: Duration) -> std::io::Result<String> {
     tcp.set_read_timeout(Some(within)).unwrap();
     let mut all = String::new();
     tcp.read_to_string(&mut all).map(|_| all)
+}
+
+#[tokio::test]
+async fn the_public_api_answers_at_each_address_that_is_named_on_servers_and_on_clients_alone() {
+    let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+    let addresses = |last: u8| format!("addresses {{ http = \"127.0.0.{last} 127.0.0.{}\" }}\n", last + 1);
+    let more = format!("{ALONE}{}", addresses(1));
+    let mut server = Machine::new(dir.path(), "server", "127.0.0.1", port, &more);
+    server.start(&[]);
+    server.until("/v1/status/leader", "a leader", |v| v.as_str().is_some_and(|l| !l.is_empty())).await;
+    let token = server.ok(&["node", "intro", "create"]);
+    let more = format!("client {{\n  enabled = true\n  servers = [\"127.0.0.1:{}\"]\n}}\n{}", port + 1, addresses(3));
+    let mut client = Machine::new(dir.path(), "client", "127.0.0.3", port, &more);
+    client.start(&["-client-intro-token", token.trim()]);
+    server.until("/v1/nodes", "the node is ready", |v| ready_nodes(v) == 1).await;
+    for last in 1..=4 {
+        let at = format!("-address=http://127.0.0.{last}:{port}");
+        assert!(server.ok(&["node", "status", &at]).contains("ready"), "127.0.0.{last}");
+    }
+    let held = std::net::TcpListener::bind(("127.0.0.6", port)).unwrap();
+    let taken = Machine::new(dir.path(), "taken", "127.0.0.5", port, &format!("{ALONE}{}", addresses(5)));
+    let said = taken.refused(&[]);
+    assert!(said.contains(&format!("127.0.0.6:{port} cannot be listened on")), "{said}");
+    drop(held);
 }
 
 #[tokio::test]

@@ -6,11 +6,16 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use anyhow::{Context as _, bail, ensure};
 use config::Config;
 
+/// Addresses of the public API.
+const ADDRESSES_MAX: usize = 16;
+
 /// Where a machine's listeners are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Places {
     /// Public API.
     pub http: SocketAddr,
+    /// The public API's further addresses.
+    pub http_also: Vec<SocketAddr>,
     /// Whether somebody chose the public API's address.
     pub http_chosen: bool,
     /// Agents and other machines.
@@ -35,7 +40,9 @@ impl Places {
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let bind = given("bind_addr", &config.bind_addr)?;
         let any = if dev { loopback } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
-        let http = given("addresses.http", &config.addresses.http)?.or(bind);
+        let chosen = several(config.addresses.http.as_deref().unwrap_or_default(), interfaces);
+        let mut chosen = chosen.context("addresses.http")?.into_iter();
+        let http = chosen.next().or(bind);
         let rpc = given("addresses.rpc", &config.addresses.rpc)?.or(bind).unwrap_or(any);
         let serf = given("addresses.serf", &config.addresses.serf)?.or(bind).unwrap_or(any);
         let told = [
@@ -67,11 +74,22 @@ impl Places {
         );
         Ok(Self {
             http: SocketAddr::new(http.unwrap_or(loopback), config.ports.http),
+            http_also: chosen.map(|ip| SocketAddr::new(ip, config.ports.http)).collect(),
             http_chosen: http.is_some(),
             rpc: SocketAddr::new(rpc, config.ports.rpc),
             serf: SocketAddr::new(serf, config.ports.serf),
             advertise,
         })
+    }
+
+    /// Every address of the public API.
+    pub fn https(&self) -> impl Iterator<Item = SocketAddr> {
+        std::iter::once(self.http).chain(self.http_also.iter().copied())
+    }
+
+    /// The public API listens where others reach it, and somebody chose that.
+    pub fn http_exposed(&self) -> bool {
+        self.http_chosen && self.https().any(|addr| !addr.ip().is_loopback())
     }
 
     /// How this machine itself reaches one of its listeners.
@@ -106,11 +124,30 @@ pub fn with_port(text: &str, port: u16) -> String {
     }
 }
 
+/// Addresses with blanks between them; a template may hold blanks, too. Each is named once.
+fn several(text: &str, interfaces: &Interfaces) -> anyhow::Result<Vec<IpAddr>> {
+    let (mut found, mut rest) = (Vec::new(), text.trim());
+    while !rest.is_empty() {
+        let end = match rest.starts_with("{{") {
+            true => rest.find("}}").map(|at| at + 2),
+            false => rest.find(char::is_whitespace),
+        };
+        let (one, more) = rest.split_at(end.unwrap_or(rest.len()));
+        let ip = address(one, interfaces)?;
+        if !found.contains(&ip) {
+            found.push(ip);
+        }
+        ensure!(found.len() <= ADDRESSES_MAX, "more than {ADDRESSES_MAX} addresses");
+        rest = more.trim_start();
+    }
+    Ok(found)
+}
+
 fn address(text: &str, interfaces: &Interfaces) -> anyhow::Result<IpAddr> {
     if let Some(inner) = text.strip_prefix("{{").and_then(|t| t.strip_suffix("}}")) {
         return template(inner.trim(), interfaces);
     }
-    ensure!(!text.contains(char::is_whitespace), "`{text}`: several addresses are not built yet, name one");
+    ensure!(!text.contains(char::is_whitespace), "`{text}`: one address is meant here");
     text.parse().with_context(|| format!("`{text}` is no IP address"))
 }
 
@@ -170,13 +207,29 @@ mod tests {
     }
 
     #[test]
+    fn the_public_api_has_as_many_addresses_as_are_said_each_once() {
+        let text = "addresses { http = \"127.0.0.1  {{ GetInterfaceIP \\\"eth0\\\" }} ::1 10.0.0.5\" }";
+        let found = places(text).unwrap();
+        let all: Vec<String> = found.https().map(|addr| addr.to_string()).collect();
+        assert_eq!(all, ["127.0.0.1:4646", "10.0.0.5:4646", "[::1]:4646"]);
+        assert!(found.http_exposed());
+        assert!(!places("addresses { http = \"127.0.0.1 127.0.0.2\" }").unwrap().http_exposed());
+        let many: Vec<String> = (1..=17).map(|n| format!("127.0.0.{n}")).collect();
+        assert!(places(&format!("addresses {{ http = \"{}\" }}", many.join(" "))).is_err());
+    }
+
+    #[test]
     fn what_is_no_address_is_refused_with_the_key() {
         for (text, expected) in [
             ("bind_addr = \"nowhere\"", "bind_addr: `nowhere` is no IP address"),
             ("bind_addr = \"{{ GetInterfaceIP \\\"eth9\\\" }}\"", "the host has no interface `eth9`"),
             ("bind_addr = \"{{ GetPublicIP }}\"", "is not built yet"),
             ("advertise { rpc = \"192.0.2.7:1\" }", "must be the listener's own, 4647"),
-            ("addresses { http = \"127.0.0.1 10.0.0.5\" }", "several addresses are not built yet"),
+            (
+                "addresses { rpc = \"127.0.0.1 10.0.0.5\" }",
+                "addresses.rpc: `127.0.0.1 10.0.0.5`: one address is meant here",
+            ),
+            ("addresses { http = \"127.0.0.1 nowhere\" }", "addresses.http: `nowhere` is no IP address"),
         ] {
             let error = format!("{:#}", places(text).unwrap_err());
             assert!(error.contains(expected), "{error}");

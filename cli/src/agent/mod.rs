@@ -176,7 +176,7 @@ fn check_ports(machine: &Machine) -> anyhow::Result<()> {
     let (config, places) = (&machine.config, &machine.places);
     let tcp = |key: &str, addr: SocketAddr| TcpListener::bind(addr).map(drop).with_context(|| taken(key, addr));
     if config.server.enabled || config.client.enabled {
-        tcp("ports.http", places.http)?;
+        places.https().try_for_each(|addr| tcp("ports.http", addr))?;
     }
     if config.server.enabled {
         tcp("ports.rpc", places.rpc)?;

@@ -134,7 +134,10 @@ impl Machine {
                 if c.client.enabled {
                     words.say("node-id-file", node_id_file(&self.client_dir()).display());
                 }
-                words.switch("http-unauthenticated", places.http_chosen && !places.http.ip().is_loopback());
+                for also in &places.http_also {
+                    words.say("http-also", also);
+                }
+                words.switch("http-unauthenticated", places.http_exposed());
                 self.public(&mut words);
                 words.say("rpc-handshake-timeout", span(c.limits.rpc_handshake_timeout));
                 words.say("rpc-connections-per-client", c.limits.rpc_max_conns_per_client);
@@ -245,7 +248,10 @@ impl Machine {
         words.say("max-kill-timeout", span(client.max_kill_timeout));
         if !c.server.enabled {
             words.say("http-bind", self.places.http);
-            words.switch("http-unauthenticated", self.places.http_chosen && !self.places.http.ip().is_loopback());
+            for also in &self.places.http_also {
+                words.say("http-also", also);
+            }
+            words.switch("http-unauthenticated", self.places.http_exposed());
             self.public(&mut words);
             self.https(&mut words);
         }

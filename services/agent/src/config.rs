@@ -81,6 +81,9 @@ pub struct Config {
     /// Address at which the public API is answered, by passing requests on to a gateway; nowhere unless given.
     #[arg(long)]
     pub http_bind: Option<SocketAddr>,
+    /// A further address at which it is answered. May be repeated.
+    #[arg(long)]
+    pub http_also: Vec<SocketAddr>,
     /// Let it listen where others than this machine reach it, though it asks nobody who they are.
     #[arg(long)]
     pub http_unauthenticated: bool,
@@ -163,6 +166,7 @@ impl Default for Config {
             reserved_disk_mb: 0,
             reserved_ports: String::new(),
             http_bind: None,
+            http_also: Vec::new(),
             http_unauthenticated: false,
             https: HttpsSettings::default(),
             raw_exec: false,
@@ -187,15 +191,18 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Where the public API is answered.
+    pub(crate) fn http_binds(&self) -> impl Iterator<Item = SocketAddr> {
+        self.http_bind.into_iter().chain(self.http_also.iter().copied())
+    }
+
     /// What is wrong with it, in words for whoever typed it.
     pub(crate) fn check(&self) -> Result<(), String> {
         if self.gateways.is_empty() {
             return Err("at least one gateway is needed".to_owned());
         }
-        if let Some(bind) = self
-            .http_bind
-            .filter(|bind| !bind.ip().is_loopback() && !self.http_unauthenticated && !self.https.verifies())
-        {
+        let believes_anybody = !self.http_unauthenticated && !self.https.verifies();
+        if let Some(bind) = self.http_binds().find(|bind| !bind.ip().is_loopback() && believes_anybody) {
             return Err(format!(
                 "the public API would listen on {bind} for anybody; say --http-unauthenticated if that is meant"
             ));

@@ -88,13 +88,11 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), AgentError> {
     let bind = config.settings.bind;
     let fail = |source| AgentError::Listen { addr: bind, source };
     let listener = Listener::bind(bind).map_err(fail)?;
-    let public = match config.http_bind {
-        Some(addr) => {
-            let listener = Listener::bind(addr).map_err(|source| AgentError::Listen { addr, source })?;
-            Some((listener, https(&config, &shutdown)?))
-        }
-        None => None,
-    };
+    let mut public = Vec::new();
+    for addr in config.http_binds() {
+        public.push(Listener::bind(addr).map_err(|source| AgentError::Listen { addr, source })?);
+    }
+    let public = if public.is_empty() { None } else { Some((public, https(&config, &shutdown)?)) };
     let addr = advertised(listener.local_addr().map_err(fail)?, config.settings.advertise, None);
     let agent = Agent::assemble(config, id, addr, identity, shutdown).await?;
     agent.serve(listener, public).await;
@@ -176,7 +174,7 @@ impl Agent {
     }
 
     /// Everything runs from here on until shutdown.
-    async fn serve(self, listener: Listener, public: Option<(Listener, Tls)>) {
+    async fn serve(self, listener: Listener, public: Option<(Vec<Listener>, Tls)>) {
         let Self { config, id, identity, http, shutdown, maker, node, roster, outbox, store, writer } = self;
         let (readiness, metrics) = (Readiness::new(), Metrics::new(&[]));
         let gateways = Gateways::new(config.gateways.clone());
@@ -191,9 +189,12 @@ impl Agent {
             &background,
             Work { config: &config, id: &id, maker: maker.clone(), node, roster: &roster, metrics: &metrics },
         );
-        let passing_on = public.map(|(listener, tls)| {
-            crate::pass_on::spawn(listener, tls, http.clone(), gateways.clone(), &config.bounds, shutdown.clone())
-        });
+        let (public, tls) = public.unwrap_or((Vec::new(), Tls::Plain));
+        let pass_on = |listener| {
+            let (http, gateways) = (http.clone(), gateways.clone());
+            crate::pass_on::spawn(listener, tls.clone(), http, gateways, &config.bounds, shutdown.clone())
+        };
+        let passing_on: Vec<_> = public.into_iter().map(pass_on).collect();
         keep_identity(&background, identity.clone(), http, gateways);
         tracing::info!(node_id = %id, name = %link.node.borrow().name, "agent started");
         let app = routes::App::new(Arc::clone(&link), roster.clone(), maker, fingerprint, shutdown.clone());
@@ -210,7 +211,7 @@ impl Agent {
         let limits = Limits { drain: patience, ..limits_in() };
         server::serve(listener, Tls::Mutual(identity), router, limits, shutdown).await;
 
-        if let Some(passing_on) = passing_on {
+        for passing_on in passing_on {
             let _ = passing_on.await;
         }
         let host = Arc::clone(roster.host());

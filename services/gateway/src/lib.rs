@@ -57,6 +57,9 @@ pub struct Config {
     /// Address of the public API.
     #[arg(long, default_value = "127.0.0.1:4646")]
     pub http_bind: SocketAddr,
+    /// A further address of the public API. May be repeated.
+    #[arg(long)]
+    pub http_also: Vec<SocketAddr>,
     /// Let the public API, which asks nobody who they are, listen where others than this machine reach it.
     #[arg(long)]
     pub http_unauthenticated: bool,
@@ -104,13 +107,18 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// It cannot start: certificates, listeners, gossip, or a public address that strangers reach without
 /// that being asked for.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
-    let http_bind = config.http_bind;
-    check_exposure(http_bind, config.http_unauthenticated || config.https.verifies())?;
+    let binds: Vec<SocketAddr> = std::iter::once(config.http_bind).chain(config.http_also).collect();
+    for bind in &binds {
+        check_exposure(*bind, config.http_unauthenticated || config.https.verifies())?;
+    }
     let tls = https(&config.https, &shutdown)?;
     let vouching = vouching(&config.vouching, &config.settings.region, &shutdown)?;
-    let fail = |source| ShellError::Listen { addr: http_bind, source };
-    let public = Listener::bind(http_bind).map_err(fail)?;
-    let public_addr = public.local_addr().map_err(fail)?;
+    let mut publics = Vec::new();
+    for addr in binds {
+        let fail = |source| ShellError::Listen { addr, source };
+        let listener = Listener::bind(addr).map_err(fail)?;
+        publics.push((listener.local_addr().map_err(fail)?, listener));
+    }
     let mut settings = config.settings;
     settings.join.extend(routes::membership::remembered(&settings.data_dir));
     let shell = Shell::start(settings, Role::Gateway, shutdown).await?;
@@ -135,14 +143,19 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
         keys: shell.gossip.keys().clone(),
     });
     statsd::spawn(&config.statsd, app.clone());
-    shell.set_tags([(TAG_HTTP, public_addr.to_string())]).await;
+    // The first is the one that others are told.
+    shell.set_tags(publics.first().map(|(addr, _)| (TAG_HTTP, addr.to_string()))).await;
     let router = config.bounds.public.adorn(public::router(app.clone()));
     let limits = config.bounds.public.limit(Limits::public(body::BODY_BYTES_MAX));
-    if !http_bind.ip().is_loopback() && !config.https.verifies() {
-        tracing::warn!(addr = %http_bind, "public api listens for anybody, without authentication");
+    let mut serving = Vec::new();
+    for (addr, listener) in publics {
+        if !addr.ip().is_loopback() && !config.https.verifies() {
+            tracing::warn!(%addr, "public api listens for anybody, without authentication");
+        }
+        let (router, limits, wish) = (router.clone(), limits.clone(), shell.shutdown.clone());
+        serving.push(tokio::spawn(server::serve(listener, tls.clone(), router, limits, wish)));
+        tracing::info!(%addr, "public api listens");
     }
-    let serving = tokio::spawn(server::serve(public, tls, router, limits, shell.shutdown.clone()));
-    tracing::info!(addr = %public_addr, "public api listens");
     let internal = agents::router().into_router();
     // A machine that runs only an agent answers the public API by passing it on.
     let passed_on = config.bounds.public.adorn(public::router(app.clone())).layer(kit::guard::require(&[Role::Agent]));
@@ -150,7 +163,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     let internal = internal.layer(from_fn_with_state((app, passed_on), public_only));
     let stranger = Stranger { path: api::state::INTRODUCE, vouching };
     shell.serve_with(internal, OPENAPI, Some(stranger), config.bounds.agents()).await?;
-    let _ = serving.await;
+    for serving in serving {
+        let _ = serving.await;
+    }
     Ok(())
 }
 

@@ -16,7 +16,7 @@ settings! {
 
     /// Where single listeners bind.
     Addresses "addresses" {
-        /// Public API; 127.0.0.1 unless this or `bind_addr` is said.
+        /// Public API; 127.0.0.1 unless this or `bind_addr` is said. Several, with blanks between them: the first is what others are told.
         http: Option<String> = None,
         /// Agents and other machines.
         rpc: Option<String> = None,
