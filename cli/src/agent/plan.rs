@@ -149,6 +149,7 @@ impl Machine {
                 words.switch("publish-allocation-metrics", c.telemetry.publish_allocation_metrics || self.dev);
                 words.switch("metrics-without-host", c.telemetry.disable_hostname);
                 words.say("statsd-address", &c.telemetry.statsd_address);
+                words.say("statsite-address", &c.telemetry.statsite_address);
                 words.say("datadog-address", &c.telemetry.datadog_address);
                 for tag in &c.telemetry.datadog_tags {
                     words.say("datadog-tag", tag);

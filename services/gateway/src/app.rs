@@ -82,6 +82,10 @@ pub struct Inner {
 /// What a gateway counts of its requests.
 pub struct Counts {
     pub requests: Counter,
+    /// Those that only read.
+    pub queries: Counter,
+    /// Those that could not be answered for a reason of ours.
+    pub failed: Counter,
     /// Milliseconds until the answer begins, blocking queries not among them.
     pub answered: Sample,
 }
@@ -128,6 +132,8 @@ impl App {
             parses: Arc::new(Semaphore::new(PARSES_MAX)),
             counts: Counts {
                 requests: parts.metrics.counter("nomad.nomad.rpc.request", &[]),
+                queries: parts.metrics.counter("nomad.nomad.rpc.query", &[]),
+                failed: parts.metrics.counter("nomad.nomad.rpc.request_error", &[]),
                 answered: parts.metrics.sample("steppe.gateway.request", &[]),
             },
             name: parts.name,

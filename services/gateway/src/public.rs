@@ -154,9 +154,15 @@ fn tag_suffix(rest: &str) -> Option<usize> {
 
 async fn counted(State(app): State<App>, request: Request, next: Next) -> Response {
     app.counts.requests.increment();
+    if request.method() == Method::GET {
+        app.counts.queries.increment();
+    }
     let waits = request.uri().query().is_some_and(|query| query.contains("index="));
     let began = Instant::now();
     let response = next.run(request).await;
+    if response.status().is_server_error() && response.status() != StatusCode::NOT_IMPLEMENTED {
+        app.counts.failed.increment();
+    }
     if !waits {
         app.counts.answered.since(began);
     }

@@ -1,4 +1,4 @@
-//! Metrics for whoever takes statsd, or DogStatsD, by UDP.
+//! Metrics for whoever takes statsd, or DogStatsD, by UDP, or statsite by TCP.
 //!
 //! Every interval of the metrics (10 s) this machine's summary is sent: gauges as they are, counters by how much
 //! they grew, samples by their mean. Packets are short and nobody waits for them: what cannot be sent is lost.
@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use kit::metrics::MetricsSummary;
-use tokio::net::UdpSocket;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpStream, UdpSocket};
 
 use crate::app::App;
 use crate::machine::Asked;
@@ -17,6 +18,8 @@ use crate::routes::metrics;
 const PERIOD: Duration = Duration::from_secs(10);
 /// For the name of the receiver to be found.
 const LOOK_UP: Duration = Duration::from_secs(2);
+/// For a round to be taken by a connection.
+const SEND: Duration = Duration::from_secs(5);
 /// Fits into one packet of any network.
 const PACKET_BYTES_MAX: usize = 1_200;
 /// Lines of one round.
@@ -28,6 +31,9 @@ pub struct Statsd {
     /// `host:port` that metrics are sent to as statsd takes them.
     #[arg(long)]
     pub statsd_address: Option<String>,
+    /// `host:port` that metrics are sent to by TCP, as statsite takes them.
+    #[arg(long)]
+    pub statsite_address: Option<String>,
     /// `host:port` of a DogStatsD agent.
     #[arg(long)]
     pub datadog_address: Option<String>,
@@ -38,18 +44,29 @@ pub struct Statsd {
 
 /// Sends until shutdown, if somebody is to be sent to.
 pub fn spawn(settings: &Statsd, app: App) {
-    let plain = settings.statsd_address.clone().map(|address| (address, None));
-    let tagged = settings.datadog_address.clone().map(|address| (address, Some(settings.datadog_tags.clone())));
-    for (address, tags) in plain.into_iter().chain(tagged) {
+    let plain = settings.statsd_address.clone().map(|address| Sink { address, by_tcp: false, tags: None });
+    let by_tcp = settings.statsite_address.clone().map(|address| Sink { address, by_tcp: true, tags: None });
+    let tags = || Some(settings.datadog_tags.clone());
+    let tagged = settings.datadog_address.clone().map(|address| Sink { address, by_tcp: false, tags: tags() });
+    for sink in plain.into_iter().chain(by_tcp).chain(tagged) {
         let app = app.clone();
         tokio::spawn(async move {
             let shutdown = app.shutdown.clone();
-            shutdown.or(keep(app, address, tags)).await;
+            shutdown.or(keep(app, sink)).await;
         });
     }
 }
 
-async fn keep(app: App, address: String, tags: Option<Vec<String>>) {
+/// Somebody to be sent to.
+struct Sink {
+    address: String,
+    by_tcp: bool,
+    /// Labels are tags, these among them.
+    tags: Option<Vec<String>>,
+}
+
+async fn keep(app: App, sink: Sink) {
+    let Sink { address, by_tcp, tags } = sink;
     let mut rounds = tokio::time::interval(PERIOD);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut failed = false;
@@ -57,8 +74,12 @@ async fn keep(app: App, address: String, tags: Option<Vec<String>>) {
         rounds.tick().await;
         let asked = Asked { node: app.machine.node(), server: true };
         let summary = metrics::summary(&app, &asked).await;
-        let packets = packets(&lines(&summary, tags.as_deref()));
-        match send(&address, &packets).await {
+        let lines = lines(&summary, tags.as_deref());
+        let sent = match by_tcp {
+            true => send_whole(&address, &lines.concat()).await,
+            false => send(&address, &packets(&lines)).await,
+        };
+        match sent {
             Ok(()) => failed = false,
             Err(error) if !failed => {
                 failed = true;
@@ -69,10 +90,26 @@ async fn keep(app: App, address: String, tags: Option<Vec<String>>) {
     }
 }
 
-async fn send(address: &str, packets: &[String]) -> std::io::Result<()> {
+async fn look_up(address: &str) -> std::io::Result<SocketAddr> {
     let looked_up = tokio::time::timeout(LOOK_UP, tokio::net::lookup_host(address)).await;
     let found = looked_up.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??.next();
-    let to: SocketAddr = found.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))?;
+    found.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))
+}
+
+/// By a connection of its own each time: whoever takes them may be started anew.
+async fn send_whole(address: &str, lines: &str) -> std::io::Result<()> {
+    let to = look_up(address).await?;
+    let sending = async {
+        let mut stream = TcpStream::connect(to).await?;
+        stream.write_all(lines.as_bytes()).await?;
+        stream.shutdown().await
+    };
+    let sent = tokio::time::timeout(SEND, sending).await;
+    sent.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
+}
+
+async fn send(address: &str, packets: &[String]) -> std::io::Result<()> {
+    let to = look_up(address).await?;
     let any: SocketAddr = if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
     let socket = UdpSocket::bind(any).await?;
     socket.connect(to).await?;

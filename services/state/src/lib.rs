@@ -14,6 +14,7 @@ mod leases;
 pub mod machine;
 pub mod members;
 pub mod network;
+pub mod numbers;
 pub mod offline;
 pub mod root_keys;
 pub mod rotate;

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::io::{self, BufReader, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use api::state::Proposed;
 use arc_swap::ArcSwap;
@@ -15,14 +16,16 @@ use model::Index;
 use tokio::sync::watch;
 
 use crate::feed::{Feed, Line};
+use crate::numbers::Numbers;
 
 pub struct Machine {
     writer: Mutex<State>,
     published: ArcSwap<State>,
     feed: Arc<Feed>,
     applied: watch::Sender<Index>,
-    /// Commands that were read when they came in here, by where their bytes lie.
-    read: Mutex<HashMap<(usize, usize), Envelope>>,
+    /// Commands that were read when they came in here, and when that was, by where their bytes lie.
+    read: Mutex<HashMap<(usize, usize), (Envelope, Instant)>>,
+    numbers: Numbers,
 }
 
 /// A command on its way through the log, that need not be read again when it comes out here. Keeps the
@@ -43,19 +46,20 @@ fn place(bytes: &Bytes) -> (usize, usize) {
 }
 
 impl Machine {
-    pub fn new(feed: Arc<Feed>) -> Self {
+    pub fn new(feed: Arc<Feed>, numbers: Numbers) -> Self {
         Self {
             writer: Mutex::new(State::default()),
             published: ArcSwap::from_pointee(State::default()),
             feed,
             applied: watch::Sender::default(),
             read: Mutex::default(),
+            numbers,
         }
     }
 
     /// `envelope` is what `bytes` say.
     pub fn expect(self: &Arc<Self>, bytes: &Bytes, envelope: Envelope) -> Expected {
-        lock(&self.read).insert(place(bytes), envelope);
+        lock(&self.read).insert(place(bytes), (envelope, Instant::now()));
         Expected { machine: Arc::clone(self), bytes: bytes.clone() }
     }
 
@@ -75,7 +79,11 @@ impl Machine {
 
     fn apply_one(&self, state: &mut State, index: u64, bytes: &Bytes) -> Reply {
         let index = Index(index + state.offset());
-        let expected = lock(&self.read).remove(&place(bytes));
+        let expected = lock(&self.read).remove(&place(bytes)).map(|(envelope, proposed)| {
+            self.numbers.committed(proposed);
+            envelope
+        });
+        let began = Instant::now();
         let envelope: Envelope = match expected.map_or_else(|| serde_json::from_slice(bytes), Ok) {
             Ok(envelope) => envelope,
             Err(error) => {
@@ -86,6 +94,7 @@ impl Machine {
         };
         let previous = self.feed.last();
         let outcome = fsm::apply(state, index, &envelope);
+        self.numbers.applied(&envelope.command, began);
         let epoch = Arc::from(state.cluster().epoch.as_str());
         let restored = matches!(envelope.command, Command::Restore(RestoreStep::Commit { .. }));
         if restored && outcome.reply == Reply::Done {
@@ -107,6 +116,7 @@ impl Machine {
 impl raft::Machine for Machine {
     fn apply(&self, batch: Vec<(u64, Bytes)>) -> Vec<Bytes> {
         let mut state = lock(&self.writer);
+        let began = Instant::now();
         let mut replies = Vec::with_capacity(batch.len());
         for (index, bytes) in &batch {
             let reply = self.apply_one(&mut state, *index, bytes);
@@ -116,6 +126,7 @@ impl raft::Machine for Machine {
         }
         self.published.store(Arc::new(state.clone()));
         self.feed.announce();
+        self.numbers.batch(batch.len(), began);
         replies
     }
 

@@ -27,6 +27,7 @@ use crate::format;
 use crate::leases::Renewals;
 use crate::machine::Machine;
 use crate::network::Network;
+use crate::numbers::{self, Numbers};
 use crate::small_file;
 
 /// Held by whoever uses a server's directory.
@@ -192,10 +193,11 @@ impl Starter {
         config.snapshot_after_entries = self.snapshot_after;
         self.tuning.apply(&mut config);
         let feed = Arc::new(Feed::new(Limits::default()));
-        let machine = Arc::new(Machine::new(feed));
+        let machine = Arc::new(Machine::new(feed, Numbers::new(self.shell.metrics.clone())));
         let network = Arc::new(Network::new(self.shell.http.clone(), self.shell.peers()));
         let raft = Raft::start(config, Arc::clone(&machine) as Arc<dyn raft::Machine>, network).await?;
         tracing::info!(raft_id = id, "raft started");
+        tokio::spawn(numbers::follow(self.shell.metrics.clone(), raft.status()));
         Ok(Running { raft: Arc::new(raft), machine })
     }
 }

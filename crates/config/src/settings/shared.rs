@@ -84,6 +84,10 @@ settings! {
         disable_hostname: bool = false,
         /// `host:port` that metrics are sent to by UDP as statsd takes them, every 10 s; from servers, and of this machine.
         statsd_address: String = String::new(),
+        /// `host:port` that the same is sent to by TCP, as statsite takes it.
+        statsite_address: String = String::new(),
+        /// Accepted; the label `host` always holds the machine's name, which is the host's unless another is given.
+        use_node_name: bool = false,
         /// `host:port` of a DogStatsD agent: the same, with labels as tags.
         datadog_address: String = String::new(),
         /// Tags, `key:value`, of everything that is sent to `datadog_address`.
