@@ -106,6 +106,13 @@ async fn a_machines_log_is_watched_whole_finer_than_it_is_kept_and_also_by_node_
     let value: Value = serde_json::from_str(&line).unwrap();
     assert_eq!((&value["process"], &value["level"]), (&"agent".into(), &"INFO".into()), "{line}");
     assert!(first(&server, "server").starts_with("agent "));
+    // What keeps them is heard, too; by the agent on a machine without a server.
+    one.ok(&["operator", "api", "-X", "POST", "/v1/agent/reload"]);
+    let read_again = |line: &str| line.contains("configuration was read again");
+    assert!(server.until("the machine's own line", read_again).starts_with("machine "));
+    let line = json.until("the same as JSON", read_again);
+    let value: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&value["process"], &value["level"]), (&"machine".into(), &"INFO".into()), "{line}");
     // A process that dies is said to be gone, and read again when it is back: or it could not be gone again.
     let gone = |line: &str| line.starts_with("scheduler ") && line.contains("cannot be read at the moment");
     let before = one.process("server/scheduler");
@@ -183,6 +190,8 @@ const NAMES: &[&str] = &[
     "nomad.nomad.job_summary.running",
     "nomad.nomad.job_summary.starting",
     "nomad.nomad.job_summary.unknown",
+    "nomad.raft.appliedIndex",
+    "nomad.raft.lastIndex",
     "nomad.raft.peers",
 ];
 
@@ -196,8 +205,16 @@ async fn metrics_have_the_names_that_dashboards_read_with_their_labels_and_are_s
     let dir = tempfile::tempdir().unwrap();
     let sink = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     sink.set_read_timeout(Some(WITHIN)).unwrap();
+    let statsite = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (sender, taken) = mpsc::channel();
+    let by_tcp = statsite.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut rounds = statsite.incoming().map(|stream| std::io::read_to_string(stream.unwrap()).unwrap());
+        let found = rounds.find(|text| text.contains("nomad.nomad.broker.total_ready.one:0|g\n"));
+        let _ = sender.send(found.unwrap());
+    });
     let more = format!(
-        "telemetry {{\n  publish_node_metrics = true\n  publish_allocation_metrics = true\n  datadog_address = \"{}\"\n  \
+        "telemetry {{\n  use_node_name = true\n  statsite_address = \"{by_tcp}\"\n  publish_node_metrics = true\n  publish_allocation_metrics = true\n  datadog_address = \"{}\"\n  \
          datadog_tags = [\"env:test\"]\n}}\n",
         sink.local_addr().unwrap()
     );
@@ -225,7 +242,24 @@ async fn metrics_have_the_names_that_dashboards_read_with_their_labels_and_are_s
     );
     let text = one.ok(&["operator", "metrics", "-format", "prometheus"]);
     assert!(text.contains("nomad_nomad_job_summary_running{host=\"one\",job=\"counted\""), "{text}");
+    // Counted since the start.
+    for name in [
+        "nomad_raft_apply",
+        "nomad_raft_commitTime_count",
+        "nomad_raft_fsm_apply_count",
+        "nomad_raft_state_leader",
+        "nomad_nomad_fsm_cluster_meta_count",
+        "nomad_nomad_fsm_register_node_count",
+        "nomad_nomad_fsm_register_job_count",
+        "nomad_nomad_fsm_apply_plan_results_count",
+        "nomad_nomad_rpc_query",
+        "nomad_nomad_rpc_request",
+    ] {
+        assert!(text.lines().any(|line| line.starts_with(&format!("{name}{{host=\"one\""))), "{name} not in\n{text}");
+    }
 
+    let text = taken.recv_timeout(WITHIN).expect("statsite is sent to");
+    assert!(text.lines().all(|line| line.contains(':') && line.contains('|')) && !text.contains('#'), "{text}");
     let mut packet = [0; 2_048];
     loop {
         let length = sink.recv(&mut packet).expect("packets come");
@@ -243,12 +277,19 @@ async fn a_configuration_read_again_names_what_waits_for_the_next_start_and_prof
     let mut one = machine(dir.path(), "log_level = \"INFO\"\n");
     one.start(&[]);
     one.until("/v1/nodes", "the node is ready", |v| ready_nodes(v) == 1).await;
-    let said = text_of(&one, &["operator", "api", "/v1/agent/pprof/cmdline"]);
-    assert!(said.contains("Permission denied"), "{said}");
+    for path in ["/v1/agent/pprof/cmdline", "/v1/agent/host"] {
+        let said = text_of(&one, &["operator", "api", path]);
+        assert!(said.contains("Permission denied"), "{said}");
+    }
     let file = dir.path().join("one.hcl");
     let text = std::fs::read_to_string(&file).unwrap();
     let text = text.replace("\"INFO\"", "\"WARN\"");
-    std::fs::write(&file, format!("{text}enable_debug = true\nlimits {{ http_max_conns_per_client = 7 }}\n")).unwrap();
+    let log_file = dir.path().join("more.log");
+    let now = format!(
+        "{text}enable_debug = true\nlimits {{ http_max_conns_per_client = 7 }}\nlog_file = \"{}\"\nleave_on_terminate = true\n",
+        log_file.display()
+    );
+    std::fs::write(&file, now).unwrap();
     one.ok(&["operator", "api", "-X", "POST", "/v1/agent/reload"]);
     let deadline = Instant::now() + WITHIN;
     let wanted = "taking effect at the next start only: limits.http_max_conns_per_client, enable_debug";
@@ -257,10 +298,29 @@ async fn a_configuration_read_again_names_what_waits_for_the_next_start_and_prof
         std::thread::sleep(Duration::from_millis(50));
     }
     assert!(one.log().contains("log level is warn"), "{}", one.log());
-    one.end("-INT");
+    // From now on lines go to the file, too, and the machine leaves when it is told to end.
+    let config = one.until("/v1/agent/self", "settings", |v| v["config"]["LeaveOnTerm"] == true).await;
+    assert_eq!(config["config"]["EnableDebug"], false, "that waits");
+    one.end("-TERM");
+    let kept = std::fs::read_to_string(&log_file).unwrap();
+    assert!(
+        kept.contains(wanted) && kept.contains("the only one that votes") && !kept.contains("is starting"),
+        "{kept}"
+    );
     one.start(&[]);
     one.until("/v1/nodes", "the node is ready", |v| ready_nodes(v) == 1).await;
     assert!(text_of(&one, &["operator", "api", "/v1/agent/pprof/cmdline"]).contains("serve\0gateway"));
+    let nodes = one.until("/v1/nodes", "the node", |v| ready_nodes(v) == 1).await;
+    let id = nodes[0]["ID"].as_str().unwrap();
+    let host = one.until("/v1/agent/host", "the host", Value::is_object).await;
+    assert!(host["OS"].as_str().unwrap().contains("Linux"), "{host}");
+    assert!(host["Environment"]["PATH"].is_string() && host["Disk"].is_object(), "{host}");
+    for (query, agent) in [(format!("node_id={id}"), id), ("server_id=leader".to_owned(), "one.global")] {
+        let named = one.until(&format!("/v1/agent/host?{query}"), "the host", Value::is_object).await;
+        assert_eq!((&named["AgentID"], &named["HostData"]["OS"]), (&agent.into(), &host["OS"]));
+    }
+    let said = text_of(&one, &["operator", "api", "/v1/agent/host?node_id=a&server_id=b"]);
+    assert!(said.contains("Can only forward to either client node or server"), "{said}");
     let said = text_of(&one, &["operator", "api", "/v1/agent/pprof/heap"]);
     assert!(said.contains("no such runtime is here"), "{said}");
     let said = text_of(&one, &["operator", "api", "/v1/agent/pprof/nothing"]);

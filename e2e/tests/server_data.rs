@@ -58,7 +58,7 @@ async fn a_stopped_server_s_data_are_shown_without_secrets_and_a_running_one_s_a
     one.ok(&["namespace", "apply", "-description", "seen later", "kept"]);
     let data = one.data.display().to_string();
     let raft = |words: &[&str]| one.steppe(&[&["operator", "raft"], words].concat());
-    for what in ["info", "logs", "state"] {
+    for what in ["info", "logs", "state", "migrate-backend"] {
         let refused = raft(&[what, &data]);
         assert_eq!(refused.status.code(), Some(1));
         assert!(text(&refused.stderr).contains("a server is running on"), "{}", text(&refused.stderr));
@@ -68,6 +68,8 @@ async fn a_stopped_server_s_data_are_shown_without_secrets_and_a_running_one_s_a
     one.end("-TERM");
     let info = one.ok(&["operator", "raft", "info", &data]);
     assert!(info.lines().any(|l| l.starts_with("Log Entries") && l.contains("1 to ")), "{info}");
+    let said = one.ok(&["operator", "raft", "migrate-backend", "-yes", &data]);
+    assert!(said.starts_with("Nothing to migrate"), "{said}");
     let logs = one.ok(&["operator", "raft", "logs", "-pretty", &data]);
     let entries: Value = serde_json::from_str(&logs).unwrap();
     let indexes: Vec<u64> = entries.as_array().unwrap().iter().map(|e| e["Index"].as_u64().unwrap()).collect();

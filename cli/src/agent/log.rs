@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use config::Config;
+use kit::process::machine_log::Writer;
 
 const SYSLOG: &str = "/dev/log";
 /// Our own name among the processes'.
@@ -20,6 +21,8 @@ const OWN: &str = "machine";
 pub struct Log {
     json: bool,
     sinks: Mutex<Sinks>,
+    /// For those who read our own lines by the API.
+    shared: Mutex<Option<Writer>>,
 }
 
 struct Sinks {
@@ -27,13 +30,45 @@ struct Sinks {
     syslog: Option<Syslog>,
 }
 
+impl Sinks {
+    fn open(config: &Config) -> anyhow::Result<Self> {
+        let file = (!config.log_file.is_empty()).then(|| Rotating::open(config)).transpose()?;
+        let syslog = config.enable_syslog.then(|| Syslog::open(Path::new(SYSLOG), &config.syslog_facility));
+        Ok(Self { file, syslog: syslog.transpose()? })
+    }
+}
+
 impl Log {
     /// # Errors
     /// The log file cannot be opened, or the system's log not be reached.
     pub fn open(config: &Config) -> anyhow::Result<Self> {
-        let file = (!config.log_file.is_empty()).then(|| Rotating::open(config)).transpose()?;
-        let syslog = config.enable_syslog.then(|| Syslog::open(&config.syslog_facility)).transpose()?;
-        Ok(Self { json: config.log_json, sinks: Mutex::new(Sinks { file, syslog }) })
+        Ok(Self { json: config.log_json, sinks: Mutex::new(Sinks::open(config)?), shared: Mutex::default() })
+    }
+
+    /// Our own lines go into this file, too.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn share(&self, path: PathBuf) -> io::Result<()> {
+        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(Writer::create(path)?);
+        Ok(())
+    }
+
+    /// Writes where the configuration says from now on; a file of the same name is opened anew, so that whoever
+    /// moved it away gets a new one.
+    ///
+    /// # Errors
+    /// As [`Log::open`]; everything stays as it was.
+    pub fn reopen(&self, config: &Config) -> anyhow::Result<()> {
+        let mut opened = Sinks::open(config)?;
+        let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(new), Some(old)) = (&mut opened.file, &sinks.file)
+            && new.path == old.path
+        {
+            new.since = old.since;
+        }
+        *sinks = opened;
+        Ok(())
     }
 
     /// A line of a process.
@@ -66,6 +101,9 @@ impl Log {
             format!("{now:.6} {level:>5} steppe: {message}")
         };
         self.line(OWN, &text);
+        if let Some(shared) = &mut *self.shared.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = shared.say(format!("{now:.6}"), level, message);
+        }
     }
 
     pub fn info(&self, message: &str) {
@@ -162,21 +200,22 @@ fn appending(path: &Path) -> io::Result<File> {
 }
 
 struct Syslog {
+    path: PathBuf,
     socket: UnixDatagram,
     facility: u8,
 }
 
 impl Syslog {
-    fn open(facility: &str) -> anyhow::Result<Self> {
+    fn open(path: &Path, facility: &str) -> anyhow::Result<Self> {
         let facility = match facility.to_ascii_uppercase().as_str() {
             "USER" => 1,
             "DAEMON" => 3,
             local => 16 + local.strip_prefix("LOCAL").and_then(|n| n.parse::<u8>().ok()).unwrap_or(0),
         };
         let socket = UnixDatagram::unbound()?;
-        socket.connect(SYSLOG).with_context(|| format!("reaching the system's log at {SYSLOG}"))?;
+        socket.connect(path).with_context(|| format!("reaching the system's log at {}", path.display()))?;
         socket.set_nonblocking(true)?;
-        Ok(Self { socket, facility })
+        Ok(Self { path: path.to_owned(), socket, facility })
     }
 
     fn send(&self, text: &str, line: &str) {
@@ -189,7 +228,12 @@ impl Syslog {
             () => 6,
         };
         let packet = format!("<{}>steppe[{}]: {line}", self.facility * 8 + severity, std::process::id());
-        let _ = self.socket.send(packet.as_bytes());
+        let again = |_| {
+            // Whoever keeps the system's log was started anew.
+            self.socket.connect(&self.path)?;
+            self.socket.send(packet.as_bytes())
+        };
+        let _ = self.socket.send(packet.as_bytes()).or_else(again);
     }
 }
 
@@ -217,6 +261,76 @@ mod tests {
         assert_eq!(names.len(), 3, "{names:?}");
         let newest = fs::read_to_string(dir.path().join("logs/steppe.log")).unwrap();
         assert!(newest.ends_with("state      line 9 of some length\n"), "{newest}");
+    }
+
+    #[test]
+    fn a_log_file_is_set_aside_when_it_is_old_and_not_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let count = || fs::read_dir(dir.path()).unwrap().count();
+        let config = |age: Duration| Config {
+            log_file: format!("{}/l.log", dir.path().display()),
+            log_rotate_duration: model::Nanos(i64::try_from(age.as_nanos()).unwrap()),
+            ..Config::default()
+        };
+        let log = Log::open(&config(Duration::from_secs(3_600))).unwrap();
+        (0..100).for_each(|n| log.line("state", &format!("young {n}")));
+        assert_eq!(count(), 1);
+        // Read again: the time of the file that is there already counts.
+        let age = Duration::from_millis(100);
+        log.reopen(&config(age)).unwrap();
+        let until = Instant::now() + Duration::from_secs(20);
+        while count() == 1 {
+            assert!(Instant::now() < until, "it is never set aside");
+            log.line("state", "old");
+        }
+        let began = Instant::now();
+        log.line("state", "the next");
+        let aside =
+            fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).find(|p| !p.ends_with("l.log")).unwrap();
+        let (aside, new) = (fs::read_to_string(aside).unwrap(), fs::read_to_string(dir.path().join("l.log")).unwrap());
+        assert!(aside.contains("young 99") && !new.contains("young"), "{new}");
+        assert!(count() == 2 || began.elapsed() >= age, "the new one is young");
+    }
+
+    #[test]
+    fn the_systems_log_gets_each_line_with_facility_and_severity_also_after_its_keeper_was_started_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        assert!(Syslog::open(&path, "USER").is_err(), "nobody keeps it");
+        let keeper = || {
+            let keeper = UnixDatagram::bind(&path).unwrap();
+            keeper.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            keeper
+        };
+        let heard = |keeper: &UnixDatagram| {
+            let mut packet = [0; 500];
+            let length = keeper.recv(&mut packet).unwrap();
+            String::from_utf8(packet[..length].to_vec()).unwrap()
+        };
+        let first = keeper();
+        let log = |facility: &str| {
+            let syslog = Some(Syslog::open(&path, facility).unwrap());
+            Log { json: false, sinks: Mutex::new(Sinks { file: None, syslog }), shared: Mutex::default() }
+        };
+        let pid = std::process::id();
+        for (facility, level, number) in [
+            ("LOCAL3", "ERROR", 19 * 8 + 3),
+            ("daemon", "WARN", 3 * 8 + 4),
+            ("USER", "INFO", 8 + 6),
+            ("LOCAL0", "DEBUG", 16 * 8 + 7),
+        ] {
+            log(facility).line("state", &format!("{level} text"));
+            assert_eq!(heard(&first), format!("<{number}>steppe[{pid}]: state      {level} text"));
+        }
+        let log = log("LOCAL0");
+        log.line("state", "before");
+        assert!(heard(&first).ends_with("before"));
+        drop(first);
+        fs::remove_file(&path).unwrap();
+        log.line("state", "nobody hears this");
+        let second = keeper();
+        log.line("state", "after");
+        assert!(heard(&second).ends_with("after"));
     }
 
     #[test]

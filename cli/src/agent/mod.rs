@@ -51,9 +51,18 @@ const LOOK: Duration = Duration::from_millis(100);
 /// All must be over this long after an interrupt.
 const GRACE: Duration = Duration::from_secs(4);
 const LOCK: &str = "agent.lock";
-/// Keys that take effect when the files are read again. Files of certificates are read again, too, under the names
-/// they have.
-const AT_ONCE: [&str; 1] = ["log_level"];
+/// Keys, and beginnings of keys, that take effect when the files are read again. Files of certificates are read again,
+/// too, under the names they have.
+const AT_ONCE: [&str; 8] = [
+    "log_level",
+    "log_file",
+    "log_rotate_",
+    "enable_syslog",
+    "syslog_facility",
+    "leave_on_",
+    "client.drain_on_shutdown",
+    "disable_",
+];
 
 /// `steppe agent`.
 pub fn agent(words: &[String], _: &Env, ui: &mut Ui) -> u8 {
@@ -92,9 +101,9 @@ fn run(words: &[String], dev: bool, ui: &mut Ui) -> anyhow::Result<u8> {
         }
         return Ok(1);
     }
-    let (machine, kept) = machine(loaded.config, dev)?;
+    let (mut machine, kept) = machine(loaded.config, dev)?;
     let lock = lock(&machine.data)?;
-    let done = serve(&machine, kept, &typed, ui);
+    let done = serve(&mut machine, kept, &typed, ui);
     drop(lock);
     if !kept {
         fs::remove_dir_all(&machine.data).with_context(|| format!("removing {}", machine.data.display()))?;
@@ -226,7 +235,7 @@ impl Wishes {
     }
 }
 
-fn serve(machine: &Machine, kept: bool, typed: &Parsed, ui: &mut Ui) -> anyhow::Result<()> {
+fn serve(machine: &mut Machine, kept: bool, typed: &Parsed, ui: &mut Ui) -> anyhow::Result<()> {
     let log = Arc::new(Log::open(&machine.config)?);
     check_ports(machine)?;
     if let Err(error) = kit::https::Https::load(&machine.https_settings()) {
@@ -234,6 +243,10 @@ fn serve(machine: &Machine, kept: bool, typed: &Parsed, ui: &mut Ui) -> anyhow::
     }
     if let Err(error) = kit::vouched::Vouching::load(&machine.vouching_settings(), &machine.config.region) {
         return Err(anyhow::Error::new(error).context("tls: the certificate for rpc cannot be used"));
+    }
+    if !machine.dev {
+        let path = machine.own_log();
+        log.share(path.clone()).with_context(|| format!("writing {}", path.display()))?;
     }
     let specs = machine.processes();
     let hear = (!machine.dev).then(|| {
@@ -346,7 +359,7 @@ fn wait(
 
 /// Keeps the children running until somebody wants the end.
 fn keep(
-    machine: &Machine,
+    machine: &mut Machine,
     children: &mut Children,
     typed: &Parsed,
     log: &Log,
@@ -370,8 +383,8 @@ fn keep(
     }
 }
 
-/// Takes up what may change while the machine runs: the log level.
-fn reload(machine: &Machine, children: &mut Children, typed: &Parsed, log: &Log) {
+/// Takes up what may change while the machine runs.
+fn reload(machine: &mut Machine, children: &mut Children, typed: &Parsed, log: &Log) {
     let loaded = match load(typed, machine.dev) {
         Ok(loaded) => loaded,
         Err(errors) => {
@@ -382,6 +395,13 @@ fn reload(machine: &Machine, children: &mut Children, typed: &Parsed, log: &Log)
         }
     };
     let waiting = waiting(machine, loaded.config.clone());
+    if let Err(error) = log.reopen(&loaded.config) {
+        log.warn(&format!("log lines go where they went before: {error:#}"));
+    }
+    take_up(&mut machine.config, &loaded.config);
+    if let Err(error) = described::write(machine) {
+        log.warn(&format!("what /v1/agent/self shows is as it was: {error:#}"));
+    }
     let filter = log_filter(&loaded.config.log_level);
     for spec in &mut children.specs {
         spec.log_level.clone_from(&filter);
@@ -399,6 +419,22 @@ fn reload(machine: &Machine, children: &mut Children, typed: &Parsed, log: &Log)
     }
 }
 
+/// The settings that this process itself goes by; others are its processes', and theirs at their start.
+fn take_up(config: &mut Config, now: &Config) {
+    config.log_level.clone_from(&now.log_level);
+    config.log_file.clone_from(&now.log_file);
+    config.log_rotate_duration = now.log_rotate_duration;
+    config.log_rotate_bytes = now.log_rotate_bytes;
+    config.log_rotate_max_files = now.log_rotate_max_files;
+    config.enable_syslog = now.enable_syslog;
+    config.syslog_facility.clone_from(&now.syslog_facility);
+    config.leave_on_interrupt = now.leave_on_interrupt;
+    config.leave_on_terminate = now.leave_on_terminate;
+    config.client.drain_on_shutdown.clone_from(&now.client.drain_on_shutdown);
+    config.disable_update_check = now.disable_update_check;
+    config.disable_anonymous_signature = now.disable_anonymous_signature;
+}
+
 /// Keys that are not as they were when the machine was started, and that it does not take up while it runs.
 fn waiting(machine: &Machine, mut now: Config) -> Vec<String> {
     if machine.dev {
@@ -406,7 +442,7 @@ fn waiting(machine: &Machine, mut now: Config) -> Vec<String> {
         now.ports = machine.config.ports.clone();
     }
     let mut keys = config::changed(&machine.config, &now);
-    keys.retain(|key| !AT_ONCE.contains(&key.as_str()));
+    keys.retain(|key| !AT_ONCE.iter().any(|known| key.starts_with(known)));
     keys
 }
 

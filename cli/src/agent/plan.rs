@@ -26,6 +26,11 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Where its own log lines are for those who read along.
+    pub fn own_log(&self) -> PathBuf {
+        self.data.join("machine.log")
+    }
+
     /// Where the control plane's services keep their things.
     pub fn server_dir(&self) -> PathBuf {
         self.config.server.data_dir.as_ref().map_or_else(|| self.data.join("server"), PathBuf::from)
@@ -83,6 +88,9 @@ impl Machine {
         words.say("bind", bind);
         words.say("advertise", self.places.advertise);
         words.say("log-level-file", level_file(home).display());
+        if !self.dev {
+            words.say("machine-log", self.own_log().display());
+        }
         words.switch("log-json", c.log_json && !self.dev);
         words
     }

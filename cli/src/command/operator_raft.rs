@@ -1,4 +1,4 @@
-//! `steppe operator raft info|logs|state`: a stopped server's data, read from its disk.
+//! `steppe operator raft info|logs|state|migrate-backend`: a stopped server's data, read from its disk.
 
 use std::io::Write;
 use std::path::Path;
@@ -44,6 +44,14 @@ pub fn state(cx: &mut Cx) -> Result<u8, Failure> {
     let state = data.state(last.filter(|n| *n > 0).map(i64::unsigned_abs)).map_err(failed)?;
     let text = serde_json::to_string_pretty(&state).map_err(failed)?;
     cx.ui.line(text);
+    Ok(0)
+}
+
+/// # Errors
+/// As [`info`].
+pub fn migrate_backend(cx: &mut Cx) -> Result<u8, Failure> {
+    data(cx)?;
+    cx.ui.line("Nothing to migrate: Steppe has one kind of log store, and these data are in it.");
     Ok(0)
 }
 

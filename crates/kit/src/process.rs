@@ -7,6 +7,8 @@
 //!                ready::Readiness ─► /health/ready        ops::router ─► /health/*, /metrics, /openapi.json
 //! ```
 
+mod host;
+pub mod machine_log;
 pub mod ops;
 pub mod ready;
 pub mod tap;
@@ -72,6 +74,9 @@ pub struct Settings {
     /// Log lines as JSON.
     #[arg(long)]
     pub log_json: bool,
+    /// File that whoever keeps this process writes its own log lines to.
+    #[arg(long)]
+    pub machine_log: Option<PathBuf>,
     /// End when the process that started this one ends; its process id.
     #[arg(long, value_name = "PID")]
     pub die_with_parent: Option<u32>,
@@ -93,6 +98,7 @@ impl Default for Settings {
             log_level: "info".to_owned(),
             log_level_file: None,
             log_json: false,
+            machine_log: None,
             die_with_parent: None,
         }
     }
@@ -130,6 +136,9 @@ pub fn start(settings: &Settings) -> Result<(), StartError> {
     if let Some(parent) = settings.die_with_parent {
         die_with_parent(parent)?;
         let _ = KEEPER.set(parent);
+    }
+    if let Some(path) = &settings.machine_log {
+        machine_log::set(path.clone());
     }
     telemetry::init(&settings.log_level, settings.log_json)?;
     telemetry::log_panics();

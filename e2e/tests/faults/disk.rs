@@ -1,10 +1,8 @@
 //! Disks that fill, bytes that flip, and everything that stops at once.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use client::public::Query;

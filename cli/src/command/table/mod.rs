@@ -84,7 +84,6 @@ pub const NOT_BUILT: &[&str] = &[
     "monitor export",
     "node identity",
     "operator client-state",
-    "operator raft migrate-backend",
     "operator snapshot redact",
     "operator snapshot state",
     "operator utilization",

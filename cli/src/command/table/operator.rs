@@ -171,6 +171,17 @@ pub static COMMANDS: &[Command] = &[
         ..PLAIN
     },
     Command {
+        path: "operator raft migrate-backend",
+        usage: "[options] <data directory>",
+        summary: "Says whether a stopped server's log has to be moved to another store",
+        about: "It never has to be: there is one store. The command is there for scripts that call it.",
+        reach: Reach::Nobody,
+        flags: &[switch("yes", "Kept for compatibility: nothing is changed, so nothing is asked.")],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(async { operator_raft::migrate_backend(cx) })),
+        ..PLAIN
+    },
+    Command {
         path: "operator raft state",
         usage: "[options] <data directory>",
         summary: "Shows the state that a stopped server's snapshot and log give, as JSON",

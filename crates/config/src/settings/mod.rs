@@ -70,7 +70,7 @@ settings! {
         leave_on_interrupt: bool = false,
         /// The same on SIGTERM.
         leave_on_terminate: bool = false,
-        /// Answer `/v1/agent/pprof/cmdline`, and say of the other profiles why there are none; 403 otherwise. With `-dev` always.
+        /// Answer `/v1/agent/host` and `/v1/agent/pprof/cmdline`, and say of the other profiles why there are none; 403 otherwise. With `-dev` always.
         enable_debug: bool = false,
         /// Accepted; there is no such check.
         disable_update_check: bool = false,

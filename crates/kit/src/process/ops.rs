@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use api::Code;
-use api::process::{LogAsk, MONITOR};
+use api::process::{HOST, LogAsk, MONITOR};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, RawQuery};
@@ -14,11 +14,13 @@ use axum::routing::get;
 use futures::StreamExt as _;
 use model::Role;
 use serde::Serialize;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::level_filters::LevelFilter;
 
+use super::machine_log::Tail;
 use super::ready::{Readiness, Unmet};
-use super::tap::{Form, Lines};
-use super::{Shutdown, telemetry};
+use super::tap::{Form, Lines, READERS_MAX};
+use super::{Shutdown, host, machine_log, telemetry};
 use crate::guard::{refusal, require};
 use crate::metrics::Metrics;
 
@@ -27,6 +29,9 @@ const BEAT: Duration = Duration::from_secs(2);
 /// Bytes of a piece, after which no further line is added.
 const PIECE_BYTES: usize = 16 << 10;
 
+/// Readers of the keeper's lines.
+static MACHINE_READERS: Semaphore = Semaphore::const_new(READERS_MAX);
+
 #[derive(Serialize)]
 struct Ready {
     ready: bool,
@@ -34,7 +39,7 @@ struct Ready {
 }
 
 /// `/health/live`, `/health/ready`, `/metrics` (with `format=json` the last interval's summary), `/openapi.json`,
-/// and for gateways the log as it is written.
+/// and for gateways the log as it is written and what the host is like.
 ///
 /// `/health/live` takes no lock and touches nothing: it answers as long as the runtime runs.
 pub fn router(readiness: Readiness, metrics: Metrics, openapi_json: &'static str, shutdown: &Shutdown) -> Router {
@@ -61,10 +66,18 @@ pub fn router(readiness: Readiness, metrics: Metrics, openapi_json: &'static str
     };
     Router::new()
         .route(MONITOR, get(monitor).layer(require(&[Role::Gateway])))
+        .route(HOST, get(host_data).layer(require(&[Role::Gateway])))
         .route("/health/live", get(|| async { "live\n" }))
         .route("/health/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/openapi.json", get(move || async move { content("application/json", openapi_json) }))
+}
+
+async fn host_data() -> Response {
+    match tokio::task::spawn_blocking(host::read).await {
+        Ok(found) => axum::Json(found).into_response(),
+        Err(_) => refusal(Code::Internal, "the host cannot be looked at"),
+    }
 }
 
 /// Lines as they are written, until the caller goes or this process ends.
@@ -72,12 +85,44 @@ fn monitor(ask: &LogAsk, shutdown: Shutdown) -> Response {
     let Ok(level) = ask.level.parse::<LevelFilter>() else {
         return refusal(Code::BadRequest, "unknown log level");
     };
+    if ask.machine {
+        let Some(path) = machine_log::file() else {
+            return refusal(Code::NotFound, "nobody keeps this process");
+        };
+        let Ok(permit) = MACHINE_READERS.try_acquire() else {
+            return refusal(Code::TooMany, "too many readers of the log, try again later");
+        };
+        return keeper_s(Tail::open(path, level, ask.json), permit, shutdown);
+    }
     let Ok(lines) = telemetry::tap().read(level, Form { json: ask.json, location: ask.location }) else {
         return refusal(Code::TooMany, "too many readers of the log, try again later");
     };
     let pieces = futures::stream::unfold(lines, |mut lines| async move {
         let piece = piece(&mut lines).await?;
         Some((Ok::<_, Infallible>(Bytes::from(piece)), lines))
+    });
+    let pieces = pieces.take_until(async move { shutdown.requested().await });
+    content("text/plain; charset=utf-8", Body::from_stream(pieces))
+}
+
+/// The keeper's own lines.
+fn keeper_s(tail: Tail, permit: SemaphorePermit<'static>, shutdown: Shutdown) -> Response {
+    let pieces = futures::stream::unfold((tail, permit), |(mut tail, permit)| async move {
+        let began = tokio::time::Instant::now();
+        loop {
+            tokio::time::sleep(machine_log::LOOK).await;
+            let (back, piece) = tokio::task::spawn_blocking(move || {
+                let piece = tail.look();
+                (tail, piece)
+            })
+            .await
+            .ok()?;
+            tail = back;
+            let piece = if piece.is_empty() && began.elapsed() > BEAT { "\n".to_owned() } else { piece };
+            if !piece.is_empty() {
+                return Some((Ok::<_, Infallible>(Bytes::from(piece)), (tail, permit)));
+            }
+        }
     });
     let pieces = pieces.take_until(async move { shutdown.requested().await });
     content("text/plain; charset=utf-8", Body::from_stream(pieces))

@@ -21,6 +21,7 @@ pub mod events;
 pub mod exec;
 pub mod explain;
 pub mod gossip_keys;
+pub mod host;
 pub mod introduction;
 pub mod jobs;
 pub mod keyring;
@@ -97,6 +98,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(metrics::router())
         .merge(monitor::router())
         .merge(process::router())
+        .merge(host::router())
 }
 
 /// How fresh an answer is to be, and how it is written.

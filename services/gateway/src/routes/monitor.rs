@@ -17,7 +17,9 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use client::error::CallError;
 use client::http::{Call, Lines};
+use model::Role;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -41,6 +43,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const BEAT: Duration = Duration::from_secs(1);
 /// Processes of a machine that are read.
 const PROCESSES_MAX: usize = 32;
+/// As the machine's own log names what keeps its processes.
+const KEEPER: &str = "machine";
 /// Lines between the processes and the caller.
 const LINES_MAX: usize = 64;
 /// Longest line of a process: its queue takes none that is longer.
@@ -90,13 +94,13 @@ fn ask(params: &Params) -> Result<Ask, ApiError> {
     };
     let (json, plain) = (flag("log_json", "log json")?, flag("plain", "plain")?);
     let location = flag("log_include_location", "log include location")?;
-    Ok(Ask { lines: LogAsk { level: lower, json, location }, plain })
+    Ok(Ask { lines: LogAsk { level: lower, json, location, machine: false }, plain })
 }
 
 /// Watch a machine's log
 ///
-/// What all processes of the machine asked, or named, log from now on: its services and its node's agent, each line
-/// with the name of its process. A stream of frames, or with `plain` of lines; `{}` is a beat. A caller that reads
+/// What all processes of the machine asked, or named, log from now on: its services, its node's agent, and `machine`,
+/// which keeps them; each line with the name of its process. A stream of frames, or with `plain` of lines; `{}` is a beat. A caller that reads
 /// too slowly loses lines, and is told how many.
 #[utoipa::path(get, path = "/v1/agent/monitor", operation_id = "monitorAgent", tag = "agent", params(MonitorParams),
     responses(
@@ -163,30 +167,61 @@ impl Merged {
 async fn gather(app: App, asked: Asked, params: Params, ask: LogAsk, sender: mpsc::Sender<Vec<u8>>) {
     let (mut known, mut readers) = (Vec::new(), JoinSet::new());
     loop {
-        for process in processes::named(&app, &asked, &params, "").await.unwrap_or_default() {
-            if !known.contains(&process) && known.len() < PROCESSES_MAX {
-                known.push(process.clone());
-                readers.spawn(read(app.clone(), process, ask.clone(), sender.clone()));
+        for source in sources(processes::named(&app, &asked, &params, "").await.unwrap_or_default()) {
+            if !known.contains(&source) && known.len() < PROCESSES_MAX {
+                known.push(source.clone());
+                readers.spawn(read(app.clone(), source, ask.clone(), sender.clone()));
             }
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-/// Reads a process's lines for as long as somebody takes them.
-async fn read(app: App, process: Process, ask: LogAsk, sender: mpsc::Sender<Vec<u8>>) {
-    let label = process.label();
+/// Whose lines, and from where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Source {
+    Own(Process),
+    /// Of what keeps the machine's processes, by one of them.
+    Keeper(Process),
+}
+
+impl Source {
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Own(process) => process.label(),
+            Self::Keeper(_) => KEEPER,
+        }
+    }
+}
+
+/// A machine's processes, and their keeper: its gateway has that one's lines, or else its agent.
+fn sources(processes: Vec<Process>) -> Vec<Source> {
+    let gateway = |process: &&Process| matches!(process, Process::Service { role: Role::Gateway, .. });
+    let node = |process: &&Process| matches!(process, Process::Node(_));
+    let by = processes.iter().find(gateway).or_else(|| processes.iter().find(node)).cloned();
+    let keeper = by.map(Source::Keeper);
+    processes.into_iter().map(Source::Own).chain(keeper).collect()
+}
+
+/// Reads a source's lines for as long as somebody takes them.
+async fn read(app: App, source: Source, ask: LogAsk, sender: mpsc::Sender<Vec<u8>>) {
+    let label = source.label();
     let mut said = false;
     loop {
-        if let Some(mut lines) = open(&app, &process, &ask).await {
-            said = false;
-            while let Ok(Some(line)) = lines.next().await {
-                if sender.send(labelled(label, &line, ask.json)).await.is_err() {
-                    return;
+        match open(&app, &source, &ask).await {
+            Ok(Some(mut lines)) => {
+                said = false;
+                while let Ok(Some(line)) = lines.next().await {
+                    if sender.send(labelled(label, &line, ask.json)).await.is_err() {
+                        return;
+                    }
                 }
             }
+            Ok(None) => {}
+            Err(Never) => return,
         }
-        if !said {
+        // Of the keeper nothing is known: the process that has its lines says that it is gone itself.
+        if !said && matches!(source, Source::Own(_)) {
             said = true;
             let line = labelled(label, gone(ask.json).as_bytes(), ask.json);
             if sender.send(line).await.is_err() {
@@ -197,15 +232,24 @@ async fn read(app: App, process: Process, ask: LogAsk, sender: mpsc::Sender<Vec<
     }
 }
 
-async fn open(app: &App, process: &Process, ask: &LogAsk) -> Option<Lines> {
-    let LogAsk { level, json, location } = ask;
-    let path = format!("{MONITOR}?level={}&json={json}&location={location}", percent_encoded(level));
-    let target = process.target(app).await?;
+/// There is no such log.
+struct Never;
+
+/// None: not at the moment.
+async fn open(app: &App, source: &Source, ask: &LogAsk) -> Result<Option<Lines>, Never> {
+    let LogAsk { level, json, location, .. } = ask;
+    let (process, machine) = match source {
+        Source::Own(process) => (process, false),
+        Source::Keeper(process) => (process, true),
+    };
+    let path = format!("{MONITOR}?level={}&json={json}&location={location}&machine={machine}", percent_encoded(level));
+    let Some(target) = process.target(app).await else { return Ok(None) };
     match app.http.open(target, Call::get(path, ANSWER), SILENCE).await {
-        Ok(streaming) => Some(streaming.lines(LINE_BYTES_MAX)),
+        Ok(streaming) => Ok(Some(streaming.lines(LINE_BYTES_MAX))),
+        Err(CallError::Status { body, .. }) if machine && body.code() == api::Code::NotFound => Err(Never),
         Err(error) => {
-            tracing::debug!(process = process.label(), %error, "log of a process cannot be read");
-            None
+            tracing::debug!(process = source.label(), %error, "log of a process cannot be read");
+            Ok(None)
         }
     }
 }
@@ -254,6 +298,23 @@ mod tests {
         assert_eq!(labelled("state", br#"{"a":1}"#, true), b"{\"process\":\"state\",\"a\":1}\n");
         let line = labelled("agent", gone(true).as_bytes(), true);
         assert!(serde_json::from_slice::<serde_json::Value>(&line).is_ok());
+    }
+
+    #[test]
+    fn the_keepers_lines_come_by_the_gateway_or_else_by_the_agent_and_once() {
+        let service = |role: Role| Process::Service { role, name: "one".to_owned() };
+        let (gateway, node) = (service(Role::Gateway), Process::Node("n".into()));
+        let keepers = |all: Vec<Process>| {
+            let count = all.len();
+            let mut all = sources(all);
+            assert_eq!(all.iter().filter(|s| matches!(s, Source::Own(_))).count(), count);
+            all.retain(|s| s.label() == KEEPER);
+            all
+        };
+        let server = vec![service(Role::Broker), gateway.clone(), node.clone()];
+        assert_eq!(keepers(server), [Source::Keeper(gateway)]);
+        assert_eq!(keepers(vec![node.clone()]), [Source::Keeper(node)]);
+        assert_eq!(keepers(vec![service(Role::State)]), []);
     }
 
     #[tokio::test]
