@@ -45,12 +45,6 @@ const OF_TASK: &[Line<Task>] = &[
     ("csi_plugin", |task| task.csi_plugin_config.is_some()),
     ("schedule", |task| task.schedule.is_some()),
     ("resources.device", |task| task.resources.as_ref().is_some_and(|asked| !asked.devices.is_empty())),
-    ("resources.numa", |task| {
-        task.resources
-            .as_ref()
-            .and_then(|asked| asked.numa.as_ref())
-            .is_some_and(|numa| !matches!(numa.affinity.as_str(), "" | "none"))
-    }),
     ("resources.network", |task| task.resources.as_ref().is_some_and(|asked| !asked.networks.is_empty())),
 ];
 

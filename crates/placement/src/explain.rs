@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use model::{AllocId, NodeId};
 
-use crate::seats::{Seat, Seats, Standing};
+use crate::seats::{Parts, Seat, Seats, Standing};
 use crate::spread::Spreads;
 
 /// Records of one scheduling pass.
@@ -132,17 +132,24 @@ impl GroupTrace {
     pub(crate) fn new(group: &str, job_version: u64, ids: &Arc<Vec<NodeId>>, seats: &Seats, spreads: &Spreads) -> Self {
         #[allow(clippy::cast_possible_truncation)]
         let part = |score: Option<f64>| score.map_or(f32::NAN, |score| score as f32);
-        let trace = |seat: &Seat| {
+        let none = [f32::NAN; 5];
+        // Most nodes share their values of spread attributes with the one before.
+        let mut last = (u32::MAX, f32::NAN);
+        let trace = |(seat, given): (&Seat, &Parts)| {
             let (kind, reason) = match seat.standing {
                 Standing::Out => (0, 0),
                 Standing::Filtered(reason) => (1, reason),
                 Standing::Exhausted(reason) => (2, reason),
                 Standing::Open => (3, 0),
             };
-            let given = &seat.parts;
-            let spread = if kind == 3 { spreads.score(seat.tuple) } else { None };
-            let parts = [given.fit, given.devices, given.anti_affinity, given.affinity, spread].map(part);
-            Trace { kind, reason, parts }
+            if kind != 3 {
+                return Trace { kind, reason, parts: none };
+            }
+            if last.0 != seat.tuple {
+                last = (seat.tuple, part(spreads.score(seat.tuple)));
+            }
+            let scores = [given.fit(), given.devices(), given.anti_affinity(), given.affinity()].map(part);
+            Trace { kind, reason, parts: [scores[0], scores[1], scores[2], scores[3], last.1] }
         };
         Self {
             group: group.to_owned(),
@@ -152,7 +159,7 @@ impl GroupTrace {
             nearest: Vec::new(),
             ids: ids.clone(),
             reasons: seats.reasons().to_vec(),
-            nodes: seats.all().iter().map(trace).collect(),
+            nodes: seats.all().iter().zip(seats.all_parts()).map(trace).collect(),
         }
     }
 

@@ -73,6 +73,10 @@ pub(crate) struct Checks {
     mode: Option<String>,
     ports: Vec<PortAsk>,
     secrets: Vec<String>,
+    /// Some check must be asked of each node.
+    pub has_own: bool,
+    /// A device may be asked for that is unique to a node.
+    pub has_unique_devices: bool,
     volumes: Vec<VolumeRequest>,
     devices: Vec<DeviceAsk>,
     namespace: NamespaceName,
@@ -102,19 +106,23 @@ impl Checks {
             })
         };
         let properties = job.constraints.iter().filter_map(|c| property(c, false));
+        let devices = DeviceAsk::all(group);
+        let has_unique_devices = devices.iter().any(DeviceAsk::is_unique);
         let csi = group.volumes.values().any(|v| v.kind == "csi");
         Self {
             job_escaped: job_checks.iter().any(|c| c.escaped),
             group_escaped: group_checks.iter().any(|c| c.escaped) || csi,
-            job: job_checks,
-            group: group_checks,
             drivers,
             mode: group.networks.first().map(|n| n.mode.clone()),
             ports: group.networks.first().map(PortAsk::of).unwrap_or_default(),
             secrets: group.tasks.iter().flat_map(|t| &t.secrets).map(|s| s.provider.clone()).collect(),
             volumes: group.volumes.values().cloned().collect(),
-            devices: DeviceAsk::all(group),
+            has_own: has_unique_devices || job_checks.iter().chain(&group_checks).any(|c| c.escaped),
+            has_unique_devices,
+            devices,
             namespace: job.namespace(),
+            job: job_checks,
+            group: group_checks,
             distinct_hosts_job: hosts(&job.constraints),
             distinct_hosts_group: hosts(&group.constraints),
             properties: properties.chain(of_group().filter_map(|c| property(c, true))).collect(),
@@ -131,7 +139,7 @@ impl Checks {
         if let Some(text) = failed(&self.group) {
             return Err(Filter::Constraint(text));
         }
-        if !self.has_unique_devices() {
+        if !self.has_unique_devices {
             self.devices(node)?;
         }
         self.network(node)?;
@@ -158,23 +166,13 @@ impl Checks {
         found.map(|_| ()).map_err(|_| Filter::Devices)
     }
 
-    /// True when a device may be asked for that is unique to a node.
-    pub(crate) fn has_unique_devices(&self) -> bool {
-        self.devices.iter().any(DeviceAsk::is_unique)
-    }
-
-    /// True when some check must be asked of each node.
-    pub(crate) fn has_own(&self) -> bool {
-        self.has_unique_devices() || self.job.iter().chain(&self.group).any(|c| c.escaped)
-    }
-
     /// The checks on what is unique to a node.
     pub(crate) fn own(&self, node: &Node) -> Result<(), Filter> {
         let mut all = self.job.iter().chain(&self.group);
         if let Some(check) = all.find(|c| c.escaped && !c.holds(node)) {
             return Err(Filter::Constraint(check.text.clone()));
         }
-        if self.has_unique_devices() { self.devices(node) } else { Ok(()) }
+        if self.has_unique_devices { self.devices(node) } else { Ok(()) }
     }
 
     fn drivers(&self, node: &Node) -> Result<(), Filter> {

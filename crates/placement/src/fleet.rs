@@ -293,6 +293,12 @@ impl Fleet {
     pub(crate) fn hold(&mut self, slot: Slot, tenant: Arc<Tenant>) {
         self.release(&tenant.id);
         self.allocs.insert(tenant.id.clone(), slot);
+        self.seat(slot, tenant);
+    }
+
+    /// As [`Self::hold`], for one that is new and will not be released: the working copy of a pass needs no
+    /// way back from the allocation to its node.
+    pub(crate) fn seat(&mut self, slot: Slot, tenant: Arc<Tenant>) {
         let (hot, row) = self.edit(slot);
         hot.used.add(tenant.held.amounts);
         hot.allocs += 1;

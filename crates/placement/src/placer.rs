@@ -288,20 +288,16 @@ impl Placer {
         if self.own_affinity {
             affinity = self.affinity(&row.node);
         }
-        seat.parts = self.parts(work, slot, fit, affinity);
-        (seat.sum, seat.given) = seat.parts.sum();
+        let parts = self.parts(work, slot, fit, affinity);
+        (seat.sum, seat.given) = parts.sum();
+        self.seats.set_parts(slot, parts);
         seat
     }
 
     /// The scores of a node into which the group fits so.
     fn parts(&self, work: &Work<'_>, slot: Slot, fit: Fit, affinity: Option<f64>) -> Parts {
-        Parts {
-            fit: Some(score::fit(work.algorithm, fit.used, work.fleet.hot(slot).capacity)),
-            devices: fit.devices,
-            anti_affinity: self.anti_affinity(work, slot),
-            affinity,
-            preemption: None,
-        }
+        let score = score::fit(work.algorithm, fit.used, work.fleet.hot(slot).capacity);
+        Parts::new(score, fit.devices, self.anti_affinity(work, slot), affinity)
     }
 
     /// The number of a reason, which has a text from the first time on.
@@ -351,7 +347,7 @@ impl Placer {
 
     /// Checks that nodes of one shape answer differently.
     fn of_node(&mut self, work: &Work<'_>, slot: Slot) -> Result<(), ReasonNo> {
-        if self.checks.has_own()
+        if self.checks.has_own
             && let Err(filter) = self.checks.own(work.fleet.node(slot))
         {
             return Err(self.seats.reason(&filter.to_string()));
@@ -468,7 +464,7 @@ impl Placer {
     }
 
     fn with_parts(&self, ranked: &[Ranked]) -> Vec<(Ranked, Parts)> {
-        ranked.iter().map(|r| (*r, self.seats.get(r.slot).parts)).collect()
+        ranked.iter().map(|r| (*r, *self.seats.parts(r.slot))).collect()
     }
 
     fn ranked(&self, work: &Work<'_>, slot: Slot, penalty: bool) -> Ranked {
@@ -538,7 +534,7 @@ impl Placer {
 
     /// Which devices may serve the requests, where nodes of a shape differ in that.
     fn own_options(&self, work: &Work<'_>, slot: Slot) -> Option<Options> {
-        let unique = self.checks.has_unique_devices();
+        let unique = self.checks.has_unique_devices;
         unique.then(|| DeviceAsk::options(&self.ask.devices, work.fleet.node(slot)))
     }
 }

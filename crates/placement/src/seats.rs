@@ -28,21 +28,64 @@ pub(crate) enum Standing {
     Open,
 }
 
-/// The scores a node was given, one by one, in the order of the scorers; spread and penalty apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// The scores a node was given, one by one, in the order of the scorers; spread and penalty apart. Not a
+/// number: not given.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Parts {
-    pub fit: Option<f64>,
-    pub devices: Option<f64>,
-    pub anti_affinity: Option<f64>,
-    pub affinity: Option<f64>,
-    pub preemption: Option<f64>,
+    fit: f64,
+    devices: f64,
+    anti_affinity: f64,
+    affinity: f64,
+    preemption: f64,
+}
+
+const NOT_GIVEN: Parts =
+    Parts { fit: f64::NAN, devices: f64::NAN, anti_affinity: f64::NAN, affinity: f64::NAN, preemption: f64::NAN };
+
+fn given(score: f64) -> Option<f64> {
+    (!score.is_nan()).then_some(score)
 }
 
 impl Parts {
+    pub(crate) fn new(fit: f64, devices: Option<f64>, anti_affinity: Option<f64>, affinity: Option<f64>) -> Self {
+        let or = |score: Option<f64>| score.unwrap_or(f64::NAN);
+        Self {
+            fit,
+            devices: or(devices),
+            anti_affinity: or(anti_affinity),
+            affinity: or(affinity),
+            preemption: f64::NAN,
+        }
+    }
+
+    pub(crate) fn set_preemption(&mut self, score: f64) {
+        self.preemption = score;
+    }
+
     /// Sum of what was given, and how many.
     pub(crate) fn sum(&self) -> (f64, u8) {
         let all = [self.fit, self.devices, self.anti_affinity, self.affinity, self.preemption];
-        all.into_iter().flatten().fold((0.0, 0), |(sum, given), score| (sum + score, given + 1))
+        all.into_iter().filter_map(given).fold((0.0, 0), |(sum, given), score| (sum + score, given + 1))
+    }
+
+    pub(crate) fn fit(&self) -> Option<f64> {
+        given(self.fit)
+    }
+
+    pub(crate) fn devices(&self) -> Option<f64> {
+        given(self.devices)
+    }
+
+    pub(crate) fn anti_affinity(&self) -> Option<f64> {
+        given(self.anti_affinity)
+    }
+
+    pub(crate) fn affinity(&self) -> Option<f64> {
+        given(self.affinity)
+    }
+
+    pub(crate) fn preemption(&self) -> Option<f64> {
+        given(self.preemption)
     }
 }
 
@@ -56,13 +99,14 @@ pub(crate) struct Seat {
     pub sum: f64,
     pub given: u8,
     pub tuple: Tuple,
-    pub parts: Parts,
 }
 
 /// All nodes' places, and the counts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seats {
     seats: Vec<Seat>,
+    /// What the open ones were given.
+    parts: Vec<Parts>,
     reasons: Vec<String>,
     numbers: BTreeMap<String, ReasonNo>,
     /// By reason.
@@ -79,6 +123,7 @@ impl Seats {
         let classes = vec![0; fleet.classes().len()];
         Self {
             seats: vec![Seat::default(); fleet.end()],
+            parts: vec![NOT_GIVEN; fleet.end()],
             class_filtered: classes.clone(),
             class_exhausted: classes,
             ..Self::default()
@@ -91,6 +136,19 @@ impl Seats {
 
     pub(crate) fn all(&self) -> &[Seat] {
         &self.seats
+    }
+
+    /// What a node was given, if it is open.
+    pub(crate) fn parts(&self, slot: Slot) -> &Parts {
+        &self.parts[slot as usize]
+    }
+
+    pub(crate) fn set_parts(&mut self, slot: Slot, parts: Parts) {
+        self.parts[slot as usize] = parts;
+    }
+
+    pub(crate) fn all_parts(&self) -> &[Parts] {
+        &self.parts
     }
 
     pub(crate) fn reasons(&self) -> &[String] {

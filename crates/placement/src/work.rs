@@ -4,6 +4,7 @@
 //! Every change is an [`Event`] in a journal. Placers (one per group) keep a cursor into it and re-score
 //! only the nodes that changed since they last looked, so that N placements cost N log M and not N·M.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -39,9 +40,8 @@ pub(crate) struct Work<'a> {
     pub allocs: Vec<&'a Arc<Allocation>>,
     pub events: Vec<Event>,
     groups: Vec<String>,
-    /// Per slot: allocations of the job, and of each group, that are on the node.
-    of_job: Vec<u32>,
-    of_group: Vec<Vec<u32>>,
+    /// Counted when somebody asks: an evaluation that finds nothing to do never does.
+    counts: OnceCell<Counts>,
     staged: BTreeMap<AllocId, Option<(Slot, Arc<Tenant>)>>,
     /// How many of each group, by its key, make room for what this plan places.
     preempted: BTreeMap<u64, u32>,
@@ -58,7 +58,6 @@ impl<'a> Work<'a> {
         suspects: &'a dyn Fn(&NodeId) -> bool,
     ) -> Self {
         let (algorithm, oversubscription) = settings(state, job);
-        let end = fleet.end();
         let mut work = Self {
             state,
             fleet: fleet.clone(),
@@ -70,8 +69,7 @@ impl<'a> Work<'a> {
             allocs,
             events: Vec::new(),
             groups: Vec::new(),
-            of_job: vec![0; end],
-            of_group: Vec::new(),
+            counts: OnceCell::new(),
             staged: BTreeMap::new(),
             preempted: BTreeMap::new(),
             keys: Keys::of(job),
@@ -81,11 +79,7 @@ impl<'a> Work<'a> {
         }
         for at in 0..work.allocs.len() {
             let alloc = work.allocs[at];
-            if let Some(slot) = alloc.occupies_node().then(|| work.fleet.slot(&alloc.node_id)).flatten() {
-                let group = work.group(&alloc.task_group);
-                work.of_job[slot as usize] += 1;
-                work.of_group[group][slot as usize] += 1;
-            }
+            work.group(&alloc.task_group);
         }
         work
     }
@@ -93,17 +87,41 @@ impl<'a> Work<'a> {
     pub(crate) fn group(&mut self, name: &str) -> GroupNo {
         self.groups.iter().position(|g| g == name).unwrap_or_else(|| {
             self.groups.push(name.to_owned());
-            self.of_group.push(vec![0; self.fleet.end()]);
+            if let Some(counts) = self.counts.get_mut() {
+                counts.of_group.push(vec![0; counts.of_job.len()]);
+            }
             self.groups.len() - 1
         })
     }
 
+    fn counts(&self) -> &Counts {
+        self.counts.get_or_init(|| {
+            let end = self.fleet.end();
+            let mut counts = Counts { of_job: vec![0; end], of_group: vec![vec![0; end]; self.groups.len()] };
+            for alloc in self.allocs.iter().filter(|a| a.occupies_node()) {
+                let group = self.groups.iter().position(|g| *g == alloc.task_group);
+                if let Some((slot, group)) = self.fleet.slot(&alloc.node_id).zip(group) {
+                    counts.add(slot, group);
+                }
+            }
+            counts
+        })
+    }
+
+    /// Counts once more on a node, or once less.
+    fn count(&mut self, slot: Slot, group: GroupNo, more: bool) {
+        self.counts();
+        if let Some(counts) = self.counts.get_mut() {
+            if more { counts.add(slot, group) } else { counts.take(slot, group) }
+        }
+    }
+
     pub(crate) fn of_job(&self, slot: Slot) -> u32 {
-        self.of_job[slot as usize]
+        self.counts().of_job[slot as usize]
     }
 
     pub(crate) fn of_group(&self, group: GroupNo, slot: Slot) -> u32 {
-        self.of_group[group][slot as usize]
+        self.counts().of_group[group][slot as usize]
     }
 
     /// The plan stops an allocation: what it holds is free for the rest of this plan.
@@ -114,9 +132,7 @@ impl<'a> Work<'a> {
         let group = self.group(&alloc.task_group);
         let held = self.fleet.release(&alloc.id);
         if let Some((slot, _)) = &held {
-            let slot = *slot as usize;
-            self.of_job[slot] = self.of_job[slot].saturating_sub(1);
-            self.of_group[group][slot] = self.of_group[group][slot].saturating_sub(1);
+            self.count(*slot, group, false);
         }
         if let Some(slot) = self.fleet.slot(&alloc.node_id) {
             self.events.push(Event { slot, group, living: -i64::from(!alloc.is_terminal()) });
@@ -130,8 +146,7 @@ impl<'a> Work<'a> {
         let group = self.group(&alloc.task_group);
         if let Some((slot, tenant)) = held {
             self.fleet.hold(slot, tenant);
-            self.of_job[slot as usize] += 1;
-            self.of_group[group][slot as usize] += 1;
+            self.count(slot, group, true);
         }
         if let Some(slot) = self.fleet.slot(&alloc.node_id) {
             self.events.push(Event { slot, group, living: i64::from(!alloc.is_terminal()) });
@@ -171,10 +186,29 @@ impl<'a> Work<'a> {
             priority: self.keys.priority,
             ..Rank::default()
         };
-        self.fleet.hold(slot, Arc::new(Tenant { id, held, rank }));
+        self.fleet.seat(slot, Arc::new(Tenant { id, held, rank }));
+        self.count(slot, group, true);
+        self.events.push(Event { slot, group, living: 1 });
+    }
+}
+
+/// Per slot: allocations of the job, and of each group, that are on the node.
+#[derive(Clone, Debug, Default)]
+struct Counts {
+    of_job: Vec<u32>,
+    of_group: Vec<Vec<u32>>,
+}
+
+impl Counts {
+    fn add(&mut self, slot: Slot, group: GroupNo) {
         self.of_job[slot as usize] += 1;
         self.of_group[group][slot as usize] += 1;
-        self.events.push(Event { slot, group, living: 1 });
+    }
+
+    fn take(&mut self, slot: Slot, group: GroupNo) {
+        for number in [&mut self.of_job[slot as usize], &mut self.of_group[group][slot as usize]] {
+            *number = number.saturating_sub(1);
+        }
     }
 }
 

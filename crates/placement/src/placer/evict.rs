@@ -146,7 +146,7 @@ impl Placer {
             affinity = self.affinity(&row.node);
         }
         let mut parts = self.parts(work, slot, fit, affinity);
-        parts.preemption = Some(score::preemption(victims.iter().map(|victim| victim.rank.priority)));
+        parts.set_preemption(score::preemption(victims.iter().map(|victim| victim.rank.priority)));
         Some(Eviction { victims, parts, tuple })
     }
 

@@ -30,19 +30,19 @@ impl Placer {
         let node_id = work.fleet.node(ranked.slot).id.clone();
         let mut scores = BTreeMap::new();
         let mut put = |name: &str, score: f64| scores.insert(name.to_owned(), score);
-        put("binpack", parts.fit.unwrap_or(0.0));
-        if let Some(devices) = parts.devices {
+        put("binpack", parts.fit().unwrap_or(0.0));
+        if let Some(devices) = parts.devices() {
             put("devices", devices);
         }
         if !self.per_node {
-            put("job-anti-affinity", parts.anti_affinity.unwrap_or(0.0));
+            put("job-anti-affinity", parts.anti_affinity().unwrap_or(0.0));
             put("node-reschedule-penalty", if ranked.penalty { -1.0 } else { 0.0 });
-            put("node-affinity", parts.affinity.unwrap_or(0.0));
+            put("node-affinity", parts.affinity().unwrap_or(0.0));
         }
         if !self.spreads.is_empty() {
             put("allocation-spread", ranked.spread.unwrap_or(0.0));
         }
-        if let Some(preemption) = parts.preemption {
+        if let Some(preemption) = parts.preemption() {
             put("preemption", preemption);
         }
         NodeScoreMeta { node_id, scores, norm_score: ranked.score }

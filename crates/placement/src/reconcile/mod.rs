@@ -208,7 +208,8 @@ impl<'a, 'b> Reconciler<'a, 'b> {
 
     /// The job's or the allocation's own version of its group.
     fn group_of(&self, alloc: Row<'a>) -> Option<&'a TaskGroup> {
-        let job = self.given.state.job_of_alloc(alloc).or(self.given.job)?;
+        let newest = self.given.job.filter(|job| read::revision(job) == read::alloc_revision(alloc));
+        let job = newest.or_else(|| self.given.state.job_of_alloc(alloc)).or(self.given.job)?;
         job.lookup_group(&alloc.task_group)
     }
 

@@ -207,6 +207,8 @@ fn two_memories(n: u64) -> Node {
         instance.locality = Some(NodeDeviceLocality { pci_bus_id: format!("00000000:{at}A:00.0") });
     }
     let mut node = with(n, vec![gpus]);
+    // What a job with a `numa` block implies.
+    node.attributes.insert("nomad.version".into(), "2.0.6".into());
     let resources = node.node_resources.as_mut().unwrap();
     let core = |id: u16| Core { id, node_id: id / 4, base_speed: 500, ..Core::default() };
     resources.processors.topology = Some(Topology {

@@ -67,7 +67,11 @@ fn feasible_011_002_networks_and_providers_must_be_there() {
     let mut secret = job("service", 1);
     let provider = model::task::Secret { provider: "vault".into(), ..Default::default() };
     secret.task_groups[0].tasks[0].secrets.push(provider);
-    assert!(matches!(filter(&here, &secret), Err(Filter::Secrets(_))));
+    // The implied constraint says it first; without it the check of providers does.
+    let text = "${attr.plugins.secrets.vault.version} is_set ".to_owned();
+    assert_eq!(filter(&here, &secret), Err(Filter::Constraint(text)));
+    let plain = placement::feasible(&here, &secret, &secret.task_groups[0]);
+    assert_eq!(plain, Err(Filter::Secrets("vault".into())));
 }
 
 /// What no node is known to have finds no node; it is never ignored.
