@@ -323,3 +323,54 @@ async fn a_stream_that_breaks_makes_its_node_suspect_until_it_beats_and_a_closed
     assert!(plane.replica.state().node(agent.id()).unwrap().is_ready(), "its status never changed");
     plane.stop_all().await;
 }
+
+/// The `disconnect` block: a node that cannot be reached keeps its allocation, unknown, beside a
+/// replacement; when it is back one of the two stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_allocation_out_of_reach_is_unknown_and_replaced_until_its_node_is_back() {
+    let mut plane = Plane::start(1).await;
+    let gateways = [gateway(&mut plane, "gateway-0").await];
+    let agents = [Agent::come(&plane, 1, &gateways).await, Agent::come(&plane, 2, &gateways).await];
+    let mut spec = job("web", "service", 1, 100);
+    let lost_after = Some(model::Nanos::from_secs(600));
+    let reconcile = Some("keep_original".to_owned());
+    spec.task_groups[0].disconnect =
+        Some(model::group::DisconnectStrategy { lost_after, reconcile, ..Default::default() });
+    // One of a deployment that is under way would not be replaced.
+    (spec.update, spec.task_groups[0].update) = (None, None);
+    let delay = Some(model::Nanos(0));
+    let policy = spec.task_groups[0].reschedule_policy.get_or_insert_default();
+    (policy.delay, policy.unlimited, policy.attempts) = (delay, Some(true), Some(0));
+    plane.register(spec).await;
+    let of_job = |s: &State| s.allocs().filter(|a| a.job_id.as_str() == "web").cloned().collect::<Vec<_>>();
+    let state = plane.until("it is placed", |s| of_job(s).len() == 1).await;
+    let first = of_job(&state).remove(0);
+    let (away, other) = if &first.node_id == agents[0].id() { (0, 1) } else { (1, 0) };
+    agents[away].tell(gateways[0], &agents[away].news(&first.id, ClientStatus::Running)).await.unwrap();
+
+    agents[away].ends.request();
+    plane
+        .until("its node is out of reach", |s| {
+            s.node(&first.node_id).unwrap().status == model::NodeStatus::Disconnected
+        })
+        .await;
+    let state = plane.until("it is replaced", |s| of_job(s).len() == 2).await;
+    let row = state.alloc(&first.id).unwrap();
+    assert_eq!((row.client_status, row.desired_status), (ClientStatus::Unknown, DesiredStatus::Run));
+    let second = state.alloc(&row.next_allocation).unwrap().clone();
+    assert_eq!((&second.node_id, &second.name), (agents[other].id(), &first.name));
+    let timeout = state.eval(&row.followup_eval_id).unwrap();
+    assert_eq!(timeout.triggered_by, "max-disconnect-timeout");
+    agents[other].tell(gateways[0], &agents[other].news(&second.id, ClientStatus::Running)).await.unwrap();
+
+    let back = Agent { ends: Shutdown::new(), ..agents[away].clone() };
+    tokio::spawn(back.clone().beats(gateways.to_vec()));
+    plane.until("it is heard of", |s| s.node(&first.node_id).unwrap().status != model::NodeStatus::Disconnected).await;
+    back.tell(gateways[0], &back.news(&first.id, ClientStatus::Running)).await.unwrap();
+    let state =
+        plane.until("one of both stays", |s| s.alloc(&second.id).unwrap().desired_status == DesiredStatus::Stop).await;
+    let row = state.alloc(&first.id).unwrap();
+    assert_eq!((row.client_status, row.desired_status), (ClientStatus::Running, DesiredStatus::Run));
+    assert!(!row.needs_reconnect(), "its return is recorded");
+    plane.stop_all().await;
+}

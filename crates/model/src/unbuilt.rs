@@ -23,7 +23,6 @@ const OF_GROUP: &[Line<TaskGroup>] = &[
     ("volume", |group| !group.volumes.is_empty()),
     ("consul", |group| group.consul.is_some()),
     ("service", |group| !group.services.is_empty()),
-    ("disconnect", |group| group.disconnect.is_some()),
     ("max_run_duration", |group| group.max_run_duration.is_some()),
     ("ephemeral_disk.migrate", |group| group.ephemeral_disk.as_ref().is_some_and(|disk| disk.migrate == Some(true))),
     ("network.mode", |group| group.networks.iter().any(|one| !NETWORK_MODES.contains(&one.mode.as_str()))),

@@ -21,6 +21,7 @@ mod preempt;
 mod ranking;
 mod read;
 mod reconcile;
+mod rejected;
 mod reschedule;
 mod rng;
 pub mod sampling;
@@ -37,6 +38,7 @@ pub use explain::{Explain, GroupTrace, Nearest, Placed, Quantity, Verdict};
 pub use feasible::{Filter, feasible};
 pub use fit::{Amounts, Misfit, repick_ports, verify};
 pub use fleet::Fleet;
+pub use rejected::{RejectionLimits, Rejections};
 pub use schedule::{BLOCKED_CONFLICTS, BLOCKED_REMAINING, Decision, DryRun, Request, dry_run, give_up, schedule};
 
 #[cfg(test)]

@@ -128,6 +128,11 @@ impl Link {
         }
     }
 
+    /// When a gateway last took a beat.
+    pub fn heard(&self) -> Option<Instant> {
+        *self.beaten.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     fn target(addr: SocketAddr) -> Target {
         Target::new(addr, Role::Gateway)
     }

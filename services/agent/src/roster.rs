@@ -25,7 +25,7 @@ use driver::taskdir::AllocDirs;
 use fsm::command::AllocClientUpdate;
 use lifecycle::AllocSpec;
 use model::alloc::AllocDeploymentStatus;
-use model::{AllocId, Allocation, ClientStatus, Index};
+use model::{AllocId, Allocation, ClientStatus, DesiredStatus, Index};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -104,6 +104,13 @@ fn compare(listing: &Listing, known: &Known) -> Vec<Action> {
     actions.extend(changes);
     actions.extend(new);
     actions
+}
+
+/// It is wanted, and not for so long without word from the cluster.
+fn may_not_run_alone(alloc: &Allocation, silent: Duration) -> bool {
+    let group = alloc.job.as_deref().and_then(|job| job.lookup_group(&alloc.task_group));
+    let after = group.and_then(model::TaskGroup::stop_on_client_after);
+    !alloc.server_terminal() && after.is_some_and(|after| after.to_std() <= silent)
 }
 
 impl Roster {
@@ -289,6 +296,22 @@ impl Roster {
         self.lock().entries.keys().cloned().collect()
     }
 
+    /// Stops allocations that are not to run for so long without the cluster (`stop_on_client_after`); says
+    /// how many. The cluster has others run in their place when it comes to know.
+    pub fn stop_unheard(&self, silent: Duration) -> usize {
+        let book = self.lock();
+        let stops = |wanted: &mut Wanted| {
+            if wanted.gone || !may_not_run_alone(&wanted.alloc, silent) {
+                return false;
+            }
+            tracing::info!(alloc_id = %wanted.alloc.id, "without word from the cluster for too long, stopping");
+            wanted.alloc =
+                Arc::new(Allocation { desired_status: DesiredStatus::Stop, ..Allocation::clone(&wanted.alloc) });
+            true
+        };
+        book.entries.values().filter(|entry| entry.wanted.send_if_modified(stops)).count()
+    }
+
     /// Removes one that has ended. False if it is not there any more.
     pub fn collect(&self, id: &AllocId) -> bool {
         let book = self.lock();
@@ -342,6 +365,26 @@ mod tests {
 
     fn known(rows: &[(&str, u64)]) -> Known {
         rows.iter().map(|(id, index)| (AllocId::from(*id), Index(*index))).collect()
+    }
+
+    #[test]
+    fn what_stops_on_the_client_stops_after_its_time_and_nothing_else_does() {
+        let block = model::group::DisconnectStrategy {
+            stop_on_client_after: Some(model::Nanos::from_secs(10)),
+            ..Default::default()
+        };
+        let group =
+            |name: &str, disconnect| model::TaskGroup { name: Some(name.into()), disconnect, ..Default::default() };
+        let task_groups = vec![group("alone", None), group("timed", Some(block))];
+        let job = Arc::new(model::Job { task_groups, ..model::Job::default() });
+        let of = |group: &str| {
+            let (job, task_group) = (Some(Arc::clone(&job)), group.to_owned());
+            Allocation { job, task_group, ..alloc("a", 1, ClientStatus::Running) }
+        };
+        let after = |group: &str, seconds| may_not_run_alone(&of(group), Duration::from_secs(seconds));
+        assert_eq!([after("timed", 9), after("timed", 10), after("alone", 9_999)], [false, true, false]);
+        let stopped = Allocation { desired_status: DesiredStatus::Stop, ..of("timed") };
+        assert!(!may_not_run_alone(&stopped, Duration::from_secs(99)), "once");
     }
 
     #[test]

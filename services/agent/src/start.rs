@@ -196,6 +196,7 @@ impl Agent {
         };
         let passing_on: Vec<_> = public.into_iter().map(pass_on).collect();
         keep_identity(&background, identity.clone(), http, gateways);
+        watch_silence(&background, &link, &roster);
         tracing::info!(node_id = %id, name = %link.node.borrow().name, "agent started");
         let app = routes::App::new(Arc::clone(&link), roster.clone(), maker, fingerprint, shutdown.clone());
         let router = routes::router().into_router();
@@ -368,6 +369,21 @@ fn spawn_background(background: &Background, work: Work<'_>) -> Task {
         }
     });
     looking
+}
+
+/// Without word from the cluster for long, what is not to run alone is stopped. An agent that was begun anew
+/// counts from its start.
+fn watch_silence(background: &Background, link: &Arc<Link>, roster: &Roster) {
+    let spec = Spec { name: "silence", period: Duration::from_secs(1), limit: Duration::from_secs(5) };
+    let (link, roster, started) = (Arc::clone(link), roster.clone(), std::time::Instant::now());
+    background.spawn(spec, move || {
+        let (link, roster) = (Arc::clone(&link), roster.clone());
+        async move {
+            let heard = link.heard().unwrap_or(started);
+            let stopped = roster.stop_unheard(heard.elapsed());
+            Ok::<_, String>(if stopped > 0 { "stopped what is not to run alone" } else { "nothing to stop" }.to_owned())
+        }
+    });
 }
 
 fn keep_identity(background: &Background, identity: Identity, http: Http, gateways: Gateways) {

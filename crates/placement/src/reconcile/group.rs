@@ -254,6 +254,8 @@ impl<'a> Reconciler<'a, '_> {
         for (alloc, id) in self.follow_up(later, TRIGGER_RESCHEDULE, TRIGGER_FAILURE) {
             let moved = self.out.stop.iter_mut().find(|stop| stop.alloc.id == alloc.id);
             match self.out.unknown.iter_mut().find(|(unknown, _)| unknown.id == alloc.id) {
+                // The end of its time is noted already, and is what is cancelled when it is back.
+                Some((_, followup)) if !followup.is_empty() => {}
                 Some((_, followup)) => *followup = id,
                 None => match moved {
                     Some(stop) => stop.followup = id,

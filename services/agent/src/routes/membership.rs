@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -38,7 +37,7 @@ pub fn router() -> OpenApiRouter<App> {
 async fn stats(State(app): State<App>) -> Json<BTreeMap<String, String>> {
     let link = &app.link;
     let period = Duration::from_millis(link.period_ms.load(Ordering::Relaxed));
-    let beaten = *link.beaten.lock().unwrap_or_else(PoisonError::into_inner);
+    let beaten = link.heard();
     let last = beaten.map_or_else(|| "never".to_owned(), |at| format!("{}ms", at.elapsed().as_millis()));
     let known: Vec<String> = link.gateways.in_order().iter().map(ToString::to_string).collect();
     let live = app.roster.views().iter().filter(|view| !view.report.client_status.is_terminal()).count();
