@@ -277,6 +277,8 @@ async fn a_configuration_read_again_names_what_waits_for_the_next_start_and_prof
     let mut one = machine(dir.path(), "log_level = \"INFO\"\n");
     one.start(&[]);
     one.until("/v1/nodes", "the node is ready", |v| ready_nodes(v) == 1).await;
+    let said = text_of(&one, &["monitor", "export", "-on-disk"]);
+    assert!(said.contains("keeps no log file"), "{said}");
     for path in ["/v1/agent/pprof/cmdline", "/v1/agent/host"] {
         let said = text_of(&one, &["operator", "api", path]);
         assert!(said.contains("Permission denied"), "{said}");
@@ -301,6 +303,14 @@ async fn a_configuration_read_again_names_what_waits_for_the_next_start_and_prof
     // From now on lines go to the file, too, and the machine leaves when it is told to end.
     let config = one.until("/v1/agent/self", "settings", |v| v["config"]["LeaveOnTerm"] == true).await;
     assert_eq!(config["config"]["EnableDebug"], false, "that waits");
+    for words in
+        [&["monitor", "export", "-on-disk"] as &[&str], &["monitor", "export", "-on-disk", "-server-id", "one"]]
+    {
+        let exported = one.ok(words);
+        assert!(exported.lines().any(|line| line.starts_with("machine ") && line.contains(wanted)), "{exported}");
+    }
+    let said = text_of(&one, &["monitor", "export", "-on-disk", "-follow"]);
+    assert!(said.contains("Cannot follow log file"), "{said}");
     one.end("-TERM");
     let kept = std::fs::read_to_string(&log_file).unwrap();
     assert!(

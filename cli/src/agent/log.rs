@@ -54,6 +54,12 @@ impl Log {
         Ok(())
     }
 
+    /// Where the log file is, if there is one.
+    pub fn file(&self) -> Option<PathBuf> {
+        let sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        sinks.file.as_ref().map(|file| file.path.clone())
+    }
+
     /// Writes where the configuration says from now on; a file of the same name is opened anew, so that whoever
     /// moved it away gets a new one.
     ///

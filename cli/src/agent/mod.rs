@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use config::{Config, Loaded};
+use kit::process::machine_log::point;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
@@ -246,7 +247,8 @@ fn serve(machine: &mut Machine, kept: bool, typed: &Parsed, ui: &mut Ui) -> anyh
     }
     if !machine.dev {
         let path = machine.own_log();
-        log.share(path.clone()).with_context(|| format!("writing {}", path.display()))?;
+        let shared = log.share(path.clone()).and_then(|()| point(&path, log.file().as_deref()));
+        shared.with_context(|| format!("writing {}", path.display()))?;
     }
     let specs = machine.processes();
     let hear = (!machine.dev).then(|| {
@@ -397,6 +399,11 @@ fn reload(machine: &mut Machine, children: &mut Children, typed: &Parsed, log: &
     let waiting = waiting(machine, loaded.config.clone());
     if let Err(error) = log.reopen(&loaded.config) {
         log.warn(&format!("log lines go where they went before: {error:#}"));
+    }
+    if !machine.dev
+        && let Err(error) = point(&machine.own_log(), log.file().as_deref())
+    {
+        log.warn(&format!("the log file cannot be exported: {error}"));
     }
     take_up(&mut machine.config, &loaded.config);
     if let Err(error) = described::write(machine) {

@@ -1,4 +1,4 @@
-//! `monitor`: what a machine's processes log, as they log it.
+//! `monitor` and `monitor export`: what a machine's processes log, as they log it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,8 +16,29 @@ struct Frame {
 
 pub async fn run(cx: &mut Cx) -> Result<u8, Failure> {
     let query = query(cx).await?;
+    read(cx, "/v1/agent/monitor", &query).await
+}
+
+/// # Errors
+/// The machine has no such log.
+pub async fn export(cx: &mut Cx) -> Result<u8, Failure> {
+    let mut query = machine(cx).await?;
+    for (flag, name) in [("service-name", "service_name"), ("logs-since", "logs_since")] {
+        if let Some(text) = cx.flags.some(flag) {
+            query = query.with(name, text);
+        }
+    }
+    for (flag, name) in [("on-disk", "on_disk"), ("follow", "follow")] {
+        if cx.flags.is(flag) {
+            query = query.with(name, "true");
+        }
+    }
+    read(cx, "/v1/agent/monitor/export", &query).await
+}
+
+async fn read(cx: &mut Cx, path: &str, query: &Query) -> Result<u8, Failure> {
     let failed = |error| Failure::api("Error starting monitor", &error);
-    let mut stream = cx.client.stream("/v1/agent/monitor", &query).await.map_err(failed)?;
+    let mut stream = cx.client.stream(path, query).await.map_err(failed)?;
     let mut frames = Vec::new();
     while let Some(piece) = stream.chunk().await.map_err(|error| Failure::api("Error monitoring logs", &error))? {
         frames.extend_from_slice(&piece);
@@ -35,15 +56,22 @@ pub async fn run(cx: &mut Cx) -> Result<u8, Failure> {
     Ok(0)
 }
 
-async fn query(cx: &Cx) -> Result<Query, Failure> {
+/// The machine that is meant.
+async fn machine(cx: &Cx) -> Result<Query, Failure> {
     let mut query = Query::default();
-    for (flag, name) in [("log-level", "log_level"), ("server-id", "server_id")] {
-        if let Some(text) = cx.flags.some(flag) {
-            query = query.with(name, text);
-        }
+    if let Some(server) = cx.flags.some("server-id") {
+        query = query.with("server_id", server);
     }
     if let Some(node) = cx.flags.some("node-id") {
         query = query.with("node_id", lookup::node(cx, node).await?.id.to_string());
+    }
+    Ok(query)
+}
+
+async fn query(cx: &Cx) -> Result<Query, Failure> {
+    let mut query = machine(cx).await?;
+    if let Some(level) = cx.flags.some("log-level") {
+        query = query.with("log_level", level);
     }
     for (flag, name) in [("json", "log_json"), ("log-include-location", "log_include_location")] {
         if cx.flags.is(flag) {

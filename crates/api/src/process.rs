@@ -24,6 +24,9 @@ pub struct LogAsk {
     pub machine: bool,
 }
 
+/// `GET`: the log file of the process that keeps the machine's, to its end. There is none: 404.
+pub const LOG_FILE: &str = "/v1/internal/log-file";
+
 /// `GET`: [`HostData`], of the host that the process runs on.
 pub const HOST: &str = "/v1/internal/host";
 

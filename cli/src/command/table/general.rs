@@ -31,7 +31,8 @@ pub static COMMANDS: &[Command] = &[
         path: "monitor",
         summary: "Shows what a machine's processes log, as they log it",
         about: "The machine at -address, or the one named: all services that run there, and its node's agent, each line \
-            with the name of its process. Its own log is not changed by -log-level. Ctrl-C ends it.",
+            with the name of its process. Its own log is not changed by -log-level. Ctrl-C ends it. \
+            `steppe monitor export -on-disk` prints the file that it keeps.",
         flags: &[
             text(
                 "log-level",
@@ -44,6 +45,22 @@ pub static COMMANDS: &[Command] = &[
             switch("json", "Lines as JSON."),
         ],
         runner: Runner::Client(|cx| Box::pin(agent_monitor::run(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "monitor export",
+        summary: "Prints the log file that a machine keeps",
+        about: "The file of `log_file` at the machine at -address, or the one named, to its end; not those set aside. What \
+            journald keeps is shown on the machine: `journalctl -u steppe`.",
+        flags: &[
+            switch("on-disk", "The log file."),
+            text("service-name", "UNIT", "What journald keeps of this unit: refused."),
+            text("logs-since", "DURATION", "With -service-name: not older than this."),
+            switch("follow", "With -service-name: go on."),
+            text("node-id", "ID", "The machine of this node; ids may be shortened."),
+            text("server-id", "NAME", "The machine of this server; `leader` is the one that leads."),
+        ],
+        runner: Runner::Client(|cx| Box::pin(agent_monitor::export(cx))),
         ..PLAIN
     },
     Command {

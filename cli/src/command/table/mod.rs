@@ -81,7 +81,6 @@ pub const NOT_BUILT: &[&str] = &[
     "fmt",
     "license",
     "login",
-    "monitor export",
     "node identity",
     "operator client-state",
     "operator snapshot redact",

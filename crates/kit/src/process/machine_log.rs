@@ -10,8 +10,10 @@
 //!
 //! A file that cannot be written loses lines, and stops nobody.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -22,6 +24,8 @@ use tracing::level_filters::LevelFilter;
 
 /// The file is begun anew when it is longer.
 const BYTES_MAX: u64 = 256 << 10;
+/// Of the file that says where the log file is.
+const POINTER: &str = "where";
 /// What is read at once.
 const PIECE_BYTES: usize = 64 << 10;
 /// Between looks at the file.
@@ -84,6 +88,25 @@ impl Writer {
         self.bytes += line.len() as u64;
         Ok(())
     }
+}
+
+/// Says where the keeper's log file is, beside the file of its own lines; nowhere when there is none.
+///
+/// # Errors
+/// It cannot be written.
+pub fn point(own: &Path, log_file: Option<&Path>) -> io::Result<()> {
+    let path = log_file.map(Path::as_os_str).unwrap_or_default();
+    crate::files::replace(&own.with_extension(POINTER), path.as_encoded_bytes(), 0o600)
+}
+
+/// The log file that the keeper writes now.
+pub(super) fn log_file() -> Option<PathBuf> {
+    pointed(file()?)
+}
+
+fn pointed(own: &Path) -> Option<PathBuf> {
+    let bytes = std::fs::read(own.with_extension(POINTER)).ok().filter(|bytes| !bytes.is_empty())?;
+    Some(PathBuf::from(OsString::from_vec(bytes)))
 }
 
 /// A new file in the place of one that may be there, which readers still have.
@@ -151,6 +174,17 @@ impl Tail {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_the_log_file_is_is_said_and_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("machine.log");
+        assert_eq!(pointed(&own), None);
+        point(&own, Some(Path::new("/var/log/a b.log"))).unwrap();
+        assert_eq!(pointed(&own), Some("/var/log/a b.log".into()));
+        point(&own, None).unwrap();
+        assert_eq!(pointed(&own), None);
+    }
 
     #[test]
     fn a_reader_gets_each_line_from_then_on_once_also_across_a_file_that_was_begun_anew() {

@@ -1,10 +1,11 @@
 //! The routes every service has: is it alive, can it work, what does it count, what does it log, what can it do.
 
 use std::convert::Infallible;
+use std::io::Read as _;
 use std::time::Duration;
 
 use api::Code;
-use api::process::{HOST, LogAsk, MONITOR};
+use api::process::{HOST, LOG_FILE, LogAsk, MONITOR};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, RawQuery};
@@ -26,6 +27,8 @@ use crate::metrics::Metrics;
 
 /// Nothing for this long, and an empty line says that the stream lives.
 const BEAT: Duration = Duration::from_secs(2);
+/// Bytes of a file read at once.
+const FILE_PIECE_BYTES: u64 = 32 << 10;
 /// Bytes of a piece, after which no further line is added.
 const PIECE_BYTES: usize = 16 << 10;
 
@@ -66,6 +69,7 @@ pub fn router(readiness: Readiness, metrics: Metrics, openapi_json: &'static str
     };
     Router::new()
         .route(MONITOR, get(monitor).layer(require(&[Role::Gateway])))
+        .route(LOG_FILE, get(log_file).layer(require(&[Role::Gateway])))
         .route(HOST, get(host_data).layer(require(&[Role::Gateway])))
         .route("/health/live", get(|| async { "live\n" }))
         .route("/health/ready", get(ready))
@@ -78,6 +82,34 @@ async fn host_data() -> Response {
         Ok(found) => axum::Json(found).into_response(),
         Err(_) => refusal(Code::Internal, "the host cannot be looked at"),
     }
+}
+
+/// The keeper's log file, as long as it is now.
+async fn log_file() -> Response {
+    let opened = tokio::task::spawn_blocking(|| {
+        let file = std::fs::File::open(machine_log::log_file()?).ok()?;
+        let found = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        Some((file, found.len()))
+    });
+    let Some((file, left)) = opened.await.ok().flatten() else {
+        return refusal(Code::NotFound, "this machine keeps no log file (`log_file`)");
+    };
+    let Ok(permit) = MACHINE_READERS.try_acquire() else {
+        return refusal(Code::TooMany, "too many readers of the log, try again later");
+    };
+    let pieces = futures::stream::unfold((file, left, permit), |(mut file, left, permit)| async move {
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut piece = Vec::new();
+            let most = left.min(FILE_PIECE_BYTES);
+            let read = std::io::Read::by_ref(&mut file).take(most).read_to_end(&mut piece);
+            read.map(|_| (piece, file))
+        });
+        // One that was cut meanwhile ends here.
+        let (piece, file) = reading.await.ok()?.ok().filter(|(piece, _)| !piece.is_empty())?;
+        let left = left.saturating_sub(piece.len() as u64);
+        Some((Ok::<_, Infallible>(Bytes::from(piece)), (file, left, permit)))
+    });
+    content("text/plain; charset=utf-8", Body::from_stream(pieces))
 }
 
 /// Lines as they are written, until the caller goes or this process ends.

@@ -31,6 +31,7 @@ pub mod logs;
 pub mod membership;
 pub mod metrics;
 pub mod monitor;
+pub mod monitor_export;
 pub mod namespace_writes;
 pub mod namespaces;
 pub mod node_fate;
@@ -97,6 +98,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(gossip_keys::router())
         .merge(metrics::router())
         .merge(monitor::router())
+        .merge(monitor_export::router())
         .merge(process::router())
         .merge(host::router())
 }

@@ -36,7 +36,7 @@ use crate::processes::{self, Process};
 use crate::public::Streamed;
 
 /// Longest silence of a process, which sends an empty line every two seconds.
-const SILENCE: Duration = Duration::from_secs(10);
+pub(super) const SILENCE: Duration = Duration::from_secs(10);
 /// Between asking a process that is gone, and between looking for processes that are new.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Nothing for this long, and an empty frame says that the stream lives.
@@ -86,15 +86,17 @@ fn ask(params: &Params) -> Result<Ask, ApiError> {
     if !["trace", "debug", "info", "warn", "error"].contains(&lower.as_str()) {
         return Err(ApiError::bad(format!("Unknown log level: {level}")));
     }
-    let flag = |name: &str, words: &str| match params.text(name) {
-        None => Ok(false),
-        Some(text) => parse_bool(text).ok_or_else(|| {
-            ApiError::bad(format!("Unknown option for {words}: strconv.ParseBool: parsing {text:?}: invalid syntax"))
-        }),
-    };
-    let (json, plain) = (flag("log_json", "log json")?, flag("plain", "plain")?);
-    let location = flag("log_include_location", "log include location")?;
+    let (json, plain) = (flag(params, "log_json", "log json")?, flag(params, "plain", "plain")?);
+    let location = flag(params, "log_include_location", "log include location")?;
     Ok(Ask { lines: LogAsk { level: lower, json, location, machine: false }, plain })
+}
+
+/// A parameter that is true or false; `words` for who wrote something else.
+pub(super) fn flag(params: &Params, name: &str, words: &str) -> Result<bool, ApiError> {
+    let Some(text) = params.text(name) else { return Ok(false) };
+    parse_bool(text).ok_or_else(|| {
+        ApiError::bad(format!("Unknown option for {words}: strconv.ParseBool: parsing {text:?}: invalid syntax"))
+    })
 }
 
 /// Watch a machine's log
@@ -124,7 +126,7 @@ async fn monitor(State(app): State<App>, asked: Asked, options: Options) -> Answ
     Ok(answer(Body::from_stream(taken(pieces, permit)), ask.plain))
 }
 
-fn answer(body: Body, plain: bool) -> Response {
+pub(super) fn answer(body: Body, plain: bool) -> Response {
     let kind = if plain { "text/plain" } else { "application/json" };
     let mut response = ([(header::CONTENT_TYPE, kind)], body).into_response();
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -156,11 +158,14 @@ impl Merged {
         if self.plain {
             return Some(piece.into());
         }
-        let frames = piece
-            .chunks(FRAME_BYTES_MAX)
-            .flat_map(|data| json!({ "Data": STANDARD.encode(data) }).to_string().into_bytes());
-        Some(frames.collect::<Vec<u8>>().into())
+        Some(frames(&piece).into())
     }
+}
+
+/// As frames of the stream.
+pub(super) fn frames(piece: &[u8]) -> Vec<u8> {
+    let all = piece.chunks(FRAME_BYTES_MAX);
+    all.flat_map(|data| json!({ "Data": STANDARD.encode(data) }).to_string().into_bytes()).collect()
 }
 
 /// Reads every process of the machine, also those that come later.
@@ -194,12 +199,16 @@ impl Source {
     }
 }
 
-/// A machine's processes, and their keeper: its gateway has that one's lines, or else its agent.
-fn sources(processes: Vec<Process>) -> Vec<Source> {
+/// Which of a machine's processes knows what their keeper writes: its gateway, or else its agent.
+pub(super) fn keeper(processes: &[Process]) -> Option<&Process> {
     let gateway = |process: &&Process| matches!(process, Process::Service { role: Role::Gateway, .. });
     let node = |process: &&Process| matches!(process, Process::Node(_));
-    let by = processes.iter().find(gateway).or_else(|| processes.iter().find(node)).cloned();
-    let keeper = by.map(Source::Keeper);
+    processes.iter().find(gateway).or_else(|| processes.iter().find(node))
+}
+
+/// A machine's processes, and their keeper.
+fn sources(processes: Vec<Process>) -> Vec<Source> {
+    let keeper = keeper(&processes).cloned().map(Source::Keeper);
     processes.into_iter().map(Source::Own).chain(keeper).collect()
 }
 
