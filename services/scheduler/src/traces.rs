@@ -114,7 +114,7 @@ fn node_told(id: &NodeId, verdict: Verdict<'_>, state: &State) -> NodeVerdict {
         Verdict::NotCandidate => (Standing::NoCandidate, "", None),
         Verdict::Filtered(reason) => (Standing::Filtered, reason, None),
         Verdict::Exhausted(reason) => (Standing::Exhausted, reason, None),
-        Verdict::Fits { score, .. } => (Standing::Fits, "", Some(f64::from(score))),
+        Verdict::Fits { score, .. } => (Standing::Fits, "", Some(score)),
     };
     NodeVerdict {
         node_id: id.clone(),
