@@ -11,3 +11,4 @@ pub mod load;
 pub mod machine;
 pub mod nouns;
 pub mod plane;
+pub mod wires;

@@ -19,6 +19,7 @@ prepare() {
   local missing=()
   command -v cc >/dev/null 2>&1 || missing+=(build-essential)
   command -v python3 >/dev/null 2>&1 || missing+=(python3)
+  command -v ip >/dev/null 2>&1 || missing+=(iproute2)
   if [ ${#missing[@]} -gt 0 ]; then
     echo "installing ${missing[*]}"
     as_root apt-get update -qq && as_root apt-get install -y -qq "${missing[@]}"
