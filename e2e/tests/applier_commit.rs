@@ -205,6 +205,7 @@ async fn plan(plane: &Plane, name: &str) -> Plan {
         retry: false,
         new_id: &mut new_id,
         suspects: &|_| false,
+        clock: &|| 0,
     };
     placement::schedule(request).plan
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use client::public::{PublicError, Query};
-use e2e::cluster::Cluster;
+use e2e::cluster::{Cluster, text};
 use serde_json::Value;
 
 fn job(name: &str, count: u32, more: &str, memory: u32) -> String {
@@ -39,12 +39,17 @@ async fn every_decision_is_explained_node_by_node_until_the_scheduler_forgets() 
     cluster.ok(&["job", "run", "-detach", &fits]);
     cluster.until_allocs("fits", "running", 2).await;
 
+    let more = cluster.file("more.nomad.hcl", &job("fits", 3, "", 20));
     let eval = eval_of(&cluster, "fits").await;
     let told = explained(&cluster, &eval).await.unwrap();
     let what = happenings(&told);
-    for (earlier, later) in
-        [("created", "dequeued"), ("dequeued", "plan-submitted"), ("plan-submitted", "plan-accepted")]
-    {
+    for (earlier, later) in [
+        ("created", "dequeued"),
+        ("dequeued", "feasibility"),
+        ("feasibility", "ranking"),
+        ("ranking", "plan-submitted"),
+        ("plan-submitted", "plan-accepted"),
+    ] {
         let at = |name| what.iter().position(|one| *one == name).unwrap_or_else(|| panic!("no {name} in {what:?}"));
         assert!(at(earlier) < at(later), "{what:?}");
     }
@@ -58,7 +63,12 @@ async fn every_decision_is_explained_node_by_node_until_the_scheduler_forgets() 
     assert!(group["Placed"][0]["Score"].as_f64().unwrap() > 0.0, "{group}");
     let nodes = group["Nodes"].as_array().unwrap();
     assert_eq!(nodes.len(), 2);
-    assert!(nodes.iter().all(|node| node["Standing"] == "fits" && node["Score"].as_f64().unwrap() > 0.0), "{group}");
+    for node in nodes {
+        assert!(node["Standing"] == "fits" && node["Score"].as_f64().unwrap() > 0.0, "{group}");
+        assert!(node["Scores"]["binpack"].as_f64().unwrap() > 0.0, "{group}");
+    }
+    let planned = text(&cluster.steppe(&["job", "plan", &more]).stdout);
+    assert!(planned.contains("fits.g[2] on agent-"), "{planned}");
 
     // One that no node may run, one that no node has room for.
     let constraint = "constraint {\n    attribute = \"${attr.kernel.name}\"\n    value     = \"plan9\"\n  }";
@@ -75,6 +85,9 @@ async fn every_decision_is_explained_node_by_node_until_the_scheduler_forgets() 
             assert_eq!(node["Standing"], standing, "{told}");
             assert!(node["Reason"].as_str().unwrap().contains(reason), "{told}");
         }
+        let file = if name == "huge" { &huge } else { &filtered };
+        let planned = text(&cluster.steppe(&["job", "plan", file]).stdout);
+        assert!(planned.contains("1 allocation without a place") && planned.contains(reason), "{planned}");
         let said = cluster.ok(&["eval", "explain", &eval[..8]]);
         assert!(said.contains(reason) && said.contains("1 without a place") && said.contains("dequeued"), "{said}");
     }

@@ -6,9 +6,11 @@ use model::metric::PlanAnnotations;
 use serde_json::{Value, json};
 
 use super::{Cx, Failure, diff, jobfile, machine, placement};
-use crate::format::{self, id, indent, row, table};
+use crate::format::{self, count, id, indent, row, table};
 use crate::ui::Tone;
 
+/// Placements of a group that are shown one by one.
+const PLACEMENTS_SHOWN: usize = 10;
 const CHECK_INDEX: &str = "When running the job with the check-index flag, the job will only be run if the\n\
     job modify index given matches the server-side version. If the index has\n\
     changed, another user has modified the job and the plan's results are\n\
@@ -21,7 +23,7 @@ pub async fn run(cx: &mut Cx) -> Result<u8, Failure> {
     let path = format!("/v1/job/{}/plan", segment(file.id()));
     let (answer, _) = cx
         .client
-        .put::<_, Value>(&path, &file.query(), &body)
+        .put::<_, Value>(&path, &file.query().with("explain", "true"), &body)
         .await
         .map_err(|error| Failure::api("Error during plan", &error))?;
     let plan: JobPlanResponse = serde_json::from_value(answer.clone())
@@ -42,6 +44,7 @@ pub async fn run(cx: &mut Cx) -> Result<u8, Failure> {
         }
     }
     dry_run(cx, &plan);
+    placements(cx, &plan);
     preemptions(cx, &plan);
     if !plan.warnings.trim().is_empty() {
         cx.ui.warn(&format!("Job Warnings:\n{}\n", plan.warnings.trim_end()));
@@ -119,6 +122,26 @@ fn dry_run(cx: &mut Cx, plan: &JobPlanResponse) {
         cx.ui.line(format!("- If submitted now, next periodic launch would be at {at}."));
     }
     cx.ui.line("");
+}
+
+/// Where each allocation would go, and the nearest change that would place the rest.
+fn placements(cx: &mut Cx, plan: &JobPlanResponse) {
+    let shown = if cx.verbose() { usize::MAX } else { PLACEMENTS_SHOWN };
+    for group in plan.placements.iter().filter(|group| !group.placed.is_empty() || group.unplaced > 0) {
+        let mut lines: Vec<String> = Vec::new();
+        for one in group.placed.iter().take(shown) {
+            lines.push(format!("{} on {} (score {:.3})", one.name, one.node_name, one.score));
+        }
+        if let Some(more) = group.placed.len().checked_sub(shown).filter(|more| *more > 0) {
+            lines.push(format!("and {more} more, -verbose shows them"));
+        }
+        if group.unplaced > 0 {
+            lines
+                .push(format!("{} without a place", count(usize::try_from(group.unplaced).unwrap_or(0), "allocation")));
+            lines.extend(group.needs.iter().map(|need| format!("  * {need}")));
+        }
+        cx.ui.line(format!("Placements of group {:?}:\n{}\n", group.task_group, format::indent(&lines.join("\n"), 2)));
+    }
 }
 
 fn preemptions(cx: &mut Cx, plan: &JobPlanResponse) {

@@ -92,9 +92,13 @@ pub struct NodeVerdict {
 pub struct GroupTrace {
     pub task_group: String,
     pub job_version: u64,
-    /// The nearest changes that would place what is not placed, the smallest first.
+    pub placed: Vec<Placement>,
+    /// Allocations that found no place.
+    pub unplaced: u64,
+    /// The nearest changes that would place one of them, the smallest first.
     pub needs: Vec<String>,
-    /// Every node.
+    /// Every node; none in a dry run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeVerdict>,
 }
 
@@ -109,7 +113,7 @@ pub struct EvalTrace {
     pub groups: Vec<GroupTrace>,
 }
 
-/// An allocation that the evaluation placed.
+/// An allocation that was placed, or would be.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Placement {
@@ -119,10 +123,16 @@ pub struct Placement {
     #[serde(rename = "NodeID")]
     pub node_id: NodeId,
     pub node_name: String,
-    pub client_status: ClientStatus,
-    /// Of the node chosen: what its score is the mean of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_status: Option<ClientStatus>,
+    /// What the score is the mean of.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub scores: BTreeMap<String, f64>,
+    /// The node's when it was chosen.
     pub score: f64,
+    /// Allocations that had to leave for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub preempted: Vec<AllocId>,
 }
 
 /// What became of one group.

@@ -20,6 +20,8 @@ use model::nil;
 use model::time::Nanos;
 use model::time::Timestamp;
 
+use crate::explain::GroupTrace;
+
 /// `JobRegisterRequest` on the wire.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, rename_all = "PascalCase")]
@@ -99,6 +101,9 @@ pub struct JobPlanResponse {
     pub next_periodic_launch: Option<Timestamp>,
     pub warnings: String,
     pub index: Index,
+    /// With `explain=true`: where each allocation would go, and what those lack that would find no place.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub placements: Vec<GroupTrace>,
 }
 
 /// `JobValidateRequest` on the wire.

@@ -7,6 +7,8 @@ use model::{Evaluation, Index, Job};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::explain::GroupTrace;
+
 /// `POST` [`DryRun`], answered by [`DryRunResult`].
 pub const DRY_RUN: &str = "/v1/internal/dry-run";
 
@@ -25,4 +27,6 @@ pub struct DryRunResult {
     pub annotations: PlanAnnotations,
     pub failed_tg_allocs: BTreeMap<String, AllocMetric>,
     pub created_evals: Vec<Evaluation>,
+    /// Where each allocation would go, and what those lack that would find no place.
+    pub groups: Vec<GroupTrace>,
 }

@@ -23,6 +23,10 @@ pub struct GroupTrace {
     pub group: String,
     /// Version of the job that was to be placed.
     pub job_version: u64,
+    /// When every node had been checked; Unix nanoseconds of the request's clock, as the next.
+    pub checked_at: i64,
+    /// When the last of its allocations was placed, or nothing more could be.
+    pub ranked_at: i64,
     /// In the order in which they were placed.
     pub placed: Vec<Placed>,
     /// How many found no node.
@@ -154,6 +158,8 @@ impl GroupTrace {
         Self {
             group: group.to_owned(),
             job_version,
+            checked_at: 0,
+            ranked_at: 0,
             placed: Vec::new(),
             unplaced: 0,
             nearest: Vec::new(),
@@ -161,6 +167,15 @@ impl GroupTrace {
             reasons: seats.reasons().to_vec(),
             nodes: seats.all().iter().zip(seats.all_parts()).map(trace).collect(),
         }
+    }
+
+    /// How many nodes are no candidates, fail a check, have no room, would do.
+    pub fn counts(&self) -> [usize; 4] {
+        let mut counts = [0; 4];
+        for trace in &self.nodes {
+            counts[usize::from(trace.kind.min(3))] += 1;
+        }
+        counts
     }
 
     /// Bytes it takes, for whoever keeps a bounded number of them.

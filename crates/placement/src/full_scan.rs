@@ -316,7 +316,17 @@ fn check(nodes: &[NodeCase], case: &JobCase, seed: u64) -> Result<(), TestCaseEr
             format!("new-{next:04}")
         };
         let (state, eval, suspects) = (&state, &eval, &|_: &model::NodeId| false);
-        schedule(Request { state, fleet, eval, now: 1, seed, retry: false, new_id: &mut new_id, suspects })
+        schedule(Request {
+            state,
+            fleet,
+            eval,
+            now: 1,
+            seed,
+            retry: false,
+            new_id: &mut new_id,
+            suspects,
+            clock: &|| 0,
+        })
     };
     let plan = decide(&fleet).plan;
     prop_assert_eq!(&plan, &decide(&Fleet::from_state(&state)).plan, "not the same for the same seed");

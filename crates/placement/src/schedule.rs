@@ -49,6 +49,8 @@ pub struct Request<'a> {
     /// Nodes whose stream broke: they get nothing new until they answer or are down. That they answer again
     /// is room for what is blocked.
     pub suspects: &'a dyn Fn(&NodeId) -> bool,
+    /// Unix nanoseconds at the time of the call. Decides nothing: it is for the times in traces.
+    pub clock: &'a dyn Fn() -> i64,
 }
 
 /// What is to be done.
@@ -115,8 +117,8 @@ pub fn dry_run(req: Request<'_>, job: &Job) -> DryRun {
         }
     }
     let (job, kind) = (Arc::new(job.clone()), read::kind(&job));
-    let Request { state, fleet, eval, now, seed, retry, new_id, suspects } = req;
-    let req = Request { state, fleet, eval, now, seed, retry, new_id: &mut *new_id, suspects };
+    let Request { state, fleet, eval, now, seed, retry, new_id, suspects, clock } = req;
+    let req = Request { state, fleet, eval, now, seed, retry, new_id: &mut *new_id, suspects, clock };
     let mut decision = decide(req, Some(&job), kind, false);
     let mut created = std::mem::take(&mut decision.plan.create_evals);
     for eval in &mut created {

@@ -131,6 +131,7 @@ impl World {
             retry: false,
             new_id: &mut new_id,
             suspects: &|_| false,
+            clock: &|| 0,
         };
         let plan = placement::schedule(request).plan;
         self.ids = ids;

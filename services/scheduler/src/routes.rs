@@ -56,6 +56,7 @@ async fn dry_run(State(app): State<App>, Json(ask): Json<DryRun>) -> Result<Json
             retry: false,
             new_id: &mut new_uuid,
             suspects: &|id| view.state.is_suspect(id),
+            clock: &client::clock::unix_nanos,
         };
         placement::dry_run(request, &ask.job)
     });
@@ -63,6 +64,7 @@ async fn dry_run(State(app): State<App>, Json(ask): Json<DryRun>) -> Result<Json
         annotations: result.annotations,
         failed_tg_allocs: result.failed_tg_allocs,
         created_evals: result.created_evals,
+        groups: traces::planned(&result.traces, &view.state),
     }))
 }
 

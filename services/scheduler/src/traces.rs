@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use api::explain::{EvalTrace, GroupTrace, Happening, Moment, NodeVerdict, Standing};
+use api::explain::{EvalTrace, GroupTrace, Happening, Moment, NodeVerdict, Placement, Standing};
 use fsm::State;
 use model::{EvalId, NodeId};
 use placement::{Explain, Verdict};
@@ -15,6 +15,10 @@ use placement::{Explain, Verdict};
 pub const BYTES_MAX: usize = 64 << 20;
 /// Moments kept of one evaluation; a large one comes in many plans.
 const MOMENTS_MAX: usize = 64;
+/// Allocations of one group told of one by one.
+const PLACED_MAX: usize = 1_000;
+/// A decision about more groups than these is one line of the history.
+const GROUPS_TOLD: usize = 8;
 
 /// The ring. Clones share it.
 #[derive(Clone)]
@@ -32,6 +36,11 @@ pub struct Record {
 }
 
 impl Record {
+    fn tell(&mut self, moments: impl IntoIterator<Item = Moment>) {
+        let room = MOMENTS_MAX.saturating_sub(self.timeline.len());
+        self.timeline.extend(moments.into_iter().take(room));
+    }
+
     fn size(&self) -> usize {
         let said: usize = self.timeline.iter().map(|one| size_of::<Moment>() + one.detail.len()).sum();
         size_of::<Self>() + said + self.explain.groups.iter().map(placement::GroupTrace::size).sum::<usize>()
@@ -59,16 +68,16 @@ impl Traces {
     /// Notes that something happened to an evaluation now.
     pub fn note(&self, eval: &EvalId, what: Happening, detail: impl Into<String>) {
         let moment = Moment { time: client::clock::unix_nanos(), what, detail: detail.into() };
-        self.change(eval, |record| {
-            if record.timeline.len() < MOMENTS_MAX {
-                record.timeline.push(moment);
-            }
-        });
+        self.change(eval, |record| record.tell([moment]));
     }
 
     /// Keeps how the nodes stood at the evaluation's last decision.
     pub fn keep(&self, eval: &EvalId, explain: Explain) {
-        self.change(eval, |record| record.explain = Arc::new(explain));
+        let moments = decided(&explain);
+        self.change(eval, |record| {
+            record.tell(moments);
+            record.explain = Arc::new(explain);
+        });
     }
 
     pub fn get(&self, eval: &EvalId) -> Option<Record> {
@@ -94,35 +103,78 @@ impl Traces {
     }
 }
 
+/// When the nodes were checked and chosen from.
+fn decided(explain: &Explain) -> Vec<Moment> {
+    let moment = |time, what, detail| Moment { time, what, detail };
+    let lines = explain.groups.iter().take(GROUPS_TOLD).flat_map(|group| {
+        let [_, filtered, exhausted, fit] = group.counts();
+        let (name, placed, unplaced) = (&group.group, group.placed.len(), group.unplaced);
+        let checked = format!("group {name:?}: {fit} nodes fit, {filtered} fail a check, {exhausted} have no room");
+        let ranked = format!("group {name:?}: {placed} placed, {unplaced} without a place");
+        [moment(group.checked_at, Happening::Feasibility, checked), moment(group.ranked_at, Happening::Ranking, ranked)]
+    });
+    let mut moments: Vec<Moment> = lines.collect();
+    if let Some(more) = explain.groups.get(GROUPS_TOLD..).filter(|more| !more.is_empty()) {
+        let time = more.iter().map(|group| group.ranked_at).max().unwrap_or_default();
+        moments.push(moment(time, Happening::Ranking, format!("and {} groups more", more.len())));
+    }
+    moments
+}
+
 /// A record in the words of the API, with the nodes' names as of now.
 pub fn told(scheduler: &str, record: &Record, state: &State) -> EvalTrace {
     let groups = record.explain.groups.iter().map(|group| group_told(group, state)).collect();
     EvalTrace { scheduler: scheduler.to_owned(), timeline: record.timeline.clone(), groups }
 }
 
+/// What a dry run found, without each node's verdict; the first allocations of each group.
+pub fn planned(explain: &Explain, state: &State) -> Vec<GroupTrace> {
+    explain.groups.iter().map(|group| outline(group, state)).collect()
+}
+
 fn group_told(group: &placement::GroupTrace, state: &State) -> GroupTrace {
+    let nodes = group.nodes().map(|(id, verdict)| node_told(id, verdict, state)).collect();
+    GroupTrace { nodes, ..outline(group, state) }
+}
+
+fn outline(group: &placement::GroupTrace, state: &State) -> GroupTrace {
+    let placed = group.placed.iter().take(PLACED_MAX).map(|placed| Placement {
+        alloc_id: placed.alloc.clone(),
+        name: placed.name.clone(),
+        node_id: placed.node.clone(),
+        node_name: node_name(&placed.node, state),
+        score: placed.score,
+        preempted: placed.preempted.clone(),
+        ..Placement::default()
+    });
     GroupTrace {
         task_group: group.group.clone(),
         job_version: group.job_version,
-        needs: Vec::new(),
-        nodes: group.nodes().map(|(id, verdict)| node_told(id, verdict, state)).collect(),
+        placed: placed.collect(),
+        unplaced: group.unplaced.into(),
+        needs: group.nearest.iter().map(ToString::to_string).collect(),
+        nodes: Vec::new(),
     }
 }
 
+fn node_name(id: &NodeId, state: &State) -> String {
+    state.node(id).map(|node| node.name.clone()).unwrap_or_default()
+}
+
 fn node_told(id: &NodeId, verdict: Verdict<'_>, state: &State) -> NodeVerdict {
-    let (standing, reason, score) = match verdict {
-        Verdict::NotCandidate => (Standing::NoCandidate, "", None),
-        Verdict::Filtered(reason) => (Standing::Filtered, reason, None),
-        Verdict::Exhausted(reason) => (Standing::Exhausted, reason, None),
-        Verdict::Fits { score, .. } => (Standing::Fits, "", Some(score)),
+    let (standing, reason, score, parts) = match verdict {
+        Verdict::NotCandidate => (Standing::NoCandidate, "", None, Vec::new()),
+        Verdict::Filtered(reason) => (Standing::Filtered, reason, None, Vec::new()),
+        Verdict::Exhausted(reason) => (Standing::Exhausted, reason, None, Vec::new()),
+        Verdict::Fits { score, parts } => (Standing::Fits, "", Some(score), parts),
     };
     NodeVerdict {
         node_id: id.clone(),
-        node_name: state.node(id).map(|node| node.name.clone()).unwrap_or_default(),
+        node_name: node_name(id, state),
         standing,
         reason: reason.to_owned(),
         score,
-        ..NodeVerdict::default()
+        scores: parts.into_iter().map(|(name, score)| (name.to_owned(), score)).collect(),
     }
 }
 

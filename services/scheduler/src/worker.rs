@@ -177,6 +177,7 @@ impl Worker {
                     retry: work.attempts > 0,
                     new_id: &mut new_uuid,
                     suspects: &|id| view.state.is_suspect(id),
+                    clock: &client::clock::unix_nanos,
                 })
             };
             let Ok(decision) = catch_unwind(AssertUnwindSafe(decide)) else {

@@ -71,6 +71,7 @@ pub(crate) struct Pass<'a, 'p> {
     short: BTreeSet<PlacerKey>,
     ports: Rng,
     preempts: bool,
+    clock: &'a dyn Fn() -> i64,
 }
 
 impl<'a> Pass<'a, '_> {
@@ -120,7 +121,20 @@ impl<'a> Pass<'a, '_> {
         let ports = Rng::new(mix(req.seed));
         let (placers, short) = Default::default();
         let preempts = room::preempts(state, kind);
-        let mut pass = Pass { work, job, eval, now: req.now, plan, changes, placers, out, short, ports, preempts };
+        let mut pass = Pass {
+            work,
+            job,
+            eval,
+            now: req.now,
+            plan,
+            changes,
+            placers,
+            out,
+            short,
+            ports,
+            preempts,
+            clock: req.clock,
+        };
         pass.update_in_place();
         for stop in std::mem::take(&mut pass.changes.stop) {
             pass.work.stop(stop.alloc);
@@ -213,7 +227,9 @@ impl<'a> Pass<'a, '_> {
         if !self.placers.contains_key(key) {
             let placer = Placer::new(&mut self.work, job, group, per_node);
             let (ids, seats) = (self.work.fleet.ids(), placer.seats());
-            self.out.traces.groups.push(GroupTrace::new(group.name(), job.version(), ids, seats, placer.spreads()));
+            let mut trace = GroupTrace::new(group.name(), job.version(), ids, seats, placer.spreads());
+            (trace.checked_at, trace.ranked_at) = ((self.clock)(), (self.clock)());
+            self.out.traces.groups.push(trace);
             self.placers.insert(key.clone(), placer);
         }
     }

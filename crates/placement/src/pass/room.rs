@@ -65,8 +65,10 @@ impl Pass<'_, '_> {
             score: pick.score(),
             preempted: alloc.preempted_allocations.clone(),
         };
+        let now = (self.clock)();
         if let Some(trace) = self.trace(&alloc.task_group, version) {
             trace.placed.push(placed);
+            trace.ranked_at = now;
         }
         if pick.victims.is_empty() {
             return;
@@ -84,8 +86,10 @@ impl Pass<'_, '_> {
     }
 
     pub(super) fn note_short(&mut self, key: &PlacerKey, nearest: Vec<Nearest>) {
+        let now = (self.clock)();
         if let Some(trace) = self.trace(&key.0, key.1.1) {
             trace.nearest = nearest;
+            trace.ranked_at = now;
         }
     }
 

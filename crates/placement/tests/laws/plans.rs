@@ -43,6 +43,7 @@ fn plans_of_one_batch_do_not_collide() {
                 retry: false,
                 new_id: &mut new_id,
                 suspects: &suspects,
+                clock: &|| 0,
             };
             let decision = schedule(request);
             fleet.assume(&decision.plan);
@@ -83,7 +84,17 @@ fn plan(world: &World, job: &Job) -> placement::DryRun {
     let suspects = |_: &NodeId| false;
     let (state, fleet) = (&world.state, &world.fleet);
     dry_run(
-        Request { state, fleet, eval: &eval, now: 1, seed: 1, retry: false, new_id: &mut new_id, suspects: &suspects },
+        Request {
+            state,
+            fleet,
+            eval: &eval,
+            now: 1,
+            seed: 1,
+            retry: false,
+            new_id: &mut new_id,
+            suspects: &suspects,
+            clock: &|| 0,
+        },
         &job,
     )
 }

@@ -112,9 +112,10 @@ fn placement(alloc: &Allocation) -> Placement {
         name: alloc.name.clone(),
         node_id: alloc.node_id.clone(),
         node_name: alloc.node_name.clone(),
-        client_status: alloc.client_status,
+        client_status: Some(alloc.client_status),
         scores: chosen.map(|node| node.scores.clone()).unwrap_or_default(),
         score: chosen.map_or(0.0, |node| node.norm_score),
+        preempted: alloc.preempted_allocations.clone(),
     }
 }
 

@@ -190,7 +190,9 @@ fn findings(problems: &[model::Problem], job: &Job, told: &[String]) -> Vec<Find
 /// What registering it would do, found out by a scheduler, and with `Diff` what it would change. Nothing
 /// is changed.
 #[utoipa::path(post, path = "/v1/job/{job_id}/plan", operation_id = "planJob", tag = "jobs",
-    request_body = JobPlanRequest, params(("job_id" = String, Path, description = "Id of the job"), super::WriteParams),
+    request_body = JobPlanRequest, params(("job_id" = String, Path, description = "Id of the job"),
+        ("explain" = Option<bool>, Query, description = "Also where each allocation would go, and what lacks"),
+        super::WriteParams),
     responses(
         (status = 200, description = "What would happen", body = JobPlanResponse),
         (status = 400, description = "Malformed, or all that is wrong with the job", body = String, content_type = "text/plain"),
@@ -215,7 +217,9 @@ async fn plan(State(app): State<App>, Path(id): Path<String>, options: Options, 
     if let Some(diff) = &mut diff {
         annotate(diff, Some(&result.annotations));
     }
+    let explain = options.params.get("explain") == Some("true");
     let response = JobPlanResponse {
+        placements: if explain { result.groups } else { Vec::new() },
         diff,
         next_periodic_launch,
         annotations: Some(result.annotations),

@@ -218,6 +218,7 @@ impl World {
             retry: self.retry,
             new_id: &mut new_id,
             suspects: &|id| suspects.contains(id),
+            clock: &|| 0,
         });
         self.next = next;
         decision
