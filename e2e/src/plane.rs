@@ -109,7 +109,11 @@ impl Plane {
                     state::run(config, wish).await.unwrap();
                 }
                 Role::Broker => broker::run(broker::Config { settings }, wish).await.unwrap(),
-                Role::Applier => applier::run(applier::Config { settings }, wish).await.unwrap(),
+                Role::Applier => {
+                    applier::run(applier::Config { settings, rejections: applier::RejectionOptions::default() }, wish)
+                        .await
+                        .unwrap()
+                }
                 Role::Controller => controller::run(
                     controller::Config { settings, collection: Default::default(), beats: Default::default() },
                     wish,

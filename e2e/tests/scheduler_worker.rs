@@ -106,6 +106,7 @@ fn conflict(plans: &[Plan]) -> Vec<PlanResult> {
     plans.iter().map(|plan| PlanResult { dropped: dropped(plan), ..PlanResult::default() }).collect()
 }
 
+/// q-worker-009, plan-queue-001: the worker gives its decision as a plan and gets an answer for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_plan_is_made_anew_and_goes_through() {
     let plane = plane(ALL_BUT_APPLIER).await;
@@ -117,6 +118,7 @@ async fn a_refused_plan_is_made_anew_and_goes_through() {
     assert_eq!(applier.submissions.load(Ordering::SeqCst), 3);
 }
 
+/// util-002
 #[tokio::test(flavor = "multi_thread")]
 async fn an_evaluation_whose_plans_keep_conflicting_fails_and_a_blocked_one_takes_its_place() {
     let plane = plane(ALL_BUT_APPLIER).await;
@@ -140,6 +142,7 @@ async fn an_evaluation_whose_plans_keep_conflicting_fails_and_a_blocked_one_take
     }
 }
 
+/// q-worker-019, plan-queue-002: what is not taken is asked again, by and by.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_an_applier_evaluations_wait_and_nothing_is_held_against_them() {
     let mut plane = plane(ALL_BUT_APPLIER).await;

@@ -146,7 +146,7 @@ pub enum Command {
     /// Nodes that no longer answer get no new work (`true`) until they do again (`false`). No status and no
     /// public row changes. Proposed by: controller.
     NodeSuspect { suspects: BTreeMap<NodeId, bool> },
-    /// Proposed by: gateway.
+    /// Proposed by: gateway; applier, of a node on which plans keep failing.
     NodeEligibility { node_id: NodeId, eligibility: Eligibility, event: Option<NodeEvent>, evals: Vec<Evaluation> },
     /// Proposed by: gateway (start, cancel), controller (done).
     NodeDrain {

@@ -46,7 +46,7 @@ use crate::finish::Finishing;
 use crate::kind::Kind;
 use crate::limits::Limits;
 use crate::ready::{JobKey, Ready, Slot, ready_key};
-use crate::stats::{KindStats, Stats};
+use crate::stats::{BlockedResources, KindStats, Stats};
 use crate::time::Now;
 
 /// Names a worker's session; made by the worker, new at each connection.
@@ -275,6 +275,11 @@ impl Broker {
             sessions: self.sessions.len(),
             overflow: self.overflow,
         }
+    }
+
+    /// What the blocked evaluations ask for, counted anew: what is no longer blocked is not in it.
+    pub fn blocked_resources(&self) -> BlockedResources {
+        self.blocked.rows().fold(BlockedResources::default(), |sum, row| sum + BlockedResources::of(row))
     }
 
     fn held(&self) -> usize {

@@ -21,5 +21,5 @@ pub use broker::{Acked, Broker, Delivery, QueueError, SessionId};
 pub use effect::{Effect, UnblockReason};
 pub use kind::Kind;
 pub use limits::Limits;
-pub use stats::{KindStats, Stats};
+pub use stats::{Asked, BlockedResources, KindStats, Place, Stats};
 pub use time::Now;

@@ -1,6 +1,9 @@
 //! Counts for metrics.
 
 use std::collections::BTreeMap;
+use std::ops::{Add, Sub};
+
+use model::{Evaluation, JobId, NamespaceName};
 
 use crate::kind::Kind;
 
@@ -46,5 +49,100 @@ impl Stats {
             blocked: a.blocked + b.blocked,
             oldest_ready_ms: a.oldest_ready_ms.max(b.oldest_ready_ms),
         })
+    }
+}
+
+/// What waits for room asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    pub cpu_mhz: i64,
+    pub memory_mb: i64,
+}
+
+/// Where it was looked for: (datacenter, node class, node pool).
+pub type Place = (String, String, String);
+
+/// What blocked evaluations found no room for, by job and by place. What is nothing has no entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BlockedResources {
+    pub by_job: BTreeMap<(NamespaceName, JobId), Asked>,
+    pub by_place: BTreeMap<Place, Asked>,
+}
+
+impl BlockedResources {
+    /// What one evaluation says: for each place in which it looked, all that it asked for.
+    pub fn of(row: &Evaluation) -> Self {
+        let mut all = Self::default();
+        for metric in row.failed_tg_allocs.values() {
+            let asked = metric.resources_exhausted.values().fold(Asked::default(), |sum, asked| {
+                sum + Asked { cpu_mhz: asked.cpu.unwrap_or(0), memory_mb: asked.memory_mb.unwrap_or(0) }
+            });
+            let none = String::new();
+            let classes = || metric.class_exhausted.keys().chain(metric.class_exhausted.is_empty().then_some(&none));
+            let places: BTreeMap<Place, Asked> = metric
+                .nodes_available
+                .iter()
+                .filter(|(_, nodes)| **nodes > 0)
+                .flat_map(|(dc, _)| classes().map(|class| (dc.clone(), class.clone(), metric.node_pool.clone())))
+                .map(|place| (place, asked))
+                .collect();
+            let by_job = BTreeMap::from([((row.namespace.clone(), row.job_id.clone()), asked)]);
+            all = all + Self { by_job, by_place: places };
+        }
+        all
+    }
+}
+
+impl Add for Asked {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            cpu_mhz: self.cpu_mhz.saturating_add(other.cpu_mhz),
+            memory_mb: self.memory_mb.saturating_add(other.memory_mb),
+        }
+    }
+}
+
+impl Sub for Asked {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self {
+            cpu_mhz: self.cpu_mhz.saturating_sub(other.cpu_mhz),
+            memory_mb: self.memory_mb.saturating_sub(other.memory_mb),
+        }
+    }
+}
+
+/// What is in neither counts as nothing, and what comes to nothing is left out.
+fn merge<K: Ord>(
+    mut one: BTreeMap<K, Asked>,
+    other: BTreeMap<K, Asked>,
+    with: impl Fn(Asked, Asked) -> Asked,
+) -> BTreeMap<K, Asked> {
+    for (key, asked) in other {
+        let sum = one.entry(key).or_default();
+        *sum = with(*sum, asked);
+    }
+    one.retain(|_, asked| *asked != Asked::default());
+    one
+}
+
+impl Add for BlockedResources {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        let with = |a: Asked, b: Asked| a + b;
+        Self { by_job: merge(self.by_job, other.by_job, with), by_place: merge(self.by_place, other.by_place, with) }
+    }
+}
+
+impl Sub for BlockedResources {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        let with = |a: Asked, b: Asked| a - b;
+        Self { by_job: merge(self.by_job, other.by_job, with), by_place: merge(self.by_place, other.by_place, with) }
     }
 }

@@ -7,7 +7,7 @@ use model::{EvalStatus, Index, Timestamp};
 use queue::{Effect, Freed, Kind, Limits, QueueError, UnblockReason};
 use rig::{ALL, Rig, blocked, eval};
 
-/// q-broker-001, s-broker-016 (fresh token), q-broker-032.
+/// q-broker-001, s-broker-016 (fresh token), q-broker-032, q-worker-006.
 #[test]
 fn a_nacked_eval_goes_out_again_under_a_new_token() {
     let mut rig = Rig::new();
@@ -51,7 +51,7 @@ fn failures_delay_by_one_second_then_by_multiples_of_twenty() {
     assert_eq!(rig.take(1).len(), 1);
 }
 
-/// q-broker-004, q-broker-024, s-broker-002, s-broker-003.
+/// q-worker-002, q-broker-004, q-broker-024, s-broker-002, s-broker-003.
 #[test]
 fn one_eval_per_namespace_and_job_is_out_at_a_time() {
     let mut rig = Rig::new();
@@ -292,7 +292,7 @@ fn a_wait_until_is_kept_and_a_deleted_waiting_eval_never_comes() {
     assert_eq!(rig.take1().eval.id, "late");
 }
 
-/// q-broker-022, q-blocked-013, s-broker-014: unblocked while it is still out.
+/// q-broker-022, q-blocked-013, q-worker-016, s-broker-014: unblocked while it is still out.
 #[test]
 fn an_eval_reblocked_and_woken_while_out_is_ready_only_after_the_answer() {
     let mut rig = Rig::new();
@@ -374,7 +374,7 @@ fn a_wrong_answer_changes_nothing() {
     rig.complete(&d);
 }
 
-/// q-broker-034, s-broker-017, s-leader-012.
+/// q-broker-034, q-worker-003, s-broker-017, s-leader-012.
 #[test]
 fn a_paused_queue_delivers_nothing_and_keeps_everything() {
     let mut rig = Rig::new();
@@ -390,7 +390,7 @@ fn a_paused_queue_delivers_nothing_and_keeps_everything() {
     assert_eq!(rig.unblocked(), ["x"]);
 }
 
-/// q-broker-035.
+/// q-broker-035, q-worker-001.
 #[test]
 fn the_wait_index_covers_lease_row_and_the_jobs_newest_plan() {
     let mut rig = Rig::new();
@@ -480,6 +480,7 @@ fn an_acknowledgement_whose_row_never_comes_is_given_up_waiting_for() {
     assert!(again.wait_index < Index(1_000_000));
 }
 
+/// q-worker-020: whoever ends with an evaluation in hand ends its session.
 #[test]
 fn a_dead_sessions_evals_go_out_again_within_a_second_and_do_not_count() {
     let mut rig = Rig::new();

@@ -14,6 +14,8 @@
 //! A lease lost with a command on its way: its answer still comes (it was fenced by term), and what waits
 //! is answered "not active", so that schedulers return their evaluations.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -22,8 +24,10 @@ use client::lease::{Held, LeaseKeeper};
 use client::replica::Replica;
 use client::state::{ProposeError, StateClient, new_request_id};
 use fsm::command::{Command, Envelope};
-use fsm::{Plan, PlanResult, Refusal, Reply};
-use model::Role;
+use fsm::{LeaseFence, PartDropped, Plan, PlanResult, Refusal, Reply};
+use model::node::NodeEvent;
+use model::{Eligibility, NodeId, Role, Timestamp};
+use placement::Rejections;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::check::{Checker, Repicked};
@@ -61,11 +65,30 @@ pub struct Applier {
     pub replica: Replica,
     pub lease: LeaseKeeper,
     pub metrics: crate::Counts,
+    pub watch: Watch,
+}
+
+/// Counts on which nodes plans fail.
+pub struct Watch {
+    pub rejections: Rejections,
+    /// Moments are counted from here.
+    pub since: std::time::Instant,
+}
+
+impl Watch {
+    /// The nodes that are to get nothing more. That somebody else was faster says nothing of a node.
+    fn bad(&mut self, results: &[PlanResult]) -> BTreeSet<NodeId> {
+        let now_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let its_own =
+            |why: &PartDropped| matches!(why, PartDropped::NodeFull | PartDropped::PortTaken | PartDropped::Infeasible);
+        let rejected = results.iter().flat_map(|result| &result.dropped).filter(|(_, why)| its_own(why));
+        rejected.filter(|(node, _)| self.rejections.note(node, now_ms)).map(|(node, _)| node.clone()).collect()
+    }
 }
 
 impl Applier {
     /// Runs until nobody can submit any more.
-    pub async fn run(self, mut submissions: mpsc::Receiver<Submission>) {
+    pub async fn run(mut self, mut submissions: mpsc::Receiver<Submission>) {
         let mut overlay = Overlay::default();
         let mut caught_up = None;
         let mut next = None;
@@ -116,7 +139,7 @@ impl Applier {
         }
     }
 
-    async fn commit(&self, overlay: &mut Overlay, checked: Checked, held: Held) {
+    async fn commit(&mut self, overlay: &mut Overlay, checked: Checked, held: Held) {
         let Checked { plans, repicked, answers, effect } = checked;
         self.metrics.plans.add(plans.len() as f64);
         let envelope = Envelope {
@@ -157,7 +180,32 @@ impl Applier {
             }
         };
         self.metrics.commit.since(started);
+        for node in results.iter().flat_map(|results| self.watch.bad(results)).collect::<Vec<_>>() {
+            self.shun(node, held.fence()).await;
+        }
         answer(results, repicked, answers, &self.metrics);
+    }
+}
+
+impl Applier {
+    /// A node on which plans keep failing gets no more of them until an operator has looked.
+    async fn shun(&self, node: NodeId, lease: LeaseFence) {
+        tracing::warn!(node_id = %node, "plans keep failing on a node, making it ineligible");
+        let event = NodeEvent {
+            message: "Node marked as ineligible for scheduling due to multiple plan rejections".to_owned(),
+            subsystem: "Scheduler".to_owned(),
+            timestamp: Timestamp(client::clock::unix_nanos()),
+            ..NodeEvent::default()
+        };
+        let command = Command::NodeEligibility {
+            node_id: node,
+            eligibility: Eligibility::Ineligible,
+            event: Some(event),
+            evals: Vec::new(),
+        };
+        if let Err(error) = self.state.propose(command, Some(lease), PROPOSE).await {
+            tracing::warn!(error = %error, "the node stays eligible");
+        }
     }
 }
 
@@ -215,6 +263,8 @@ async fn next_batch(
         }
         batch.push(submission);
     }
+    // The most urgent first, equals in the order in which they came: who is first gets the room.
+    batch.sort_by_key(|submission| Reverse(submission.plans.iter().map(|plan| plan.priority).max()));
     Some(batch)
 }
 
@@ -228,4 +278,70 @@ fn check_one(checker: &mut Checker<'_>, plan: &mut Plan) -> Repicked {
         checker.skip(plan);
         Repicked::new()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn submission(name: &str, priority: i64) -> (Submission, oneshot::Receiver<Result<Vec<PlanResult>, NotActive>>) {
+        let (answer, answered) = oneshot::channel();
+        let plans = vec![Plan { eval_id: name.into(), priority, ..Plan::default() }];
+        (Submission { plans, answer }, answered)
+    }
+
+    async fn order(of: &[(&str, i64)]) -> Vec<String> {
+        let (submit, mut submissions) = mpsc::channel(64);
+        for (name, priority) in of {
+            submit.send(submission(name, *priority).0).await.unwrap_or_else(|_| panic!("the channel is open"));
+        }
+        let batch = next_batch(&mut submissions, &mut None).await.unwrap();
+        batch.iter().map(|one| one.plans[0].eval_id.to_string()).collect()
+    }
+
+    /// plan-queue-004, plan-queue-005
+    #[tokio::test]
+    async fn plan_queue_004_005_urgent_plans_are_checked_first_and_equals_as_they_came() {
+        let by_priority = order(&[("a", 10), ("b", 30), ("c", 50), ("d", 20), ("e", 40)]).await;
+        assert_eq!(by_priority, ["c", "e", "b", "d", "a"]);
+        assert_eq!(order(&[("a", 50), ("b", 50), ("c", 50)]).await, ["a", "b", "c"]);
+    }
+
+    /// plan-queue-003: nobody submits any more, and there is nothing to take.
+    #[tokio::test]
+    async fn plan_queue_003_where_nothing_is_submitted_nothing_is_taken() {
+        let (submit, mut submissions) = mpsc::channel(1);
+        let waited = tokio::time::timeout(Duration::from_millis(20), next_batch(&mut submissions, &mut None)).await;
+        assert!(waited.is_err(), "it waits");
+        drop(submit);
+        assert!(next_batch(&mut submissions, &mut None).await.is_none());
+    }
+
+    /// plan-queue-001, plan-queue-002: everybody hears what became of his own plans, or that nothing was done.
+    #[tokio::test]
+    async fn plan_queue_001_002_each_hears_of_his_own_plans() {
+        let counts = crate::Counts::new(&kit::metrics::Metrics::new(&[]));
+        let ((one, heard_one), (two, heard_two)) = (submission("a", 1), submission("b", 1));
+        let answers = |one: Submission, two: Submission| vec![(1, one.answer), (1, two.answer)];
+        let result = |index| PlanResult { index: model::Index(index), ..PlanResult::default() };
+        let ports = || vec![Repicked::new(), Repicked::new()];
+        answer(Some(vec![result(7), result(8)]), ports(), answers(one, two), &counts);
+        assert_eq!(heard_one.await.unwrap().unwrap()[0].index, model::Index(7));
+        assert_eq!(heard_two.await.unwrap().unwrap()[0].index, model::Index(8));
+        let ((one, heard_one), (two, heard_two)) = (submission("a", 1), submission("b", 1));
+        answer(None, ports(), answers(one, two), &counts);
+        assert_eq!((heard_one.await.unwrap(), heard_two.await.unwrap()), (Err(NotActive), Err(NotActive)));
+    }
+
+    #[test]
+    fn a_node_is_bad_when_plans_fail_on_it_and_not_when_somebody_was_faster() {
+        let limits = placement::RejectionLimits { threshold: 2, ..placement::RejectionLimits::default() };
+        let mut watch = Watch { rejections: Rejections::new(limits, 0), since: std::time::Instant::now() };
+        let dropped = |why| [PlanResult { dropped: [("n".into(), why)].into(), ..PlanResult::default() }];
+        for _ in 0..5 {
+            assert!(watch.bad(&dropped(PartDropped::FencePassed)).is_empty());
+        }
+        assert!(watch.bad(&dropped(PartDropped::NodeFull)).is_empty());
+        assert_eq!(watch.bad(&dropped(PartDropped::PortTaken)), ["n".into()].into());
+    }
 }

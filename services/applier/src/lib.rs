@@ -8,10 +8,12 @@ pub mod routes;
 
 use client::replica::NoObserver;
 use fsm::{LeaseName, Table};
-use kit::metrics::{Counter, Sample};
+use kit::metrics::{Counter, Metrics, Sample};
 use kit::process::{Settings, Shutdown};
 use kit::shell::{Shell, ShellError};
-use model::Role;
+use model::time::parse_go_duration;
+use model::{Nanos, Role};
+use placement::{RejectionLimits, Rejections};
 use tokio::sync::mpsc;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -24,11 +26,52 @@ pub struct Counts {
     pub commit: Sample,
 }
 
+impl Counts {
+    fn new(metrics: &Metrics) -> Self {
+        Self {
+            plans: metrics.counter("steppe.plan.submitted", &[]),
+            conflicts: metrics.counter("nomad.nomad.plan.node_rejected", &[]),
+            commit: metrics.sample("nomad.nomad.plan.apply", &[]),
+        }
+    }
+}
+
 /// Settings of an applier.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Config {
     #[command(flatten)]
     pub settings: Settings,
+    #[command(flatten)]
+    pub rejections: RejectionOptions,
+}
+
+/// When a node on which plans keep failing is taken for a bad one.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct RejectionOptions {
+    /// Make a node ineligible when so many plans failed on it within the window; 0 = never.
+    #[arg(long, value_name = "PLANS", default_value_t = 0)]
+    pub plan_rejection_threshold: usize,
+    /// The window, such as `5m`.
+    #[arg(long, value_parser = span)]
+    pub plan_rejection_window: Option<Nanos>,
+}
+
+fn span(text: &str) -> Result<Nanos, String> {
+    let span = parse_go_duration(text).filter(|span| span.0 > 0);
+    span.ok_or_else(|| format!("{text:?} is no span of time such as 5m"))
+}
+
+impl RejectionOptions {
+    /// What was said over what is usual.
+    pub fn limits(&self) -> RejectionLimits {
+        let usual = RejectionLimits::default();
+        let window_ms = self.plan_rejection_window.and_then(|window| u64::try_from(window.0 / 1_000_000).ok());
+        RejectionLimits {
+            threshold: self.plan_rejection_threshold,
+            window_ms: window_ms.unwrap_or(usual.window_ms),
+            ..usual
+        }
+    }
 }
 
 /// Tables the applier follows.
@@ -53,17 +96,15 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// # Errors
 /// It cannot start: certificates, listener, gossip.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
+    let limits = config.rejections.limits();
     let shell = Shell::start(config.settings, Role::Applier, shutdown).await?;
     let state = shell.state();
     let replica = shell.replica(TABLES, Box::new(NoObserver));
     let (lease, keeping) = shell.lease(LeaseName::Applier, &state, &replica);
-    let counts = Counts {
-        plans: shell.metrics.counter("steppe.plan.submitted", &[]),
-        conflicts: shell.metrics.counter("nomad.nomad.plan.node_rejected", &[]),
-        commit: shell.metrics.sample("nomad.nomad.plan.apply", &[]),
-    };
+    let counts = Counts::new(&shell.metrics);
     let (submit, submissions) = mpsc::channel(WAITING_MAX);
-    let applier = apply::Applier { state, replica, lease: lease.clone(), metrics: counts };
+    let watch = apply::Watch { rejections: Rejections::new(limits, 0), since: std::time::Instant::now() };
+    let applier = apply::Applier { state, replica, lease: lease.clone(), metrics: counts, watch };
     let applying = shell.vital("applying", applier.run(submissions));
     let router = routes::router().into_router();
     shell.serve(router.with_state(routes::App { submit, lease }), OPENAPI).await?;

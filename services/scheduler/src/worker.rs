@@ -180,7 +180,7 @@ impl Worker {
                     clock: &client::clock::unix_nanos,
                 })
             };
-            let Ok(decision) = catch_unwind(AssertUnwindSafe(decide)) else {
+            let Some(decision) = guarded(decide) else {
                 tracing::error!(eval_id = %eval.id, job_id = %eval.job_id, "deciding panicked, the evaluation failed");
                 verdicts.push(work.verdict(Outcome::Failed));
                 continue;
@@ -258,8 +258,7 @@ impl Worker {
             }
             _ => {}
         }
-        // Progress resets the count: only rounds in which nothing was placed are held against it.
-        work.attempts = if result.placed.is_empty() { work.attempts + 1 } else { 0 };
+        work.attempts = attempts_after(work.attempts, &result);
         tracing::debug!(
             eval_id = %work.delivered.eval.id,
             job_id = %work.delivered.eval.job_id,
@@ -315,6 +314,16 @@ impl Worker {
     }
 }
 
+/// `None` when it panicked.
+fn guarded<T>(decide: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(decide)).ok()
+}
+
+/// Progress resets the count: only rounds in which nothing was placed are held against an evaluation.
+fn attempts_after(attempts: u32, result: &PlanResult) -> u32 {
+    if result.placed.is_empty() { attempts + 1 } else { 0 }
+}
+
 /// Plans in order, cut where more would not go into one command.
 fn submissions(plans: Vec<Plan>) -> Vec<Vec<Plan>> {
     let (mut all, mut placed) = (Vec::new(), 0);
@@ -341,4 +350,29 @@ fn is_final(error: &CallError) -> bool {
 pub fn seed(eval: &str, attempt: u32) -> u64 {
     let start = model::hash::START ^ u64::from(attempt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     model::hash::fnv1a_from(start, eval.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// service-083: the verdict is then that it failed, and the queue delivers it again.
+    #[test]
+    fn service_083_a_decision_that_panics_is_an_error_of_its_evaluation_only() {
+        assert_eq!(guarded(|| 7), Some(7));
+        assert_eq!(guarded::<u32>(|| panic!("as a test")), None);
+    }
+
+    #[test]
+    fn util_002_only_rounds_without_progress_count() {
+        let placed = PlanResult { placed: vec!["a".into()], ..PlanResult::default() };
+        let nothing = PlanResult::default();
+        let mut attempts = 0;
+        for _ in 0..ATTEMPTS - 1 {
+            attempts = attempts_after(attempts, &nothing);
+        }
+        assert_eq!(attempts, ATTEMPTS - 1);
+        assert_eq!(attempts_after(attempts, &placed), 0);
+        assert_eq!(attempts_after(attempts, &nothing), ATTEMPTS, "the limit");
+    }
 }

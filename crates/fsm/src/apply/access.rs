@@ -31,7 +31,7 @@ fn proposers(command: &Command) -> (&'static str, &'static [Role]) {
         Command::NodeRegister { .. } => ("NodeRegister", &[Gateway]),
         Command::NodeStatusUpdate { .. } => ("NodeStatusUpdate", &[Controller]),
         Command::NodeSuspect { .. } => ("NodeSuspect", &[Controller]),
-        Command::NodeEligibility { .. } => ("NodeEligibility", &[Gateway]),
+        Command::NodeEligibility { .. } => ("NodeEligibility", &[Gateway, Applier]),
         Command::NodeDrain { .. } => ("NodeDrain", &[Gateway, Controller]),
         Command::NodeDeregister { .. } => ("NodeDeregister", &[Gateway, Controller]),
         Command::NodeAdmit { .. } => ("NodeAdmit", &[Gateway]),

@@ -13,4 +13,5 @@ mod plans;
 mod random;
 mod restore;
 mod snapshots;
+mod submit;
 mod world;
