@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use api::state::{PROPOSE, Proposed, READ_INDEX, ReadIndex};
 use api::{Code, ErrorBody};
-use applier::apply::{Applier, NotActive, Submission};
+use applier::apply::{Applier, NotActive, Submission, Watch};
 use axum::body::Bytes;
 use axum::extract::State as Shared;
 use axum::http::StatusCode;
@@ -153,7 +153,7 @@ impl World {
             commit: metrics.sample("commit", &[]),
         };
         let (submit, submissions) = mpsc::channel(8);
-        tokio::spawn(Applier { state, replica, lease, metrics }.run(submissions));
+        tokio::spawn(Applier { state, replica, lease, metrics, watch: Watch::default() }.run(submissions));
         Self { plane, stand_in, submit, first, second, shutdown }
     }
 

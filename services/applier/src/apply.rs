@@ -75,6 +75,13 @@ pub struct Watch {
     pub since: std::time::Instant,
 }
 
+/// Names no node.
+impl Default for Watch {
+    fn default() -> Self {
+        Self { rejections: Rejections::new(placement::RejectionLimits::default(), 0), since: std::time::Instant::now() }
+    }
+}
+
 impl Watch {
     /// The nodes that are to get nothing more. That somebody else was faster says nothing of a node.
     fn bad(&mut self, results: &[PlanResult]) -> BTreeSet<NodeId> {

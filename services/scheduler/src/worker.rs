@@ -356,7 +356,7 @@ pub fn seed(eval: &str, attempt: u32) -> u64 {
 mod tests {
     use super::*;
 
-    /// service-083: the verdict is then that it failed, and the queue delivers it again.
+    /// q-service-083: the verdict is then that it failed, and the queue delivers it again.
     #[test]
     fn service_083_a_decision_that_panics_is_an_error_of_its_evaluation_only() {
         assert_eq!(guarded(|| 7), Some(7));
