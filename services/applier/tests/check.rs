@@ -194,6 +194,7 @@ fn what_is_committed_and_not_yet_seen_holds_its_room() {
     assert_eq!(in_flight(&overlay, "n1"), 1);
 }
 
+/// plan-apply-029: what is on its way is counted on by what is checked behind it.
 #[test]
 fn fences_of_commands_behind_one_another_are_those_the_state_machine_comes_to() {
     let mut world = World::new(&[node("n1", 10_000), node("n2", 10_000)]);

@@ -2,9 +2,9 @@
 //! are the state machine's here.
 
 use fsm::command::EvalUpdate;
-use fsm::{Command, PartDropped, Plan, PlanRefusal, Reply};
+use fsm::{Command, PartDropped, Plan, PlanRefusal, PlanStop, Reply};
 use model::node::NodeEvent;
-use model::{Eligibility, EvalStatus, Evaluation, Index, NodeId, Role};
+use model::{ClientStatus, DesiredStatus, Eligibility, EvalStatus, Evaluation, Index, NodeId, NodeStatus, Role};
 
 use crate::world::{World, add_stop, eval, job};
 
@@ -174,4 +174,30 @@ fn plan_tracker_004_the_applier_may_make_a_node_ineligible_and_say_why() {
     world.put(&mut plan, "n1", "a");
     let result = world.apply_plan(plan);
     assert_eq!(result.dropped, [(NodeId::from("n1"), PartDropped::NodeNotReady)].into());
+}
+
+#[test]
+fn plan_apply_025_026_a_node_out_of_reach_takes_what_makes_its_work_unknown_and_no_placement() {
+    let mut world = world();
+    world.place("web", "n1", &["a", "b"]);
+    for id in ["a", "b"] {
+        world.tell(id, ClientStatus::Running);
+    }
+    world.node_status("n1", NodeStatus::Disconnected);
+    let unknown = |id: &str| PlanStop {
+        id: id.into(),
+        desired_status: DesiredStatus::Run,
+        client_status: Some(ClientStatus::Unknown),
+        ..PlanStop::default()
+    };
+    let mut plan = world.plan("web");
+    plan.parts.entry("n1".into()).or_default().stop.push(unknown("a"));
+    assert!(world.apply_plan(plan).is_full(), "plan-apply-025");
+    assert_eq!(world.alloc("a").client_status, ClientStatus::Unknown);
+    let mut plan = world.plan("web");
+    world.put(&mut plan, "n1", "c");
+    plan.parts.entry("n1".into()).or_default().stop.push(unknown("b"));
+    let result = world.apply_plan(plan);
+    assert_eq!(result.dropped, [(NodeId::from("n1"), PartDropped::NodeNotReady)].into(), "plan-apply-026");
+    assert!(world.state.alloc(&"c".into()).is_none());
 }

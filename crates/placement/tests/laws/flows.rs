@@ -285,6 +285,20 @@ fn batch_005_012_013_015_a_batch_is_moved_stopped_and_run_again() {
 }
 
 #[test]
+fn service_010_a_property_of_one_group_limits_that_group_only() {
+    let mut world = World::with_nodes(6);
+    let mut job = job("service", 6);
+    let mut free = job.task_groups[0].clone();
+    free.name = Some("h".into());
+    job.task_groups[0].constraints.push(constraint("${meta.rack}", "distinct_property", "1"));
+    job.task_groups.push(free);
+    let eval = world.register(&job);
+    let of = |group: &str| world.live(&job).iter().filter(|a| a.task_group == group).count();
+    assert_eq!((of("g"), of("h")), (3, 6), "one for each of three racks, and no limit for the other");
+    assert_eq!((eval.queued_allocations["g"], eval.queued_allocations["h"]), (3, 0));
+}
+
+#[test]
 fn util_001_ready_nodes_are_those_of_pool_and_datacenters() {
     let mut world = World::new();
     for (n, dc, pool) in
