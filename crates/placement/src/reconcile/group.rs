@@ -268,7 +268,7 @@ impl<'a> Reconciler<'a, '_> {
 
     /// Out of reach, by this decision or one before.
     fn is_away(&self, alloc: Row<'a>) -> bool {
-        alloc.client_status == ClientStatus::Unknown || self.out.unknown.iter().any(|(away, _)| away.id == alloc.id)
+        alloc.client_status == ClientStatus::Unknown || self.away.contains(&alloc.id)
     }
 
     /// Stops what is above the count: twins of promoted canaries, those that would move anyway, the
@@ -309,11 +309,7 @@ impl<'a> Reconciler<'a, '_> {
         // Canaries do not count here, so they are not in the way either.
         let spared: Vec<model::AllocId> =
             if canarying { group.canaries.iter().map(|c| c.id.clone()).collect() } else { Vec::new() };
-        let away: Vec<model::AllocId> = self.out.unknown.iter().map(|(alloc, _)| alloc.id.clone()).collect();
-        let free = |a: &Row<'a>| {
-            let away = a.client_status == ClientStatus::Unknown || away.contains(&a.id);
-            !(a.server_terminal() || away || spared.contains(&a.id))
-        };
+        let free = |a: &Row<'a>| !(a.server_terminal() || self.is_away(a) || spared.contains(&a.id));
         for alloc in take_highest(&mut group.untainted, surplus, free) {
             unset(&mut group.names, alloc);
             surplus -= 1;

@@ -25,14 +25,15 @@ mod reconnect;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fsm::State;
 use fsm::plan::PlanDeploymentUpdate;
 use model::metric::DesiredUpdates;
 use model::{
-    Allocation, ClientStatus, Deployment, DeploymentId, EvalId, Evaluation, Job, Nanos, Node, TaskGroup, Timestamp,
+    AllocId, Allocation, ClientStatus, Deployment, DeploymentId, EvalId, Evaluation, Job, Nanos, Node, TaskGroup,
+    Timestamp,
 };
 
 pub(crate) use deployment::SUCCESSFUL;
@@ -145,6 +146,8 @@ pub(crate) struct Reconciler<'a, 'b> {
     given: Given<'a, 'b>,
     out: Changes<'a>,
     old: Option<&'a Deployment>,
+    /// Allocations that go out of reach by this decision.
+    away: BTreeSet<&'a AllocId>,
     paused: bool,
     failed: bool,
     complete: bool,
@@ -158,7 +161,7 @@ pub(crate) fn reconcile<'a>(given: Given<'a, '_>) -> Changes<'a> {
 impl<'a, 'b> Reconciler<'a, 'b> {
     fn new(given: Given<'a, 'b>) -> Self {
         let out = Changes::default();
-        Self { given, out, old: None, paused: false, failed: false, complete: true }
+        Self { given, out, old: None, away: BTreeSet::new(), paused: false, failed: false, complete: true }
     }
 
     fn run(mut self) -> Changes<'a> {

@@ -60,8 +60,10 @@ impl<'a> Reconciler<'a, '_> {
         };
         let ends: Vec<(Row<'a>, i64)> = set.iter().filter_map(ends).collect();
         let ids = self.follow_up(ends, TRIGGER_TIMEOUT, TRIGGER_TIMEOUT);
+        let ids: BTreeMap<&AllocId, &model::EvalId> = ids.iter().map(|(of, id)| (&of.id, id)).collect();
         for alloc in set.iter().copied() {
-            let id = ids.iter().find(|(of, _)| of.id == alloc.id).map(|(_, id)| id.clone());
+            self.away.insert(&alloc.id);
+            let id = ids.get(&alloc.id).map(|id| (*id).clone());
             self.out.unknown.push((alloc, id.unwrap_or_default()));
         }
         desired.disconnect += len(set);
