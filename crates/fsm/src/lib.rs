@@ -11,8 +11,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod apply;
+pub mod brief;
 mod cause;
-pub mod change;
+mod change;
 mod check;
 pub mod command;
 mod commit;

@@ -3,9 +3,15 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The empty text, which most rows hold several times: one for all.
+fn nothing() -> Arc<str> {
+    static NOTHING: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(""));
+    Arc::clone(&NOTHING)
+}
 
 macro_rules! string_id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -37,7 +43,7 @@ macro_rules! string_id {
 
         impl Default for $name {
             fn default() -> Self {
-                Self(Arc::from(""))
+                Self(nothing())
             }
         }
 

@@ -16,6 +16,15 @@ pub fn placements(plan: &Plan) -> usize {
     plan.parts.values().map(|part| part.place.len() + part.update.len()).sum()
 }
 
+/// Leaves out of updates in place what an update does not change. Rows are here in brief (`fsm::Change::brief`): what is
+/// missing in them must not be written over what is there.
+pub fn say_only_what_changes(plan: &mut Plan) {
+    for row in plan.parts.values_mut().flat_map(|part| &mut part.update) {
+        row.metrics = None;
+        row.task_states.clear();
+    }
+}
+
 /// True when something was left for later.
 pub fn shorten(plan: &mut Plan, max: usize) -> bool {
     if plan.all_at_once || placements(plan) <= max {
@@ -61,6 +70,19 @@ mod tests {
     fn stop(id: &str, lost: bool) -> PlanStop {
         let client_status = lost.then_some(ClientStatus::Lost);
         PlanStop { id: id.into(), client_status, ..PlanStop::default() }
+    }
+
+    #[test]
+    fn an_update_in_place_does_not_carry_what_is_known_here_in_brief() {
+        let mut row = alloc("a", "");
+        row.metrics = Some(Default::default());
+        row.task_states.insert("t".to_owned(), Default::default());
+        let place = vec![row.clone()];
+        let part = PlanPart { update: vec![row], place: place.clone(), ..PlanPart::default() };
+        let mut plan = Plan { parts: [("n".into(), part)].into(), ..Plan::default() };
+        say_only_what_changes(&mut plan);
+        assert_eq!(plan.parts["n"].update, [alloc("a", "")]);
+        assert_eq!(plan.parts["n"].place, place, "a placement is told whole");
     }
 
     fn plan() -> Plan {

@@ -1,7 +1,8 @@
 //! What do followers get, and from where on?
 //!
 //! The window holds the last lines of history, bounded in number and bytes. Each line is serialized once
-//! per set of tables, whoever and however many follow.
+//! per set of tables, whoever and however many follow. Who follows some tables only gets the newest lines without
+//! what only people read ([`Change::brief`]).
 //!
 //! ```text
 //!   apply ──push──► [ line line line ]  ◄── after=n: wait, send all behind n, wait …
@@ -61,6 +62,11 @@ impl TableSet {
         Some(Self(set))
     }
 
+    /// Whether rows are wanted as they are.
+    fn is_all(self) -> bool {
+        Table::ALL.into_iter().all(|table| self.contains(table))
+    }
+
     pub fn contains(self, table: Table) -> bool {
         self.0 & Self::bit(table) != 0
     }
@@ -83,23 +89,53 @@ pub struct Line {
     cause: &'static str,
     changes: Vec<(Table, String)>,
     /// `None` once the line is no longer among the newest.
-    rendered: Mutex<Option<Vec<(TableSet, Bytes)>>>,
+    rendered: Mutex<Option<Rendered>>,
+}
+
+/// What is kept of a line while it is new.
+#[derive(Default)]
+struct Rendered {
+    texts: Vec<(TableSet, Bytes)>,
+    /// Changes that can be told in brief, by their place in the line.
+    long: Vec<(usize, Change)>,
+    /// Those, as they are told.
+    brief: Vec<(usize, String)>,
+}
+
+impl Rendered {
+    /// Makes the brief texts, once somebody wants them.
+    fn make_brief(&mut self) {
+        for (at, change) in std::mem::take(&mut self.long) {
+            // What cannot be said in brief is said at length.
+            let text = change.brief().and_then(|brief| serde_json::to_string(&brief).ok());
+            self.brief.extend(text.map(|text| (at, text)));
+        }
+    }
+
+    fn brief_of(&self, at: usize) -> Option<&str> {
+        let found = self.brief.binary_search_by_key(&at, |(at, _)| *at).ok()?;
+        self.brief.get(found).map(|(_, text)| text.as_str())
+    }
 }
 
 impl Line {
-    /// # Errors
-    /// A change cannot be written as JSON.
+    /// `None` if `texts` are not those of `changes`: one of them has no JSON form.
     pub fn new(
         index: Index,
         previous: Index,
         epoch: Arc<str>,
         hash: String,
         cause: &'static str,
-        changes: &[Change],
-    ) -> serde_json::Result<Self> {
-        let changes =
-            changes.iter().map(|c| Ok((c.table(), serde_json::to_string(c)?))).collect::<serde_json::Result<_>>()?;
-        Ok(Self { index, previous, epoch, hash, cause, changes, rendered: Mutex::new(Some(Vec::new())) })
+        changes: Vec<Change>,
+        texts: Vec<String>,
+    ) -> Option<Self> {
+        if changes.len() != texts.len() {
+            return None;
+        }
+        let told = changes.iter().map(Change::table).zip(texts).collect();
+        let long = changes.into_iter().enumerate().filter(|(_, change)| change.has_brief()).collect();
+        let rendered = Mutex::new(Some(Rendered { long, ..Rendered::default() }));
+        Some(Self { index, previous, epoch, hash, cause, changes: told, rendered })
     }
 
     fn size(&self) -> usize {
@@ -109,10 +145,15 @@ impl Line {
     /// The line as a follower of these tables gets it, newline included.
     pub fn render(&self, tables: TableSet) -> Bytes {
         let mut rendered = lock(&self.rendered);
-        let known = rendered.iter().flatten().find(|(set, _)| *set == tables);
+        let known = rendered.as_ref().and_then(|kept| kept.texts.iter().find(|(set, _)| *set == tables));
         if let Some((_, bytes)) = known {
             return bytes.clone();
         }
+        let in_brief = !tables.is_all();
+        if let Some(kept) = rendered.as_mut().filter(|_| in_brief && tables.contains(Table::Allocs)) {
+            kept.make_brief();
+        }
+        let brief_of = |at| rendered.as_ref().filter(|_| in_brief)?.brief_of(at);
         let mut text = format!(
             "{{\"i\":{},\"p\":{},\"e\":{},\"h\":\"{}\"",
             self.index,
@@ -123,20 +164,20 @@ impl Line {
         if !self.cause.is_empty() {
             text.push_str(&format!(",\"t\":\"{}\"", self.cause));
         }
-        let mut wanted = self.changes.iter().filter(|(table, _)| tables.contains(*table));
-        if let Some((_, first)) = wanted.next() {
-            text.push_str(",\"c\":[");
-            text.push_str(first);
-            for (_, json) in wanted {
-                text.push(',');
-                text.push_str(json);
-            }
+        let wanted = self.changes.iter().enumerate().filter(|(_, (table, _))| tables.contains(*table));
+        let mut opening = ",\"c\":[";
+        for (at, (_, json)) in wanted {
+            text.push_str(opening);
+            text.push_str(brief_of(at).unwrap_or(json));
+            opening = ",";
+        }
+        if opening == "," {
             text.push(']');
         }
         text.push_str("}\n");
         let bytes = Bytes::from(text);
-        if let Some(rendered) = rendered.as_mut().filter(|kept| kept.len() < SETS_MAX) {
-            rendered.push((tables, bytes.clone()));
+        if let Some(rendered) = rendered.as_mut().filter(|kept| kept.texts.len() < SETS_MAX) {
+            rendered.texts.push((tables, bytes.clone()));
         }
         bytes
     }
@@ -270,10 +311,40 @@ mod tests {
 
     fn push(feed: &Feed, index: u64) {
         let change = Change::Cluster(ClusterMeta::default());
-        let line =
-            Line::new(Index(index), feed.last(), Arc::from("e"), format!("h{index}"), "Word", &[change]).unwrap();
-        feed.push(line);
+        feed.push(line(index, feed.last(), change));
         feed.announce();
+    }
+
+    fn line(index: u64, previous: Index, change: Change) -> Line {
+        let texts = vec![serde_json::to_string(&change).unwrap()];
+        let hash = format!("h{index}");
+        Line::new(Index(index), previous, Arc::from("e"), hash, "Word", vec![change], texts).unwrap()
+    }
+
+    #[test]
+    fn who_follows_all_tables_gets_a_row_as_it_is_and_others_what_they_decide_by() {
+        let metrics = model::metric::AllocMetric { nodes_evaluated: 77, ..Default::default() };
+        let row = model::Allocation { id: "a".into(), metrics: Some(metrics), ..Default::default() };
+        let feed = feed(1_000);
+        feed.push(line(11, feed.last(), Change::Alloc(Arc::new(row))));
+        let told = |tables: &str| {
+            let line = feed.behind(Index(10), None, 1).unwrap().remove(0);
+            let line: fsm::FeedLine = serde_json::from_slice(&line.render(TableSet::parse(tables).unwrap())).unwrap();
+            line.changes
+        };
+        let evaluated = |changes: Vec<Change>| match changes.as_slice() {
+            [Change::Alloc(row)] => row.metrics.as_ref().map(|metrics| metrics.nodes_evaluated),
+            _ => panic!("{changes:?}"),
+        };
+        let all = Table::ALL.map(Table::as_str).join(",");
+        for _ in 0..2 {
+            assert_eq!((evaluated(told("")), evaluated(told(&all))), (Some(77), Some(77)));
+            assert_eq!(evaluated(told("allocs")), Some(0));
+            assert_eq!(told("nodes"), []);
+        }
+        // It is no longer new: nobody is told less than he needs.
+        (12..900).for_each(|index| push(&feed, index));
+        assert_eq!(evaluated(told("allocs")), Some(77));
     }
 
     #[test]

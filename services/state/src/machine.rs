@@ -102,10 +102,10 @@ impl Machine {
             self.feed.reset(state.index(), epoch);
             return outcome.reply;
         }
-        match Line::new(index, previous, epoch, state.hash_text(), outcome.cause, &outcome.changes) {
-            Ok(line) => self.feed.push(line),
-            Err(error) => {
-                tracing::error!(index = index.get(), error = %error, "row change cannot be written as json");
+        match Line::new(index, previous, epoch, state.hash_text(), outcome.cause, outcome.changes, outcome.texts) {
+            Some(line) => self.feed.push(line),
+            None => {
+                tracing::error!(index = index.get(), "row change cannot be written as json");
                 self.feed.reset(index, Arc::from(state.cluster().epoch.as_str()));
             }
         }

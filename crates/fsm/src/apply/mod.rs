@@ -54,6 +54,8 @@ pub struct Outcome {
     pub reply: Reply,
     /// The row changes, in order. None when it was refused.
     pub changes: Vec<Change>,
+    /// The changes as JSON, one by one: the hash needs it, and so does the feed. None if one has no such form.
+    pub texts: Vec<String>,
     /// Index of the command before.
     pub previous: Index,
     /// [`Command::cause`]; empty when it was refused.
@@ -79,14 +81,17 @@ pub fn apply(state: &mut State, index: Index, envelope: &Envelope) -> Outcome {
     let previous = state.index();
     if index <= previous {
         let refusal = Refusal::Invalid(format!("log index {index} is not behind {previous}"));
-        return Outcome { reply: Reply::Refused(refusal), changes: Vec::new(), previous, cause: "" };
+        return Outcome { reply: Reply::Refused(refusal), changes: Vec::new(), texts: Vec::new(), previous, cause: "" };
     }
     let (reply, changes) = request::once(state, index, envelope, run);
     // A restore takes it further.
     state.index = state.index.max(index);
-    state.hash = hash::roll(state.hash, &changes);
+    let texts: serde_json::Result<Vec<String>> = changes.iter().map(serde_json::to_string).collect();
+    let texts = texts.unwrap_or_default();
+    let is_whole = texts.len() == changes.len();
+    state.hash = if is_whole { hash::roll_texts(state.hash, &texts) } else { hash::roll(state.hash, &changes) };
     let cause = if changes.is_empty() { "" } else { envelope.command.cause() };
-    Outcome { reply, changes, previous, cause }
+    Outcome { reply, changes, texts, previous, cause }
 }
 
 fn run(state: &mut State, index: Index, envelope: &Envelope) -> (Reply, Vec<Change>) {
