@@ -63,6 +63,11 @@ impl Env {
         self.get(names).is_some_and(|value| !matches!(value, "0" | "false" | "no"))
     }
 
+    /// Everything.
+    pub fn all(&self) -> Vec<(String, String)> {
+        self.0.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
     /// The values of job variables.
     pub fn job_variables(&self) -> Vec<(String, String)> {
         let ours =

@@ -17,7 +17,7 @@ const CHECK_INDEX: &str = "When running the job with the check-index flag, the j
     potentially invalid.";
 
 pub async fn run(cx: &mut Cx) -> Result<u8, Failure> {
-    let file = jobfile::load(cx)?;
+    let file = jobfile::load(cx).await?;
     let with_diff = cx.flags.is("diff");
     let body = json!({ "Job": file.job, "Diff": with_diff, "PolicyOverride": cx.flags.is("policy-override") });
     let path = format!("/v1/job/{}/plan", segment(file.id()));
@@ -155,7 +155,7 @@ fn preemptions(cx: &mut Cx, plan: &JobPlanResponse) {
 }
 
 pub async fn validate(cx: &mut Cx) -> Result<u8, Failure> {
-    let file = jobfile::load(cx)?;
+    let file = jobfile::load(cx).await?;
     let body = json!({ "Job": file.job });
     let answer = cx.client.put::<_, JobValidateResponse>("/v1/validate/job", &file.query(), &body).await;
     let (checked, _) = answer.map_err(|error| {

@@ -17,7 +17,7 @@ struct Registered {
 }
 
 pub async fn run(cx: &mut Cx) -> Result<u8, Failure> {
-    let file = jobfile::load(cx)?;
+    let file = jobfile::load(cx).await?;
     if cx.flags.is("output") {
         cx.ui.line(format::json(&json!({ "Job": file.job })));
         return Ok(0);

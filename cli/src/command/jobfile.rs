@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use client::public::Query;
+use client::public::{PublicClient, Query, Settings};
 use jobspec::{FileReader, Inputs, Source};
 use model::job::JobSubmission;
 use serde_json::Value;
@@ -43,10 +43,10 @@ impl JobFile {
 ///
 /// # Errors
 /// It cannot be read, or it is no job: then the text is all findings, each with its place.
-pub fn load(cx: &mut Cx) -> Result<JobFile, Failure> {
+pub async fn load(cx: &mut Cx) -> Result<JobFile, Failure> {
     let path = cx.arg(0).to_owned();
-    let text = read(&path)?;
-    let mut file = if cx.flags.is("json") { from_json(&text)? } else { from_hcl(cx, &path, text)? };
+    let text = read(&path).await?;
+    let mut file = if cx.flags.is("json") { from_json(&text)? } else { from_hcl(cx, &path, text).await? };
     for (flag, field) in [("vault-namespace", "VaultNamespace"), ("consul-namespace", "ConsulNamespace")] {
         if let Some(value) = cx.flags.some(flag) {
             file.job[field] = Value::from(value);
@@ -67,18 +67,59 @@ fn getting(error: impl std::fmt::Display) -> Failure {
     Failure::new(format!("Error getting job struct: {error}"))
 }
 
-fn read(path: &str) -> Result<String, Failure> {
+/// A file, `-` for stdin, or what a web address answers.
+///
+/// # Errors
+/// It cannot be read.
+pub async fn read(path: &str) -> Result<String, Failure> {
     let limit = jobspec::limits::SOURCE_BYTES as u64 + 1;
     let mut text = String::new();
     let done = if path == "-" {
         std::io::stdin().take(limit).read_to_string(&mut text)
     } else if path.starts_with("http://") || path.starts_with("https://") {
-        return Err(getting("job files are read from disk or stdin")
-            .hint(format!("`curl -s {path} | steppe job run -` runs it")));
+        return fetch(path).await;
     } else {
         std::fs::File::open(path).and_then(|file| file.take(limit).read_to_string(&mut text))
     };
     done.map(|_| text).map_err(|error| missing(path, &error))
+}
+
+/// How long a server may take to begin its answer, and to finish it.
+const FETCH: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Reads a job file from the web: the system's roots are trusted, no token and no certificate is sent.
+async fn fetch(url: &str) -> Result<String, Failure> {
+    let failed = |error: &dyn std::fmt::Display| getting(format!("Error reading job file from {url}: {error}"));
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
+    let settings = Settings { address: format!("{scheme}://{host}"), timeout: FETCH, ..Settings::default() };
+    let client = PublicClient::new(settings).map_err(|error| failed(&chain(&error)))?;
+    let reading = async {
+        let mut stream = client.stream(path, &Query::default()).await.map_err(|error| failed(&chain(&error)))?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = stream.chunk().await.map_err(|error| failed(&chain(&error)))? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > jobspec::limits::SOURCE_BYTES {
+                return Err(failed(&format!("it has more than {} bytes", jobspec::limits::SOURCE_BYTES)));
+            }
+        }
+        String::from_utf8(bytes).map_err(|_| failed(&"it is no UTF-8 text"))
+    };
+    match tokio::time::timeout(FETCH, reading).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(failed(&format!("no whole answer within {} s", FETCH.as_secs()))),
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(&format!(": {inner}"));
+        cause = inner.source();
+    }
+    text
 }
 
 fn missing(path: &str, error: &std::io::Error) -> Failure {
@@ -98,7 +139,7 @@ fn missing(path: &str, error: &std::io::Error) -> Failure {
 }
 
 /// A job as the API takes it: bare, or in `{"Job": …}`.
-fn from_json(text: &str) -> Result<JobFile, Failure> {
+pub fn from_json(text: &str) -> Result<JobFile, Failure> {
     let mut value: Value = serde_json::from_str(text).map_err(|e| getting(format!("Failed to parse JSON job: {e}")))?;
     let job = match value.get_mut("Job") {
         Some(job) if !job.is_null() => job.take(),
@@ -111,7 +152,11 @@ fn from_json(text: &str) -> Result<JobFile, Failure> {
     Ok(JobFile { job, submission })
 }
 
-fn from_hcl(cx: &mut Cx, path: &str, text: String) -> Result<JobFile, Failure> {
+/// A job file in HCL, native or in JSON syntax, with the command's variables.
+///
+/// # Errors
+/// It is no job: all findings are told.
+pub async fn from_hcl(cx: &mut Cx, path: &str, text: String) -> Result<JobFile, Failure> {
     let mut vars = Vec::new();
     for given in cx.flags.list("var") {
         let (name, value) = given
@@ -120,8 +165,8 @@ fn from_hcl(cx: &mut Cx, path: &str, text: String) -> Result<JobFile, Failure> {
         vars.push((name.trim().to_owned(), value.to_owned()));
     }
     let mut var_files = Vec::new();
-    for file in cx.flags.list("var-file") {
-        var_files.push((file.clone(), read(file)?));
+    for file in &cx.flags.list("var-file").to_vec() {
+        var_files.push((file.clone(), read(file).await?));
     }
     let name = if path == "-" { "stdin" } else { path };
     let now_unix_ns = cx.ui.now();
@@ -161,7 +206,7 @@ fn from_hcl(cx: &mut Cx, path: &str, text: String) -> Result<JobFile, Failure> {
 }
 
 /// The parser may need more stack than this thread has.
-fn on_deep_stack<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+pub fn on_deep_stack<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
     let stack_bytes = jobspec::STACK_BYTES + (1 << 20);
     let thread = std::thread::Builder::new().stack_size(stack_bytes).spawn(work).map_err(getting)?;
     thread.join().map_err(|_| getting("the parser failed, which it never should: please report this job file"))

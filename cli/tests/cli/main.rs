@@ -10,6 +10,7 @@ mod everyday;
 mod fake;
 mod help;
 mod job_changes;
+mod job_files;
 mod lists;
 mod operate;
 mod operator;

@@ -161,7 +161,7 @@ fn clean(name: &str) -> String {
     if !CLEANED_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
         return name.to_owned();
     }
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '.') { c } else { '_' }).collect()
+    name.chars().map(|c| if is_clean(c) { c } else { '_' }).collect()
 }
 
 fn node_names(inputs: &Inputs<'_>) -> BTreeMap<String, String> {
@@ -183,6 +183,7 @@ fn built_in(inputs: &Inputs<'_>) -> BTreeMap<String, String> {
     let mut vars = BTreeMap::new();
     meta(inputs, &mut vars);
     ports(inputs, &mut vars);
+    upstreams(inputs.group, &mut vars);
     resources(inputs, &mut vars);
     let (alloc, job) = (inputs.alloc, inputs.job);
     let (shared, local, secrets) = match inputs.isolation {
@@ -277,6 +278,12 @@ fn ports(inputs: &Inputs<'_>, vars: &mut BTreeMap<String, String>) {
     ) {
         one_port(port, inputs.alloc, vars);
     }
+    // Ports of the task's own network say their family, too.
+    let own = given.tasks.get(&inputs.task.name);
+    for port in own.iter().flat_map(|task| task.networks.iter().flat_map(mappings)) {
+        let family = if port.host_ip.contains(':') { "IPv6" } else { "IPv4" };
+        vars.insert(clean(&format!("NOMAD_{family}_{}", port.label)), port.host_ip.clone());
+    }
     // Ports other tasks of the group hold themselves.
     for (task, resources) in given.tasks.iter().filter(|(name, _)| **name != inputs.task.name) {
         for port in resources.networks.iter().flat_map(mappings) {
@@ -287,6 +294,26 @@ fn ports(inputs: &Inputs<'_>, vars: &mut BTreeMap<String, String>) {
             set("ADDR", address(&port.host_ip, port.value));
         }
     }
+}
+
+/// Where a service of the mesh is reached: by its name as it is, and as a shell can write it.
+fn upstreams(group: &TaskGroup, vars: &mut BTreeMap<String, String>) {
+    let connects = group.services.iter().filter_map(|service| service.connect.as_ref());
+    let proxies = connects.filter_map(|connect| connect.sidecar_service.as_ref()?.proxy.as_ref());
+    for upstream in proxies.flat_map(|proxy| &proxy.upstreams) {
+        let ip = if upstream.local_bind_address.is_empty() { "127.0.0.1" } else { &upstream.local_bind_address };
+        let port = upstream.local_bind_port;
+        let name = &upstream.destination_name;
+        for name in [name.clone(), name.chars().map(|c| if is_clean(c) { c } else { '_' }).collect()] {
+            vars.insert(format!("NOMAD_UPSTREAM_IP_{name}"), ip.to_owned());
+            vars.insert(format!("NOMAD_UPSTREAM_PORT_{name}"), port.to_string());
+            vars.insert(format!("NOMAD_UPSTREAM_ADDR_{name}"), address(ip, port));
+        }
+    }
+}
+
+fn is_clean(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '.')
 }
 
 fn mappings(network: &model::resources::NetworkResource) -> Vec<PortMapping> {

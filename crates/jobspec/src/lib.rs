@@ -16,12 +16,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod ast;
+mod compose;
 mod decode;
 mod diagnostics;
 mod doubt;
 mod duration;
 mod dynamic;
 mod eval;
+mod format;
 mod functions;
 mod json_syntax;
 pub mod limits;
@@ -37,12 +39,16 @@ mod template_text;
 mod type_expr;
 mod value;
 mod variables;
+mod write;
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize as _;
 
+pub use compose::{Composed, compose};
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
+pub use format::format;
+pub use write::{Written, write};
 
 use crate::ast::Body;
 use crate::decode::{Decoder, Instance};

@@ -36,6 +36,12 @@ pub(crate) fn body(file: u32, text: &str) -> Fallible<Body> {
     Lower { file, text, base: 0 }.body(&parsed)
 }
 
+/// Whether a text parses, without making anything of it.
+pub(crate) fn syntax(file: u32, text: &str) -> Fallible<()> {
+    scan::check(file, text)?;
+    hcl_edit::parser::parse_body(text).map(|_| ()).map_err(|error| grammar_problem(file, text, &error))
+}
+
 /// An expression on its own, as in the value of `-var`.
 pub(crate) fn expression(file: u32, text: &str) -> Fallible<Expr> {
     scan::check(file, text)?;

@@ -5,6 +5,7 @@
 
 use crate::group::{ScalingPolicy, TaskGroup};
 use crate::job::Job;
+use crate::task::Task;
 
 impl Job {
     /// True when `other` asks for something else than this job. Both must be canonicalized.
@@ -90,27 +91,45 @@ fn same_groups(old: &[TaskGroup], new: &[TaskGroup]) -> bool {
     old.len() == new.len() && old.iter().zip(new).all(|(old, new)| old == new || same_but_scaling_ids(old, new))
 }
 
-/// Slow path: equal once the ids and indexes of the scaling policies are set aside.
-fn same_but_scaling_ids(old: &TaskGroup, new: &TaskGroup) -> bool {
-    let bare = |group: &TaskGroup| {
-        let mut group = group.clone();
-        group.scaling.iter_mut().for_each(forget_ids);
-        for task in &mut group.tasks {
-            task.scaling_policies.iter_mut().for_each(forget_ids);
+/// Whether two nouns are the same in all fields but some. Every field is named, or the build fails.
+macro_rules! same {
+    ($name:ident, $of:ident, without $($skip:ident)+, with $($field:ident)+) => {
+        fn $name(old: &$of, new: &$of) -> bool {
+            let $of { $($skip: _,)+ $($field),+ } = old;
+            true $(&& *$field == new.$field)+
         }
-        group
     };
-    let scales =
-        |group: &TaskGroup| group.scaling.is_some() || group.tasks.iter().any(|task| !task.scaling_policies.is_empty());
-    scales(old) && scales(new) && bare(old) == bare(new)
 }
 
-fn forget_ids(policy: &mut ScalingPolicy) {
-    policy.id.clear();
-    policy.namespace.clear();
-    policy.target.clear();
-    policy.create_index = crate::ids::Index::default();
-    policy.modify_index = crate::ids::Index::default();
+same!(same_but_parts, TaskGroup, without scaling tasks,
+    with name count constraints affinities spreads volumes restart_policy disconnect reschedule_policy ephemeral_disk
+    update migrate networks meta services shutdown_delay max_run_duration stop_after_client_disconnect
+    max_client_disconnect consul prevent_reschedule_on_lost);
+
+same!(same_but_policies, Task, without scaling_policies,
+    with name driver user lifecycle config constraints affinities env services resources restart_policy meta
+    kill_timeout log_config artifacts vault consul templates dispatch_payload volume_mounts csi_plugin_config leader
+    shutdown_delay kill_signal kind secrets identity identities actions schedule);
+
+same!(same_but_ids, ScalingPolicy, without id namespace target create_index modify_index,
+    with kind policy min max enabled);
+
+/// Equal once the ids and indexes of the scaling policies are set aside. Takes no memory.
+fn same_but_scaling_ids(old: &TaskGroup, new: &TaskGroup) -> bool {
+    let scaling = match (&old.scaling, &new.scaling) {
+        (Some(old), Some(new)) => same_but_ids(old, new),
+        (old, new) => old.is_none() && new.is_none(),
+    };
+    let task = |(old, new): (&Task, &Task)| {
+        let (before, after) = (&old.scaling_policies, &new.scaling_policies);
+        before.len() == after.len()
+            && before.iter().zip(after).all(|(old, new)| same_but_ids(old, new))
+            && same_but_policies(old, new)
+    };
+    scaling
+        && old.tasks.len() == new.tasks.len()
+        && same_but_parts(old, new)
+        && old.tasks.iter().zip(&new.tasks).all(task)
 }
 
 #[cfg(test)]

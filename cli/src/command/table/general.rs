@@ -1,8 +1,8 @@
 //! Commands that belong to no group.
 
 use super::{JSON, PLAIN, TEMPLATE, VERBOSE};
-use crate::command::{Command, Reach, Runner, agent_monitor, complete, server, status, system};
-use crate::flags::{switch, text};
+use crate::command::{Command, Reach, Runner, agent_monitor, complete, fmt, server, status, system};
+use crate::flags::{Kind, flag, switch, text};
 
 pub static COMMANDS: &[Command] = &[
     Command {
@@ -25,6 +25,24 @@ pub static COMMANDS: &[Command] = &[
         args: (0, usize::MAX),
         hidden: true,
         runner: Runner::Process(complete::candidates),
+        ..PLAIN
+    },
+    Command {
+        path: "fmt",
+        usage: "[options] [path …]",
+        summary: "Lays job files out canonically",
+        about: "A path is a file, a directory (its .hcl and .nomad files; the present one unless named), or `-` for stdin, \
+            which goes to stdout. Blanks change, nothing else: comments, heredocs and line endings stay.\n\n\
+            Exit codes: 0; 1, a file does not parse, or with -check one is not laid out so.",
+        reach: Reach::Nobody,
+        flags: &[
+            switch("check", "Write nothing; exit code 1 when a file is not laid out so."),
+            switch("recursive", "The directories below, too."),
+            flag("write", Kind::Bool, "true", "", "Whether to write the files."),
+            flag("list", Kind::Bool, "true", "", "Whether to list the files that are not laid out so."),
+        ],
+        args: (0, usize::MAX),
+        runner: Runner::Client(|cx| Box::pin(fmt::run(cx))),
         ..PLAIN
     },
     Command {

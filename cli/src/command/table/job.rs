@@ -2,8 +2,8 @@
 
 use super::{DETACH, ESCAPE, JSON, PLAIN, SESSION, STDIN, TASK, TEMPLATE, TTY, VERBOSE};
 use crate::command::{
-    Command, Reach, Runner, alloc_exec, deployment_wish, job_change, job_history, job_inspect, job_launch, job_misc,
-    job_plan, job_restart, job_run, job_status, job_stop,
+    Command, Reach, Runner, alloc_exec, deployment_wish, job_change, job_convert, job_history, job_inspect, job_launch,
+    job_misc, job_plan, job_restart, job_run, job_status, job_stop,
 };
 use crate::flags::{Flag, Kind, flag, list, switch, text};
 
@@ -49,6 +49,25 @@ pub static COMMANDS: &[Command] = &[
         flags: &[switch("all", "Those of earlier jobs of the same name too."), VERBOSE, JSON, TEMPLATE],
         args: (1, 1),
         runner: Runner::Client(|cx| Box::pin(job_misc::allocs(cx))),
+        ..PLAIN
+    },
+    Command {
+        path: "job convert",
+        usage: "[options] <path>",
+        summary: "Writes a job file as JSON, a job's JSON or a docker-compose file as a job file",
+        about: "The path is a file, `-` for stdin, or a web address. What it is follows from its name and text, unless -from \
+            says it. A job's JSON is the API's. What has no counterpart is listed on stderr.",
+        reach: Reach::Nobody,
+        flags: &[
+            text("from", "KIND", "What the file is: hcl, json or compose."),
+            text("to", "KIND", "What to write: hcl or json."),
+            text("out", "FILE", "Where to write it; stdout unless given."),
+            VAR,
+            VAR_FILE,
+            HCL2_STRICT,
+        ],
+        args: (1, 1),
+        runner: Runner::Client(|cx| Box::pin(job_convert::run(cx))),
         ..PLAIN
     },
     Command {
@@ -165,7 +184,7 @@ pub static COMMANDS: &[Command] = &[
         aliases: &["plan"],
         usage: "[options] <path>",
         summary: "Shows what running a job file would do, without doing it",
-        about: "The path is a file in HCL, `-` for stdin. NOMAD_VAR_name=value or STEPPE_VAR_name=value in the environment sets a job variable; \
+        about: "The path is a file in HCL, `-` for stdin, or a web address. NOMAD_VAR_name=value or STEPPE_VAR_name=value in the environment sets a job variable; \
             -var-file is stronger than that, and -var is the strongest.\n\nExit codes: 0, no allocation would be \
             made or ended; 1, some would be; 255, an error.",
         reach: Reach::Namespace,
@@ -255,7 +274,7 @@ pub static COMMANDS: &[Command] = &[
         aliases: &["run"],
         usage: "[options] <path>",
         summary: "Runs a job file, or updates the job it names",
-        about: "The path is a file in HCL, `-` for stdin. NOMAD_VAR_name=value or STEPPE_VAR_name=value in the environment sets a job variable; \
+        about: "The path is a file in HCL, `-` for stdin, or a web address. NOMAD_VAR_name=value or STEPPE_VAR_name=value in the environment sets a job variable; \
             -var-file is stronger than that, and -var is the strongest.\n\nWatches the evaluation and, of a \
             service, the deployment. Exit code 1 says that something failed, the deployment too; 2 that not \
             everything could be placed.",
@@ -385,7 +404,7 @@ pub static COMMANDS: &[Command] = &[
         aliases: &["validate"],
         usage: "[options] <path>",
         summary: "Checks a job file",
-        about: "Exit codes: 0, it is valid; 1, it is not; 255, it cannot be read or understood.",
+        about: "The path is a file in HCL, `-` for stdin, or a web address. Exit codes: 0, it is valid; 1, it is not; 255, it cannot be read or understood.",
         reach: Reach::Namespace,
         flags: &[
             JSON_INPUT,

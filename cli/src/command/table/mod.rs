@@ -78,7 +78,6 @@ pub const NOT_BUILT: &[&str] = &[
     "acl",
     "alloc pause",
     "check",
-    "fmt",
     "license",
     "login",
     "node identity",

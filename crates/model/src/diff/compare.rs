@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Invariants
-//! * It works on the wire form, so a field that is added to a noun is compared without a line here; the
+//! * Jobs, groups and tasks are compared as they are; what differs in them, in the wire form, so a field that is added to a noun is compared without a line here; the
 //!   tables below only say what is left out, what a block is called and what names one.
 //! * An object that changed lists its unchanged fields too, for context; jobs, groups and tasks do not.
 //! * Nothing and the empty text are the same; nothing and zero are not.
@@ -22,7 +22,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::{FieldDiff, JobDiff, ObjectDiff, TaskDiff, TaskGroupDiff};
+use crate::group::TaskGroup;
 use crate::job::Job;
+use crate::task::Task;
 
 /// Why two jobs cannot be compared.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,96 +113,159 @@ pub fn diff_jobs(old: Option<&Job>, new: &Job) -> Result<JobDiff, DiffError> {
     if let Some(old) = old.filter(|old| old.id() != new.id()) {
         return Err(DiffError::OtherJob(old.id().to_string(), new.id().to_string()));
     }
-    let old = old.map(written).transpose()?;
-    let new = written(new)?;
-    let (before, after) = (old.as_ref(), Some(&new));
-    let task_groups = groups(before, after);
-    let parts = Parts::of(before, after, &NOT_OF_JOB, false);
+    let (before, after) = match old {
+        Some(old) => {
+            let (old, new) = differing_of_job(old, new);
+            (Some(written(&old)?), written(&new)?)
+        }
+        // Groups have a place of their own.
+        None => (None, written(&Job { task_groups: Vec::new(), ..new.clone() })?),
+    };
+    let task_groups = groups(old.map_or(&[], |old| &old.task_groups), &new.task_groups)?;
+    let parts = Parts::of(before.as_ref(), Some(&after), &NOT_OF_JOB, false);
     let changed = !parts.is_empty() || task_groups.iter().any(|group| group.kind != NONE);
     Ok(JobDiff {
-        kind: kind(before, after, changed).to_owned(),
-        id: text(new.get("ID")),
+        kind: kind(before.is_some(), true, changed).to_owned(),
+        id: new.id().to_string(),
         fields: parts.fields,
         objects: parts.objects,
         task_groups,
     })
 }
 
-fn written(job: &Job) -> Result<Block, DiffError> {
-    let value = serde_json::to_value(job).map_err(|error| DiffError::Unwritable(error.to_string()))?;
+fn written(noun: &impl serde::Serialize) -> Result<Block, DiffError> {
+    let value = serde_json::to_value(noun).map_err(|error| DiffError::Unwritable(error.to_string()))?;
     match value {
         Value::Object(block) => Ok(block),
         _ => Err(DiffError::Unwritable("no object".to_owned())),
     }
 }
 
+/// Two nouns with nothing in them but the fields in which they differ: what is the same need not be
+/// written out to be compared. Every field is named, or the build fails.
+macro_rules! differing {
+    ($name:ident, $of:ident, without $($skip:ident)+, with $($field:ident)+) => {
+        fn $name(old: &$of, new: &$of) -> ($of, $of) {
+            let $of { $($skip: _,)+ $($field: _),+ } = old;
+            let (mut before, mut after) = ($of::default(), $of::default());
+            $(if old.$field != new.$field {
+                before.$field.clone_from(&old.$field);
+                after.$field.clone_from(&new.$field);
+            })+
+            (before, after)
+        }
+    };
+}
+
+differing!(differing_of_job, Job, without task_groups id update status status_description stable version submit_time
+    create_index modify_index job_modify_index version_tag nomad_token_id,
+    with region namespace name kind priority all_at_once datacenters node_pool constraints affinities multiregion
+    spreads periodic parameterized_job reschedule migrate meta ui stop parent_id dispatched
+    dispatch_idempotency_token payload consul_namespace vault_namespace);
+
+differing!(differing_of_group, TaskGroup, without name tasks,
+    with count constraints affinities spreads volumes restart_policy disconnect reschedule_policy ephemeral_disk
+    update migrate networks meta services shutdown_delay max_run_duration stop_after_client_disconnect
+    max_client_disconnect scaling consul prevent_reschedule_on_lost);
+
+differing!(differing_of_task, Task, without name,
+    with driver user lifecycle config constraints affinities env services resources restart_policy meta kill_timeout
+    log_config artifacts vault consul templates dispatch_payload volume_mounts csi_plugin_config leader
+    shutdown_delay kill_signal kind scaling_policies secrets identity identities actions schedule);
+
 type Block = Map<String, Value>;
 
-const fn kind(old: Option<&Block>, new: Option<&Block>, changed: bool) -> &'static str {
+const fn kind(old: bool, new: bool, changed: bool) -> &'static str {
     match (old, new) {
-        (None, Some(_)) => ADDED,
-        (Some(_), None) => DELETED,
+        (false, true) => ADDED,
+        (true, false) => DELETED,
         _ if changed => EDITED,
         _ => NONE,
     }
 }
 
-fn list<'a>(block: Option<&'a Block>, key: &str) -> &'a [Value] {
-    block.and_then(|block| block.get(key)).and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
+/// Both sides of what has a name, in the order of the names.
+type Pairs<'a, T> = BTreeMap<&'a str, (Option<&'a T>, Option<&'a T>)>;
 
-/// The blocks of a list by their names, with both sides of each.
-fn by_name<'a>(
-    old: Option<&'a Block>,
-    new: Option<&'a Block>,
-    key: &str,
-) -> BTreeMap<String, (Option<&'a Block>, Option<&'a Block>)> {
-    let mut pairs: BTreeMap<String, (Option<&Block>, Option<&Block>)> = BTreeMap::new();
-    for block in list(old, key).iter().filter_map(Value::as_object) {
-        pairs.entry(text(block.get("Name"))).or_default().0 = Some(block);
+fn by_name<'a, T>(old: &'a [T], new: &'a [T], name: impl Fn(&'a T) -> &'a str) -> Pairs<'a, T> {
+    let mut pairs: Pairs<'a, T> = BTreeMap::new();
+    for noun in old {
+        pairs.entry(name(noun)).or_default().0 = Some(noun);
     }
-    for block in list(new, key).iter().filter_map(Value::as_object) {
-        pairs.entry(text(block.get("Name"))).or_default().1 = Some(block);
+    for noun in new {
+        pairs.entry(name(noun)).or_default().1 = Some(noun);
     }
     pairs
 }
 
-fn groups(old: Option<&Block>, new: Option<&Block>) -> Vec<TaskGroupDiff> {
-    let group = |(name, (old, new)): (String, (Option<&Block>, Option<&Block>))| {
-        let tasks = tasks(old, new);
-        let parts = Parts::of(old, new, &["Name", "Tasks"], false);
-        let changed = !parts.is_empty() || tasks.iter().any(|task| task.kind != NONE);
-        TaskGroupDiff {
-            kind: kind(old, new, changed).to_owned(),
-            name,
-            fields: parts.fields,
-            objects: parts.objects,
-            tasks,
-            updates: BTreeMap::new(),
+/// The wire forms of two sides, of which both may be without what is the same.
+fn sides<T: Clone + serde::Serialize>(
+    old: Option<&T>,
+    new: Option<&T>,
+    differing: impl Fn(&T, &T) -> (T, T),
+) -> Result<(Option<Block>, Option<Block>), DiffError> {
+    match (old, new) {
+        (Some(old), Some(new)) => {
+            let (old, new) = differing(old, new);
+            Ok((Some(written(&old)?), Some(written(&new)?)))
         }
-    };
-    by_name(old, new, "TaskGroups").into_iter().map(group).collect()
+        (old, new) => Ok((old.map(written).transpose()?, new.map(written).transpose()?)),
+    }
 }
 
-fn tasks(old_group: Option<&Block>, new_group: Option<&Block>) -> Vec<TaskDiff> {
-    let inherits = |task: Option<&Block>, group: Option<&Block>| {
-        let policy = |block: Option<&Block>| block.and_then(|block| block.get("RestartPolicy")).cloned();
-        task.is_none() || policy(task) == policy(group)
+fn groups(old: &[TaskGroup], new: &[TaskGroup]) -> Result<Vec<TaskGroupDiff>, DiffError> {
+    by_name(old, new, TaskGroup::name)
+        .into_iter()
+        .map(|(name, (old, new))| {
+            let tasks = tasks(old, new)?;
+            let parts = if old == new {
+                Parts::default()
+            } else {
+                let (before, after) = sides(old, new, differing_of_group)?;
+                Parts::of(before.as_ref(), after.as_ref(), &["Name", "Tasks"], false)
+            };
+            let changed = !parts.is_empty() || tasks.iter().any(|task| task.kind != NONE);
+            Ok(TaskGroupDiff {
+                kind: kind(old.is_some(), new.is_some(), changed).to_owned(),
+                name: name.to_owned(),
+                fields: parts.fields,
+                objects: parts.objects,
+                tasks,
+                updates: BTreeMap::new(),
+            })
+        })
+        .collect()
+}
+
+fn tasks(old_group: Option<&TaskGroup>, new_group: Option<&TaskGroup>) -> Result<Vec<TaskDiff>, DiffError> {
+    let inherits = |task: Option<&Task>, group: Option<&TaskGroup>| {
+        task.is_none_or(|task| group.is_some_and(|group| task.restart_policy == group.restart_policy))
     };
-    let task = |(name, (old, new)): (String, (Option<&Block>, Option<&Block>))| {
-        // A policy that is the group's is shown there.
-        let own = !(inherits(old, old_group) && inherits(new, new_group));
-        let skip: &[&str] = if own { &["Name"] } else { &["Name", "RestartPolicy"] };
-        let parts = Parts::of(old, new, skip, false);
-        TaskDiff {
-            kind: kind(old, new, !parts.is_empty()).to_owned(),
-            name,
-            fields: parts.fields,
-            objects: parts.objects,
-            annotations: Vec::new(),
-        }
-    };
-    by_name(old_group, new_group, "Tasks").into_iter().map(task).collect()
+    fn list(group: Option<&TaskGroup>) -> &[Task] {
+        group.map_or(&[], |group| &group.tasks)
+    }
+    let (old_tasks, new_tasks) = (list(old_group), list(new_group));
+    by_name(old_tasks, new_tasks, |task| task.name.as_str())
+        .into_iter()
+        .map(|(name, (old, new))| {
+            let parts = if old == new {
+                Parts::default()
+            } else {
+                // A policy that is the group's is shown there.
+                let own = !(inherits(old, old_group) && inherits(new, new_group));
+                let skip: &[&str] = if own { &["Name"] } else { &["Name", "RestartPolicy"] };
+                let (before, after) = sides(old, new, differing_of_task)?;
+                Parts::of(before.as_ref(), after.as_ref(), skip, false)
+            };
+            Ok(TaskDiff {
+                kind: kind(old.is_some(), new.is_some(), !parts.is_empty()).to_owned(),
+                name: name.to_owned(),
+                fields: parts.fields,
+                objects: parts.objects,
+                annotations: Vec::new(),
+            })
+        })
+        .collect()
 }
 
 /// The fields and objects of a block that differ.
@@ -216,12 +281,16 @@ impl Parts {
     }
 
     /// With `context`, fields that are the same are there too.
-    fn of(old: Option<&Block>, new: Option<&Block>, skip: &[&str], context: bool) -> Self {
+    fn of<'b>(old: Option<&'b Block>, new: Option<&'b Block>, skip: &[&str], context: bool) -> Self {
         let mut parts = Self::default();
         let keys: BTreeSet<&String> = [old, new].into_iter().flatten().flat_map(Map::keys).collect();
         for key in keys.into_iter().filter(|key| !skip.contains(&key.as_str())) {
-            let side = |block: Option<&'_ Block>| block.and_then(|block| block.get(key)).cloned().unwrap_or_default();
-            parts.entry(key, &side(old), &side(new), context);
+            let side = |block: Option<&'b Block>| block.and_then(|block| block.get(key)).unwrap_or(&Value::Null);
+            let (old, new) = (side(old), side(new));
+            // A scalar that is the same may be context; anything else that is the same is nothing.
+            if context || old != new {
+                parts.entry(key, old, new, context);
+            }
         }
         parts.fields.sort_by(|a, b| a.name.cmp(&b.name));
         parts.objects.sort_by(|a, b| a.name.cmp(&b.name));
@@ -314,7 +383,7 @@ fn block(name: &str, old: Option<&Block>, new: Option<&Block>) -> Option<ObjectD
 }
 
 fn object(name: &str, old: Option<&Block>, new: Option<&Block>, parts: Parts) -> Option<ObjectDiff> {
-    let kind = kind(old, new, !parts.is_empty());
+    let kind = kind(old.is_some(), new.is_some(), !parts.is_empty());
     if kind == NONE {
         return None;
     }
