@@ -135,6 +135,13 @@ impl Machine {
                 words.some("max-heartbeats-per-second", s.max_heartbeats_per_second);
                 words.some("failover-heartbeat-ttl", s.failover_heartbeat_ttl.map(span));
             }
+            Role::Applier => {
+                let tracker = &c.server.plan_rejection_tracker;
+                if tracker.enabled {
+                    words.say("plan-rejection-threshold", tracker.node_threshold);
+                    words.say("plan-rejection-window", span(tracker.node_window));
+                }
+            }
             Role::Gateway => {
                 words.say("http-bind", places.http);
                 words.say("machine-file", self.machine_file().display());

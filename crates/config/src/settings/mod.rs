@@ -6,7 +6,7 @@ mod server;
 mod shared;
 
 pub use client::{Client, ClientJoin, DrainOnShutdown, HostVolume, Reserved};
-pub use server::{ClientIntroduction, Preemption, SchedulerConfig, Server, ServerJoin};
+pub use server::{ClientIntroduction, Preemption, RejectionTracker, SchedulerConfig, Server, ServerJoin};
 pub use shared::{Acl, Addresses, Advertise, Autopilot, Limits, Plugin, Ports, Telemetry, TlsFiles, Ui, Vault};
 
 use std::collections::BTreeMap;

@@ -52,6 +52,8 @@ settings! {
         max_heartbeats_per_second: Option<f64> = None,
         /// Time that every node has to be heard of after another server began to watch them; one time to live and a beat unless given.
         failover_heartbeat_ttl: Option<Nanos> = None,
+        /// Nodes on which plans keep failing.
+        plan_rejection_tracker: RejectionTracker = RejectionTracker::default(),
         /// How nodes' introduction tokens are made.
         client_introduction: ClientIntroduction = ClientIntroduction::default(),
         /// What the scheduler's configuration is when the cluster is founded.
@@ -86,6 +88,16 @@ settings! {
         retry_max: u32 = 0,
         /// Accepted; they are asked each second.
         retry_interval: Nanos = Nanos::from_secs(30),
+    }
+
+    /// A node on which plans keep failing is made ineligible: at most ten at once, one more every six minutes.
+    RejectionTracker "server.plan_rejection_tracker" {
+        /// Do so.
+        enabled: bool = false,
+        /// Plans that failed on it within the window.
+        node_threshold: u32 = 100,
+        /// The window.
+        node_window: Nanos = minutes(5),
     }
 
     /// Introduction tokens, `steppe node intro create`.
