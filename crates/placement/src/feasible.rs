@@ -11,6 +11,7 @@ use model::{Job, NamespaceName, Node, TaskGroup};
 use crate::constraint::{Check, DISTINCT_HOSTS, DISTINCT_PROPERTY, Target};
 use crate::device::{DeviceAsk, DeviceIndex, Match, Offer};
 use crate::ports::{NodePorts, PortAsk};
+use crate::version::{Requirement, Version};
 use crate::volume::{self, NoVolume};
 
 /// Why a node may not run a group. Its text is the key under which metrics count it.
@@ -198,7 +199,8 @@ impl Checks {
         let listed = resources.networks.iter().map(|n| &n.mode).chain(resources.node_networks.iter().map(|n| &n.mode));
         let mut modes = listed.map(|m| if m.is_empty() { "host" } else { m.as_str() }).peekable();
         let silent = modes.peek().is_none() && mode == "host" && self.ports.is_empty();
-        if !silent && !modes.any(|m| m == mode) {
+        let assumed = silent || mode == "bridge" && is_ancient(node);
+        if !assumed && !modes.any(|m| m == mode) {
             return Err(Filter::Network);
         }
         let ports = NodePorts::of(node);
@@ -210,6 +212,13 @@ impl Checks {
         }
         Ok(())
     }
+}
+
+/// A client that does not say yet whether it has bridges.
+fn is_ancient(node: &Node) -> bool {
+    let version = node.attributes.get("nomad.version").and_then(|v| Version::parse(v));
+    let before = Requirement::parse("< 0.12", false);
+    version.zip(before).is_some_and(|(version, before)| before.holds(&version))
 }
 
 fn has_provider(node: &Node, provider: &str) -> bool {

@@ -227,6 +227,15 @@ impl Fleet {
         self.slot(id).map(|slot| self.hot(slot).used)
     }
 
+    /// Everything that is counted of a node, as text: what tests compare with counting anew.
+    #[doc(hidden)]
+    pub fn holdings(&self, id: &NodeId) -> Option<String> {
+        let slot = self.slot(id)?;
+        let (hot, row) = (self.hot(slot), self.row(slot));
+        let sums = (hot.capacity, hot.used, hot.allocs, hot.allocs_max, hot.ready);
+        Some(format!("{sums:?} {:?} {:?} {:?} {:?}", row.claims, row.cores, row.devices, row.tenants))
+    }
+
     pub(crate) fn slot(&self, id: &NodeId) -> Option<Slot> {
         self.slots.get(id).copied()
     }

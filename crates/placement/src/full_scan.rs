@@ -330,6 +330,9 @@ fn check(nodes: &[NodeCase], case: &JobCase, seed: u64) -> Result<(), TestCaseEr
     };
     let plan = decide(&fleet).plan;
     prop_assert_eq!(&plan, &decide(&Fleet::from_state(&state)).plan, "not the same for the same seed");
+    let mut turned = Fleet::default();
+    rows.nodes.iter().rev().for_each(|node| turned.apply(&state, &Change::Node(node.clone())));
+    prop_assert_eq!(&plan, &decide(&turned).plan, "not the same when nodes come in another order");
     let eval = plan.eval.clone().unwrap();
     let mut placed: Vec<Allocation> = plan.parts.into_values().flat_map(|part| part.place).collect();
     placed.sort_by(|a, b| a.id.cmp(&b.id));

@@ -30,6 +30,8 @@ pub const BLOCKED_REMAINING: &str = "created to place remaining allocations";
 pub const BLOCKED_CONFLICTS: &str = "created due to placement conflicts";
 const TRIGGER_QUEUED: &str = "queued-allocs";
 const TRIGGER_ATTEMPTS: &str = "max-plan-attempts";
+/// Most allocations of one job.
+const COUNT_MAX: i64 = 1_000_000;
 /// Most classes that a blocked evaluation names one by one.
 const CLASSES_MAX: usize = 256;
 
@@ -95,8 +97,31 @@ pub fn schedule(req: Request<'_>) -> Decision {
     if !accepts(kind, &req.eval.triggered_by) {
         return refuse(&req, kind);
     }
+    if let Some(what) = job.filter(|job| !job.is_stopped()).and_then(|job| absurd(job)) {
+        return failed(&req, format!("job cannot be scheduled: {what}"));
+    }
     let waits = is_blocked_kind(req.eval);
     decide(req, job, kind, waits)
+}
+
+/// What no validation should have let through, and no scheduling can carry out.
+fn absurd(job: &Job) -> Option<String> {
+    let mut total = 0_i64;
+    for group in &job.task_groups {
+        let (name, count) = (group.name(), group.count());
+        total = total.saturating_add(count.max(0));
+        if count < 0 {
+            return Some(format!("group {name:?} has a count of {count}"));
+        }
+        for task in &group.tasks {
+            let resources = task.resources.as_ref();
+            let cores = resources.map_or(0, model::resources::Resources::cores);
+            if task.cpu_mhz() < 0 || task.memory_mb() < 0 || group.disk_mb() < 0 || cores < 0 {
+                return Some(format!("task {:?} of group {name:?} asks for less than nothing", task.name));
+            }
+        }
+    }
+    (total > COUNT_MAX).then(|| format!("it has {total} allocations, more than {COUNT_MAX}"))
 }
 
 /// Decides what registering `job` would do; `req.eval` is for it and need not be in state.
@@ -180,9 +205,14 @@ fn following(eval: &Evaluation, now: i64, new_id: NewId<'_>) -> Evaluation {
 }
 
 fn refuse(req: &Request<'_>, kind: JobKind) -> Decision {
+    failed(req, format!("scheduler for {kind} jobs cannot handle {:?} evaluations", req.eval.triggered_by))
+}
+
+/// The evaluation ends without a plan.
+fn failed(req: &Request<'_>, why: String) -> Decision {
     let mut eval = req.eval.clone();
     eval.status = EvalStatus::Failed;
-    eval.status_description = format!("scheduler for {kind} jobs cannot handle {:?} evaluations", eval.triggered_by);
+    eval.status_description = why;
     eval.modify_time = req.now;
     let plan = Plan { eval: Some(eval), ..base_plan(req, None) };
     Decision { plan, no_op: true, traces: Explain::default() }

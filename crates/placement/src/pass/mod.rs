@@ -259,7 +259,7 @@ impl<'a> Pass<'a, '_> {
                     put_stop(self.plan, stop);
                 }
                 let id = AllocId::from(new_id());
-                self.put(&key, &job, deployment, wanted, &found, metric, id);
+                self.put(&key, &job, deployment, wanted, found, metric, id);
             }
             None => {
                 if let Some(stop) = &wanted.replaces {
@@ -309,7 +309,7 @@ impl<'a> Pass<'a, '_> {
         job: &Arc<Job>,
         deployment: Option<DeploymentId>,
         wanted: Place<'a>,
-        found: &Found,
+        found: Found,
         metric: AllocMetric,
         id: AllocId,
     ) {
@@ -328,7 +328,7 @@ impl<'a> Pass<'a, '_> {
             node_name: node.name.clone(),
             job_id: self.eval.job_id.clone(),
             task_group: wanted.group,
-            allocated_resources: Some(found.resources.clone()),
+            allocated_resources: Some(found.resources),
             metrics: Some(metric),
             desired_status: DesiredStatus::Run,
             client_status: ClientStatus::Pending,
@@ -345,7 +345,7 @@ impl<'a> Pass<'a, '_> {
         };
         self.note_placed(&alloc, job.version(), &found.pick);
         if let Some(placer) = self.placers.get(key) {
-            self.work.place(found.pick.slot, placer.group_no, id, found.held.clone());
+            self.work.place(found.pick.slot, placer.group_no, id, found.held);
         }
         self.plan.parts.entry(node.id.clone()).or_default().place.push(alloc);
     }

@@ -73,7 +73,7 @@ impl<'a> Pass<'a, '_> {
             put_stop(self.plan, stop);
         }
         let (id, deployment) = (AllocId::from(new_id()), self.active_deployment());
-        self.put(&key, &job, deployment, place, &found, metric, id);
+        self.put(&key, &job, deployment, place, found, metric, id);
     }
 
     /// Hands out what is asked of that node.

@@ -7,6 +7,8 @@ mod feasible;
 mod flows;
 mod plans;
 mod preempt;
+mod random;
+mod ranks;
 mod service;
 mod system;
 mod world;

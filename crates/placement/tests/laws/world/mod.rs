@@ -94,7 +94,7 @@ impl World {
         }
         let fresh = Fleet::from_state(&self.state);
         for node in self.state.nodes() {
-            assert_eq!(self.fleet.used(&node.id), fresh.used(&node.id), "{}", node.name);
+            assert_eq!(self.fleet.holdings(&node.id), fresh.holdings(&node.id), "{}", node.name);
         }
         if let Reply::Refused(refusal) = &outcome.reply {
             panic!("refused: {refusal}");
