@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use client::public::{PublicClient, Query};
+use client::public::{PublicClient, PublicError, Query};
 use futures::{StreamExt as _, TryStreamExt as _};
-use http::Method;
+use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -15,6 +15,9 @@ use tokio::time::Instant;
 /// MHz and MiB of one task: a simulated node has room for 200.
 const TASK_CPU_MHZ: i64 = crate::fleet::NODE_CPU_MHZ / 200;
 const TASK_MEMORY_MIB: i64 = 64;
+/// How long an API may have too much to do.
+const BUSY_MAX: Duration = Duration::from_secs(120);
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
 const GROUP: &str = "g";
 
 /// A job with one allocation of one small task.
@@ -55,9 +58,28 @@ pub fn docker(id: &str, image: &str) -> Value {
     job(id, "docker", json!({"image": image, "command": "/bin/sleep", "args": ["3600"]}))
 }
 
+/// Asks again while the API says that it has too much to do, as clients do: that takes time, and is no failure.
 pub async fn register(api: &PublicClient, job: &Value) -> anyhow::Result<()> {
-    let _: (Value, _) = api.put("/v1/jobs", &Query::default(), job).await.context("register")?;
+    let query = Query::default();
+    patient(|| api.put::<_, Value>("/v1/jobs", &query, job)).await.context("register")?;
     Ok(())
+}
+
+async fn patient<T, F>(mut ask: impl FnMut() -> F) -> Result<T, PublicError>
+where
+    F: Future<Output = Result<T, PublicError>>,
+{
+    let began = Instant::now();
+    loop {
+        match ask().await {
+            Err(error) if is_busy(&error) && began.elapsed() < BUSY_MAX => tokio::time::sleep(BUSY_PAUSE).await,
+            answer => return answer,
+        }
+    }
+}
+
+fn is_busy(error: &PublicError) -> bool {
+    matches!(error.status(), Some(StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS))
 }
 
 pub async fn purge(api: &PublicClient, id: &str) -> anyhow::Result<()> {
@@ -140,7 +162,14 @@ pub async fn wait_count(
     let mut reads = api.blocking::<Summary>(path, Query { index: 1, ..Query::default() });
     let look = async {
         loop {
-            let (summary, _) = reads.next().await?;
+            let summary = match reads.next().await {
+                Ok((summary, _)) => summary,
+                Err(error) if is_busy(&error) => {
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             let Counts { starting, running, complete, failed, lost } =
                 summary.summary.get(GROUP).copied().unwrap_or_default();
             let count = match stage {

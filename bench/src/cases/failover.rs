@@ -42,8 +42,9 @@ pub async fn run(ground: &Ground, args: &Args) -> anyhow::Result<Report> {
         let id = format!("failover-{}-{n}", std::process::id());
         cluster.kill(&leader)?;
         let killed = Instant::now();
-        while let Err(error) = load::register(&api, &load::mock(&id)).await {
-            ensure!(killed.elapsed() < LATE, "no write was accepted in time: {error:#}");
+        let job = load::mock(&id);
+        while let Err(error) = api.put::<_, Value>("/v1/jobs", &Query::default(), &job).await {
+            ensure!(killed.elapsed() < LATE, "no write was accepted in time: {error}");
             tokio::time::sleep(PAUSE).await;
         }
         written.push(killed.elapsed());
