@@ -58,7 +58,8 @@ pub fn docker(id: &str, image: &str) -> Value {
     job(id, "docker", json!({"image": image, "command": "/bin/sleep", "args": ["3600"]}))
 }
 
-/// Asks again while the API says that it has too much to do, as clients do: that takes time, and is no failure.
+/// Asks again while the API says that it has too much to do, or does not know in time, as clients do: that takes time
+/// and is no failure, and the same job registered twice is one.
 pub async fn register(api: &PublicClient, job: &Value) -> anyhow::Result<()> {
     let query = Query::default();
     patient(|| api.put::<_, Value>("/v1/jobs", &query, job)).await.context("register")?;
@@ -79,7 +80,10 @@ where
 }
 
 fn is_busy(error: &PublicError) -> bool {
-    matches!(error.status(), Some(StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS))
+    matches!(
+        error.status(),
+        Some(StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS | StatusCode::GATEWAY_TIMEOUT)
+    )
 }
 
 pub async fn purge(api: &PublicClient, id: &str) -> anyhow::Result<()> {
