@@ -299,6 +299,20 @@ fn service_010_a_property_of_one_group_limits_that_group_only() {
 }
 
 #[test]
+fn service_066_where_services_may_not_displace_others_the_urgent_one_waits() {
+    let mut world = World::with_nodes(1);
+    let mut low = job("service", 1);
+    low.priority = Some(20);
+    low.task_groups[0].tasks[0].resources.as_mut().unwrap().cpu = Some(3_900);
+    world.register(&low);
+    let mut high = low.clone();
+    (high.id, high.name, high.priority) = (Some("k".into()), Some("k".into()), Some(90));
+    let eval = world.register(&high);
+    assert_eq!((eval.queued_allocations["g"], eval.blocked_eval.is_empty()), (1, false));
+    assert_eq!((world.live(&low).len(), world.live(&high).len()), (1, 0), "nobody is evicted");
+}
+
+#[test]
 fn util_001_ready_nodes_are_those_of_pool_and_datacenters() {
     let mut world = World::new();
     for (n, dc, pool) in
