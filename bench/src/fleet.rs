@@ -38,6 +38,8 @@ pub const NODES_MAX: u64 = 12_000;
 /// What one node offers.
 pub const NODE_CPU_MHZ: i64 = 10_000;
 pub const NODE_MEMORY_MIB: i64 = 16_384;
+/// Allocations as the cases ask for them that one node has room for.
+const NODE_ALLOCATIONS: usize = 200;
 const NODE_DISK_MIB: i64 = 200_000;
 const LIFETIME: Duration = Duration::from_secs(7 * 86_400);
 /// Nodes that connect and register at the same time.
@@ -81,6 +83,19 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         anyhow::Ok(())
     })?;
     runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(())
+}
+
+/// Whether so many allocations find a place.
+///
+/// # Errors
+/// They do not; how many do.
+pub fn has_room(nodes: usize, allocations: usize) -> anyhow::Result<()> {
+    let room = nodes * NODE_ALLOCATIONS;
+    ensure!(
+        allocations <= room,
+        "{nodes} nodes have room for {room} allocations, and {allocations} are wanted: take more --nodes"
+    );
     Ok(())
 }
 

@@ -62,13 +62,7 @@ impl Args {
 }
 
 pub async fn run(ground: &Ground, args: &Args) -> anyhow::Result<Report> {
-    anyhow::ensure!(
-        args.jobs * args.count <= args.nodes * 200,
-        "{} nodes have room for {} allocations, and {} are wanted: take more --nodes",
-        args.nodes,
-        args.nodes * 200,
-        args.jobs * args.count
-    );
+    crate::fleet::has_room(args.nodes, args.jobs * args.count)?;
     let mut report = Report::default();
     let rounds = if ground.address.is_some() { &args.schedulers[..1] } else { &args.schedulers[..] };
     for schedulers in rounds {

@@ -45,13 +45,7 @@ pub struct Args {
 
 pub async fn run(ground: &Ground, args: &Args) -> anyhow::Result<Report> {
     ground.must_be_ours("read")?;
-    anyhow::ensure!(
-        args.jobs * args.count <= args.nodes * 200,
-        "{} nodes have room for {} allocations, and {} are wanted: take more --nodes",
-        args.nodes,
-        args.nodes * 200,
-        args.jobs * args.count
-    );
+    crate::fleet::has_room(args.nodes, args.jobs * args.count)?;
     crate::fleet::allow_files(args.waiting)?;
     let stage = ground.stage(Shape::of_nodes(args.nodes, 2)).await?;
     let (api, mut report) = (&stage.api, Report::default());

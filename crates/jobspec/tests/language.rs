@@ -3,18 +3,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod text;
+
 use jobspec::{FileReader, Inputs, Severity, Source};
 use serde_json::{Value, json};
 
-fn with(inputs: &Inputs<'_>, text: &str) -> Result<Value, String> {
-    jobspec::parse(Source { name: "a.hcl", text }, inputs)
-        .map(|parsed| parsed.json)
-        .map_err(|problems| problems.reference_text())
-}
-
-fn parse(text: &str) -> Result<Value, String> {
-    with(&Inputs { strict_vars: true, ..Inputs::default() }, text)
-}
+use text::{parse, with};
 
 /// A job whose meta holds one expression.
 fn meta(before: &str, expr: &str) -> String {

@@ -2,22 +2,12 @@
 //! (`val-NNN`, in crates/model/tests/data/rules.tsv; docs/jobspec-coverage.md lists them with their tests).
 #![allow(clippy::unwrap_used)]
 
+mod text;
+
 use jobspec::{Inputs, Source};
 use serde_json::{Value, json};
 
-fn with(inputs: &Inputs<'_>, text: &str) -> Result<Value, String> {
-    jobspec::parse(Source { name: "a.hcl", text }, inputs)
-        .map(|parsed| parsed.json)
-        .map_err(|problems| problems.reference_text())
-}
-
-fn parse(text: &str) -> Result<Value, String> {
-    with(&Inputs { strict_vars: true, ..Inputs::default() }, text)
-}
-
-fn in_job(inner: &str) -> String {
-    format!("job \"j\" {{\n{inner}\n}}\n")
-}
+use text::{in_job, parse, with};
 
 fn in_group(inner: &str) -> String {
     in_job(&format!("group \"g\" {{\n{inner}\n}}"))

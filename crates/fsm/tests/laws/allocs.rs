@@ -7,14 +7,6 @@ use model::{ClientStatus, DesiredStatus, EvalStatus, Evaluation, Index, NodeStat
 
 use crate::world::{self, World, eval, ids, job, ns};
 
-fn world() -> World {
-    let mut world = World::new();
-    world.node("n1");
-    world.node("n2");
-    world.register(job("web"));
-    world
-}
-
 fn roomier(world: &World) -> usize {
     world.changed(Table::Capacity)
 }
@@ -37,7 +29,7 @@ fn make_unknown(world: &mut World, job: &str, id: &str, later: &str) {
 
 #[test]
 fn a_node_that_is_back_already_makes_nothing_unknown_and_a_return_is_recorded_once() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.place("web", "n1", &["a"]);
     world.tell("a", ClientStatus::Running);
     let note = |world: &mut World, status| {
@@ -67,7 +59,7 @@ fn a_node_that_is_back_already_makes_nothing_unknown_and_a_return_is_recorded_on
 
 #[test]
 fn store_037_038_a_summary_moves_what_moves_and_keeps_what_ended() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.place("web", "n1", &["a", "b"]);
     world.tell("a", ClientStatus::Running);
     assert_eq!(world.summary("web"), [0, 1, 1, 0, 0, 0, 0]);
@@ -80,7 +72,7 @@ fn store_037_038_a_summary_moves_what_moves_and_keeps_what_ended() {
 
 #[test]
 fn store_042_news_of_unknown_allocations_are_left_out_and_the_rest_taken() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.place("web", "n1", &["a"]);
     let known = world.news("a", ClientStatus::Running);
     let unknown = AllocClientUpdate { id: "zz".into(), ..known.clone() };
@@ -90,7 +82,7 @@ fn store_042_news_of_unknown_allocations_are_left_out_and_the_rest_taken() {
 
 #[test]
 fn node_012_a_node_speaks_for_its_own_allocations_only() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.place("web", "n1", &["a"]);
     world.place("web", "n2", &["b"]);
     let foreign = AllocClientUpdate { node_id: "n2".into(), ..world.news("a", ClientStatus::Failed) };
@@ -104,7 +96,7 @@ fn node_012_a_node_speaks_for_its_own_allocations_only() {
 
 #[test]
 fn what_a_node_says_is_a_small_delta_and_no_news_to_it() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.place("web", "n1", &["a"]);
     let placed = world.alloc("a").alloc_modify_index;
     world.tell("a", ClientStatus::Running);
@@ -118,7 +110,7 @@ fn what_a_node_says_is_a_small_delta_and_no_news_to_it() {
 
 #[test]
 fn task_states_are_kept_when_an_update_has_none() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.place("web", "n1", &["a"]);
     let mut update = world.news("a", ClientStatus::Running);
     update.task_states.insert("t".into(), world::task_state());
@@ -129,7 +121,7 @@ fn task_states_are_kept_when_an_update_has_none() {
 
 #[test]
 fn an_ended_allocation_never_lives_again_but_may_learn_how_it_ended() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.place("web", "n1", &["a"]);
     world.tell("a", ClientStatus::Running);
     world.stop("web", "a", Some(ClientStatus::Lost));
@@ -146,7 +138,7 @@ fn an_ended_allocation_never_lives_again_but_may_learn_how_it_ended() {
 
 #[test]
 fn store_039_050_051_052_an_unknown_allocation_that_is_heard_of_needs_no_follow_up() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.place("web", "n1", &["a", "b", "c"]);
     for id in ["a", "b", "c"] {
         world.tell(id, ClientStatus::Running);
@@ -173,7 +165,7 @@ fn store_039_050_051_052_an_unknown_allocation_that_is_heard_of_needs_no_follow_
 
 #[test]
 fn node_016_an_allocation_whose_job_is_gone_is_not_wanted_any_more() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.place("web", "n1", &["a", "b"]);
     world.deregister("web", true);
     world.tell("a", ClientStatus::Failed);
@@ -186,7 +178,7 @@ fn node_016_an_allocation_whose_job_is_gone_is_not_wanted_any_more() {
 
 #[test]
 fn fsm_014_room_is_news_when_an_allocation_ends_and_when_its_node_is_through_with_it() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.place("web", "n1", &["a", "b", "c"]);
     world.tell("a", ClientStatus::Running);
     assert_eq!(roomier(&world), 0);
@@ -213,7 +205,7 @@ fn fsm_014_room_is_news_when_an_allocation_ends_and_when_its_node_is_through_wit
 
 #[test]
 fn store_049_a_transition_is_merged_and_is_news_for_the_node() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.place("web", "n1", &["a"]);
     let wish = |migrate, reschedule| DesiredTransition { migrate, reschedule, ..DesiredTransition::default() };
     let command = |id: &str, wish| Command::AllocDesiredTransition {
@@ -235,7 +227,7 @@ fn store_049_a_transition_is_merged_and_is_news_for_the_node() {
 
 #[test]
 fn node_003_004_a_node_that_is_not_ready_shows_that_it_told_of_its_allocations() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.place("web", "n1", &["a"]);
     world.tell("a", ClientStatus::Running);
     assert_eq!(world.node_row("n1").last_alloc_update_index, Index(0), "no row per batch for a ready one");
@@ -248,7 +240,7 @@ fn node_003_004_a_node_that_is_not_ready_shows_that_it_told_of_its_allocations()
 
 #[test]
 fn only_what_is_over_is_forgotten() {
-    let mut world = world();
+    let mut world = World::with_job();
     let first = world.state.open_evals().next().unwrap().id.clone();
     world.place("web", "n1", &["live", "over", "stopping", "never-started"]);
     for id in ["live", "over", "stopping"] {

@@ -8,15 +8,6 @@ use model::{
 
 use crate::world::{self, World, add_stop, alloc, eval, ids, job, job_with_count, ns};
 
-/// Two nodes and a job.
-fn world() -> World {
-    let mut world = World::new();
-    world.node("n1");
-    world.node("n2");
-    world.register(job("web"));
-    world
-}
-
 fn dropped(plan: Plan, world: &mut World) -> Vec<(String, PartDropped)> {
     let result = world.apply_plan(plan);
     assert_eq!(result.refused, None);
@@ -26,7 +17,7 @@ fn dropped(plan: Plan, world: &mut World) -> Vec<(String, PartDropped)> {
 
 #[test]
 fn plan_apply_001_008_a_placement_is_written_with_its_version_and_times() {
-    let mut world = world();
+    let mut world = World::with_job();
     let mut plan = world.plan("web");
     plan.now = 77;
     world.put(&mut plan, "n1", "a");
@@ -46,7 +37,7 @@ fn plan_apply_001_008_a_placement_is_written_with_its_version_and_times() {
 
 #[test]
 fn store_036_a_placement_is_starting_and_no_longer_queued() {
-    let mut world = world();
+    let mut world = World::with_job();
     let queued = Evaluation { queued_allocations: [("g".to_owned(), 1)].into(), ..eval("q", &"web".into()) };
     world.create_eval(queued);
     assert_eq!(world.summary("web")[..2], [1, 0]);
@@ -56,7 +47,7 @@ fn store_036_a_placement_is_starting_and_no_longer_queued() {
 
 #[test]
 fn plan_001_of_two_plans_for_the_same_room_the_second_is_dropped_and_told_to_look_again() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.register(job("other"));
     let mut first = world.plan("web");
     let mut second = world.plan("other");
@@ -73,7 +64,7 @@ fn plan_001_of_two_plans_for_the_same_room_the_second_is_dropped_and_told_to_loo
 
 #[test]
 fn plans_of_one_command_state_the_fence_they_leave_to_each_other() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.register(job("other"));
     let mut first = world.plan("web");
     let mut second = world.plan("other");
@@ -89,7 +80,7 @@ fn plans_of_one_command_state_the_fence_they_leave_to_each_other() {
 
 #[test]
 fn a_dropped_part_moves_the_fence_as_if_it_had_passed_and_a_refused_one_does_not() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.register(job("other"));
     let fence = |world: &World| world.state.node_fence(&"n1".into()).get();
     let before = fence(&world);
@@ -159,7 +150,7 @@ fn whatever_takes_room_from_a_node_makes_older_parts_void() {
         }),
     ];
     for (what, change) in changes {
-        let mut world = world();
+        let mut world = World::with_job();
         world.place("web", "n1", &["unknown"]);
         let mut plan = world.plan("web");
         plan.parts.entry("n1".into()).or_default().stop.push(PlanStop {
@@ -181,7 +172,7 @@ fn whatever_takes_room_from_a_node_makes_older_parts_void() {
 
 #[test]
 fn what_gives_room_back_leaves_older_parts_good() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.place("web", "n1", &["x", "y"]);
     world.register(job("late"));
     let mut plan = world.plan("late");
@@ -197,7 +188,7 @@ fn what_gives_room_back_leaves_older_parts_good() {
 
 #[test]
 fn plan_apply_011_014_015_016_plan_007_a_node_that_is_not_there_or_not_ready_receives_nothing_new() {
-    let mut world = world();
+    let mut world = World::with_job();
     for node in ["init", "down", "off", "drain"] {
         world.node(node);
     }
@@ -235,7 +226,7 @@ fn plan_apply_011_014_015_016_plan_007_a_node_that_is_not_there_or_not_ready_rec
 
 #[test]
 fn plan_003_004_plan_apply_023_024_stops_pass_on_any_node() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.place("web", "n1", &["a", "b"]);
     world.tell("a", ClientStatus::Running);
     world.node_status("n1", NodeStatus::Down);
@@ -257,7 +248,7 @@ fn plan_003_004_plan_apply_023_024_stops_pass_on_any_node() {
 
 #[test]
 fn plan_006_plan_apply_019_020_an_update_in_place_needs_no_room_and_takes_none() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.place("web", "n1", &["a"]);
     world.tell("a", ClientStatus::Running);
     let node_id = "n1".into();
@@ -286,7 +277,7 @@ fn plan_006_plan_apply_019_020_an_update_in_place_needs_no_room_and_takes_none()
 
 #[test]
 fn plan_002_plan_apply_012_all_at_once_is_all_or_nothing() {
-    let mut world = world();
+    let mut world = World::with_job();
     let mut plan = world.plan("web");
     plan.all_at_once = true;
     plan.deployment = Some(world::new_deployment("d", 0));
@@ -300,7 +291,7 @@ fn plan_002_plan_apply_012_all_at_once_is_all_or_nothing() {
 
 #[test]
 fn an_allocation_is_stopped_only_with_its_replacement_unless_it_is_lost() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.place("web", "n1", &["old", "gone", "surplus"]);
     let mut plan = world.plan("web");
     for (new, previous) in [("new", "old"), ("again", "gone")] {
@@ -320,7 +311,7 @@ fn an_allocation_is_stopped_only_with_its_replacement_unless_it_is_lost() {
 
 #[test]
 fn a_placement_that_needs_the_room_of_a_withheld_stop_is_dropped_too() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.place("web", "n1", &["old"]);
     let mut plan = world.plan("web");
     world.put(&mut plan, "n2", "new");
@@ -335,7 +326,7 @@ fn a_placement_that_needs_the_room_of_a_withheld_stop_is_dropped_too() {
 
 #[test]
 fn store_047_a_replaced_allocation_names_its_successor_without_news_for_its_node() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.place("web", "n1", &["old", "dead"]);
     world.tell("dead", ClientStatus::Failed);
     let before = world.alloc("dead").clone();
@@ -355,7 +346,7 @@ fn store_047_a_replaced_allocation_names_its_successor_without_news_for_its_node
 
 #[test]
 fn a_frozen_scheduler_and_its_twin_cannot_both_place() {
-    let mut world = world();
+    let mut world = World::with_job();
     let twin = world.plan("web");
     let (mut first, mut second) = (twin.clone(), twin);
     first.eval = None;
@@ -384,7 +375,7 @@ fn a_frozen_scheduler_and_its_twin_cannot_both_place() {
 #[test]
 fn store_045_plan_apply_032_a_stopped_or_purged_job_gets_nothing_new_but_stops_pass() {
     for purge in [false, true] {
-        let mut world = world();
+        let mut world = World::with_job();
         world.place("web", "n1", &["old"]);
         let mut plan = world.plan("web");
         world.put(&mut plan, "n2", "new");
@@ -409,7 +400,7 @@ fn store_045_plan_apply_032_a_stopped_or_purged_job_gets_nothing_new_but_stops_p
 
 #[test]
 fn a_plan_for_an_earlier_incarnation_places_nothing() {
-    let mut world = world();
+    let mut world = World::with_job();
     let mut plan = world.plan("web");
     world.put(&mut plan, "n1", "a");
     world.deregister("web", true);
@@ -423,7 +414,7 @@ fn a_plan_for_an_earlier_incarnation_places_nothing() {
 
 #[test]
 fn store_043_044_what_the_node_said_wins_over_the_plan_unless_the_plan_states_a_loss() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.place("web", "n1", &["done", "runs"]);
     world.tell("done", ClientStatus::Complete);
     world.tell("runs", ClientStatus::Running);
@@ -440,7 +431,7 @@ fn store_043_044_what_the_node_said_wins_over_the_plan_unless_the_plan_states_a_
 
 #[test]
 fn plan_008_010_plan_apply_003_010_a_victim_is_evicted_unless_it_ended_by_itself() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.register(job("victim"));
     world.place("victim", "n1", &["v", "ended"]);
     world.tell("ended", ClientStatus::Complete);
@@ -465,7 +456,7 @@ fn plan_008_010_plan_apply_003_010_a_victim_is_evicted_unless_it_ended_by_itself
 
 #[test]
 fn plan_apply_017_a_part_that_the_applier_found_full_is_dropped_with_its_pairs() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.place("web", "n1", &["old"]);
     let mut plan = world.plan("web");
     world.put(&mut plan, "n2", "new");
@@ -480,7 +471,7 @@ fn plan_apply_017_a_part_that_the_applier_found_full_is_dropped_with_its_pairs()
 
 #[test]
 fn a_plan_that_contradicts_itself_is_refused_and_spares_its_neighbours() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.register(job("other"));
     world.place("web", "n1", &["taken"]);
     type Spoil = fn(&mut Plan);
@@ -512,7 +503,7 @@ fn a_plan_that_contradicts_itself_is_refused_and_spares_its_neighbours() {
 
 #[test]
 fn a_version_forgotten_since_the_snapshot_can_be_run_by_nobody() {
-    let mut world = world();
+    let mut world = World::with_job();
     let mut plan = world.plan("web");
     world.put(&mut plan, "n1", "a");
     for count in 10..20 {
@@ -523,7 +514,7 @@ fn a_version_forgotten_since_the_snapshot_can_be_run_by_nobody() {
 
 #[test]
 fn plans_come_from_the_applier_under_its_lease_only() {
-    let mut world = world();
+    let mut world = World::with_job();
     let command = Command::PlanApply { plans: vec![] };
     let refusal = world.refuse(Role::Scheduler, command.clone());
     assert_eq!(refusal, Refusal::WrongRole { role: Role::Scheduler, command: "PlanApply".into() });

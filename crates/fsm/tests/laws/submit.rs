@@ -8,17 +8,9 @@ use model::{ClientStatus, DesiredStatus, Eligibility, EvalStatus, Evaluation, In
 
 use crate::world::{World, add_stop, eval, job};
 
-fn world() -> World {
-    let mut world = World::new();
-    world.node("n1");
-    world.node("n2");
-    world.register(job("web"));
-    world
-}
-
 #[test]
 fn q_worker_010_a_plan_that_passes_is_in_state_at_the_index_of_its_commit() {
-    let mut world = world();
+    let mut world = World::with_job();
     let mut plan = world.plan("web");
     world.put(&mut plan, "n1", "a");
     let result = world.apply_plan(plan);
@@ -30,7 +22,7 @@ fn q_worker_010_a_plan_that_passes_is_in_state_at_the_index_of_its_commit() {
 
 #[test]
 fn q_worker_011_012_q_plan_queue_010_a_plan_names_its_job_and_what_it_stops_and_carries_neither() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.place("web", "n1", &["old"]);
     let mut plan = world.plan("web");
     world.put(&mut plan, "n1", "a");
@@ -51,7 +43,7 @@ fn q_worker_011_012_q_plan_queue_010_a_plan_names_its_job_and_what_it_stops_and_
 
 #[test]
 fn q_worker_013_a_node_that_does_not_exist_is_reported_with_the_state_to_look_at() {
-    let mut world = world();
+    let mut world = World::with_job();
     let mut plan = world.plan("web");
     world.put(&mut plan, "n1", "a");
     world.put(&mut plan, "nowhere", "b");
@@ -64,7 +56,7 @@ fn q_worker_013_a_node_that_does_not_exist_is_reported_with_the_state_to_look_at
 
 #[test]
 fn q_worker_014_015_what_a_worker_writes_of_its_evaluation_has_its_snapshot_and_newer_times() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.create_eval(eval("mine", &"web".into()));
     let before = world.eval("mine").clone();
     let update = Evaluation {
@@ -95,7 +87,7 @@ fn q_worker_014_015_what_a_worker_writes_of_its_evaluation_has_its_snapshot_and_
 
 #[test]
 fn q_plan_queue_006_007_008_plans_that_nobody_may_make_are_refused_each_by_its_name() {
-    let mut world = world();
+    let mut world = World::with_job();
     type Spoil = fn(&mut Plan);
     let spoils: [(&str, Spoil, PlanRefusal); 5] = [
         ("q-plan-queue-006: no job", |plan| plan.job_id = "".into(), PlanRefusal::Malformed),
@@ -132,7 +124,7 @@ fn q_plan_queue_006_007_008_plans_that_nobody_may_make_are_refused_each_by_its_n
 
 #[test]
 fn q_plan_queue_009_plans_of_many_evaluations_lose_nothing_of_each_other() {
-    let mut world = world();
+    let mut world = World::with_job();
     let plans: Vec<Plan> = (0..20)
         .map(|n| {
             let id = format!("job{n}");
@@ -158,7 +150,7 @@ fn q_plan_queue_009_plans_of_many_evaluations_lose_nothing_of_each_other() {
 
 #[test]
 fn plan_tracker_004_the_applier_may_make_a_node_ineligible_and_say_why() {
-    let mut world = world();
+    let mut world = World::with_job();
     let event = NodeEvent { message: "rejected".into(), subsystem: "Scheduler".into(), ..NodeEvent::default() };
     let command = Command::NodeEligibility {
         node_id: "n1".into(),
@@ -178,7 +170,7 @@ fn plan_tracker_004_the_applier_may_make_a_node_ineligible_and_say_why() {
 
 #[test]
 fn plan_apply_025_026_a_node_out_of_reach_takes_what_makes_its_work_unknown_and_no_placement() {
-    let mut world = world();
+    let mut world = World::with_job();
     world.place("web", "n1", &["a", "b"]);
     for id in ["a", "b"] {
         world.tell(id, ClientStatus::Running);

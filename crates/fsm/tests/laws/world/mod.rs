@@ -39,6 +39,15 @@ pub fn snapshot(state: &State, tables: Option<&[Table]>) -> Vec<u8> {
 }
 
 impl World {
+    /// Two nodes, `n1` and `n2`, and a job, `web`.
+    pub fn with_job() -> Self {
+        let mut world = Self::new();
+        world.node("n1");
+        world.node("n2");
+        world.register(job("web"));
+        world
+    }
+
     /// A cluster before its first command.
     pub fn empty() -> Self {
         Self {
