@@ -230,3 +230,65 @@ fn preemption_is_allowed_for_each_kind_of_job() {
         world.state.allocs().filter(|a| a.job_id.as_str() == "each2").map(|a| Allocation::clone(a)).collect();
     assert_eq!((placed.len(), placed[0].preempted_allocations.len()), (1, 1));
 }
+
+fn of_kind(kind: &str, priority: i64, cpu: i64) -> Job {
+    let mut job = sized(kind, priority, 1, cpu, 100);
+    job.kind = Some(kind.into());
+    job
+}
+
+#[test]
+fn service_065_a_service_takes_the_node_of_a_less_important_one() {
+    let mut world = world(1);
+    let (low, high) = (sized("low", 20, 1, 3000, 100), sized("high", 70, 1, 3000, 100));
+    world.register(&low);
+    world.register(&high);
+    let winner = world.live(&high)[0].clone();
+    assert_eq!((evicted(&world, &low), world.live(&low).len()), (vec!["low.g[0]".to_owned()], 0));
+    assert_eq!(winner.preempted_allocations, [world.allocs(&low)[0].id.clone()]);
+}
+
+#[test]
+fn system_004_a_full_node_is_taken_from_the_less_important_only_where_the_configuration_says_so() {
+    for kind in ["system", "sysbatch"] {
+        for allowed in [false, true] {
+            let mut world = World::with_nodes(1);
+            allow(&mut world, allowed);
+            let low = sized("low", 20, 1, 3000, 100);
+            world.register(&low);
+            let job = of_kind(kind, 70, 3000);
+            let eval = world.register(&job);
+            assert_eq!(world.live(&job).len(), usize::from(allowed), "{kind}");
+            assert_eq!(evicted(&world, &low).len(), usize::from(allowed), "{kind}");
+            if !allowed {
+                assert_eq!(eval.failed_tg_allocs["g"].dimension_exhausted["cpu"], 1, "{kind}");
+            }
+        }
+    }
+}
+
+#[test]
+fn sysbatch_011_nothing_is_evicted_for_a_sysbatch_job_unless_somebody_turned_that_on() {
+    let mut world = World::with_nodes(1);
+    let low = sized("low", 20, 1, 3000, 100);
+    world.register(&low);
+    let job = of_kind("sysbatch", 70, 3000);
+    world.register(&job);
+    assert_eq!((world.live(&job).len(), evicted(&world, &low).len()), (0, 0));
+    allow(&mut world, true);
+    world.evaluate(&job, "node-update");
+    assert_eq!((world.live(&job).len(), evicted(&world, &low).len()), (1, 1));
+}
+
+#[test]
+fn system_028_a_system_job_evicts_as_many_as_it_needs_and_none_within_ten_points() {
+    let mut world = world(1);
+    let jobs = [("a", 20), ("b", 30), ("near", 65)].map(|(id, priority)| sized(id, priority, 1, 1200, 100));
+    for job in &jobs {
+        world.register(job);
+    }
+    let important = of_kind("system", 70, 2400);
+    world.register(&important);
+    assert_eq!(world.live(&important).len(), 1);
+    assert_eq!(jobs.each_ref().map(|job| evicted(&world, job).len()), [1, 1, 0]);
+}
