@@ -49,6 +49,8 @@ async fn every_decision_is_explained_node_by_node_until_the_scheduler_forgets() 
         ("feasibility", "ranking"),
         ("ranking", "plan-submitted"),
         ("plan-submitted", "plan-accepted"),
+        ("plan-accepted", "alloc-created"),
+        ("alloc-created", "finished"),
     ] {
         let at = |name| what.iter().position(|one| *one == name).unwrap_or_else(|| panic!("no {name} in {what:?}"));
         assert!(at(earlier) < at(later), "{what:?}");

@@ -119,17 +119,20 @@ fn placement(alloc: &Allocation) -> Placement {
     }
 }
 
-/// What the rows tell and what the scheduler saw, oldest first.
+/// What the rows tell and what the scheduler saw, oldest first. Rows bear the time of the decision; what they tell
+/// became true when a plan of that decision was accepted.
 fn timeline(eval: &Evaluation, allocs: &[&Allocation], seen: Vec<Moment>) -> Vec<Moment> {
     let moment = |time, what, detail: String| Moment { time, what, detail };
+    let accepted: Vec<i64> = seen.iter().filter(|m| m.what == Happening::PlanAccepted).map(|m| m.time).collect();
+    let committed = |decided: i64| accepted.iter().copied().find(|time| *time >= decided).unwrap_or(decided);
     let mut all = vec![moment(eval.create_time, Happening::Created, format!("triggered by {}", eval.triggered_by))];
     all.extend(seen);
     for alloc in allocs.iter().take(MOMENTS_MAX) {
         let detail = format!("{} ({}) on node {}", alloc.name, alloc.id, alloc.node_name);
-        all.push(moment(alloc.create_time, Happening::AllocCreated, detail));
+        all.push(moment(committed(alloc.create_time), Happening::AllocCreated, detail));
     }
     if let Some(more) = allocs.len().checked_sub(MOMENTS_MAX).filter(|more| *more > 0) {
-        let time = allocs.iter().map(|alloc| alloc.create_time).max().unwrap_or_default();
+        let time = allocs.iter().map(|alloc| committed(alloc.create_time)).max().unwrap_or_default();
         all.push(moment(time, Happening::AllocCreated, format!("and {more} more")));
     }
     let status = match eval.status {
@@ -142,6 +145,7 @@ fn timeline(eval: &Evaluation, allocs: &[&Allocation], seen: Vec<Moment>) -> Vec
     };
     all.sort_by_key(|one| one.time);
     // What it is now comes last, whatever the clocks of other machines said.
-    all.extend(status.map(|(what, detail)| moment(eval.modify_time, what, detail)));
+    let last = all.last().map_or(eval.modify_time, |one| one.time.max(eval.modify_time));
+    all.extend(status.map(|(what, detail)| moment(last, what, detail)));
     all
 }
