@@ -26,6 +26,14 @@ struct Host {
     driver: RawExec,
     task_id: String,
     dir: PathBuf,
+    alloc: AllocDirs,
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // Its mounts go with it.
+        let _ = self.alloc.destroy();
+    }
 }
 
 impl Host {
@@ -60,7 +68,7 @@ impl Host {
             around: Default::default(),
         };
         let task_id = driver.start(task).await.unwrap().task_id;
-        Self { _base: base, driver, task_id, dir }
+        Self { _base: base, driver, task_id, dir, alloc }
     }
 
     async fn exec(&self, tty: bool, script: &str) -> ExecSession {
