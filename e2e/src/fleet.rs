@@ -17,6 +17,7 @@ use model::Role;
 use serde_json::{Value, json};
 
 use crate::cluster::{WITHIN, program, text};
+use crate::leftovers::{environments, signal_pid, sweep};
 
 const LIFETIME: Duration = Duration::from_secs(7 * 86_400);
 /// How long a caller of the API waits: a frozen gateway answers nothing.
@@ -478,44 +479,11 @@ impl Drop for Fleet {
         }
         self.stop_all(false);
         // Of agents that were killed: supervisors and tasks, then what they mounted and their cgroups.
-        let home = self.dir.path().display().to_string();
-        for _ in 0..100 {
-            let left = left_of(&home);
-            left.iter().for_each(|pid| signal_pid(*pid, "-KILL"));
-            if left.is_empty() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let mounts =
-            mounts.lines().filter_map(|line| line.split_whitespace().nth(1)).filter(|at| at.starts_with(&home));
-        for at in mounts.collect::<Vec<_>>().into_iter().rev() {
-            let _ = Command::new("umount").args(["-l", at]).status();
-        }
+        sweep(self.dir.path());
         for agent in self.of(Role::Agent) {
             remove_cgroups(&self.process(&agent).home);
         }
     }
-}
-
-/// Processes that have the directory in their command line or environment, ours excepted.
-fn left_of(dir: &str) -> Vec<u32> {
-    let mut left: Vec<u32> = environments().filter(|(_, environ)| environ.contains(dir)).map(|(pid, _)| pid).collect();
-    let commands =
-        pids().filter(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| text(&c).contains(dir)));
-    left.extend(commands);
-    left.retain(|pid| *pid != std::process::id());
-    left
-}
-
-fn pids() -> impl Iterator<Item = u32> {
-    let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    entries.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok())
-}
-
-fn environments() -> impl Iterator<Item = (u32, String)> {
-    pids().filter_map(|pid| Some((pid, text(&std::fs::read(format!("/proc/{pid}/environ")).ok()?))))
 }
 
 /// The cgroups of a node whose agent cannot remove them any more.
@@ -527,10 +495,6 @@ fn remove_cgroups(home: &Path) {
     for dir in found.map(|found| text(&found.stdout)).unwrap_or_default().lines() {
         let _ = std::fs::remove_dir(dir);
     }
-}
-
-pub fn signal_pid(pid: u32, signal: &str) {
-    let _ = Command::new("kill").args([signal, &pid.to_string()]).stderr(Stdio::null()).status();
 }
 
 pub fn ready_nodes(nodes: &Value) -> usize {

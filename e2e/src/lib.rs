@@ -7,6 +7,7 @@ pub mod dev;
 pub mod disk;
 pub mod fleet;
 pub mod history;
+pub mod leftovers;
 pub mod load;
 pub mod machine;
 pub mod nouns;

@@ -9,6 +9,7 @@ use client::public::{PublicClient, Query, Settings};
 use serde_json::Value;
 
 use crate::cluster::{WITHIN, program, text};
+use crate::leftovers::sweep;
 
 /// A gossip key.
 pub const KEY: &str = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=";
@@ -201,5 +202,6 @@ impl Drop for Machine {
             let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
             let _ = child.wait();
         }
+        sweep(&self.data);
     }
 }
