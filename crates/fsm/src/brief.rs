@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use model::alloc::TaskState;
-use model::metric::AllocMetric;
+use model::metric::{AllocMetric, NodeScoreMeta};
 use model::{Allocation, NodeId};
 
 use crate::change::Change;
@@ -61,16 +61,18 @@ fn alloc(row: &Allocation) -> Allocation {
 fn score(metrics: &AllocMetric, node: &NodeId) -> AllocMetric {
     let all = &metrics.score_meta_data;
     let kept = all.iter().find(|score| score.node_id == *node).or(all.first());
-    let mut kept: Vec<_> = kept.cloned().into_iter().collect();
-    kept.iter_mut().for_each(|score| score.scores.clear());
-    AllocMetric { score_meta_data: kept, ..AllocMetric::default() }
+    let total = |score: &NodeScoreMeta| NodeScoreMeta {
+        node_id: score.node_id.clone(),
+        norm_score: score.norm_score,
+        ..NodeScoreMeta::default()
+    };
+    AllocMetric { score_meta_data: kept.map(total).into_iter().collect(), ..AllocMetric::default() }
 }
 
 #[cfg(test)]
 mod tests {
     use model::Index;
     use model::alloc::TaskEvent;
-    use model::metric::NodeScoreMeta;
 
     use super::*;
 
