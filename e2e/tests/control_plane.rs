@@ -3,8 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use api::scheduler::{DRY_RUN, DryRun, DryRunResult};
+use client::anyone::{Anyone, Unheard};
+use client::http::Call;
 use e2e::nouns::{job, node, node_id};
-use e2e::plane::Plane;
+use e2e::plane::{Plane, WITHIN};
 use fsm::State;
 use model::{EvalStatus, Role};
 
@@ -120,4 +123,25 @@ async fn jobs_go_on_when_each_service_dies_in_turn() {
         let state = plane.until("all jobs are placed", |s| (0..n).all(|n| live(s, &format!("job-{n}")) == 2)).await;
         assert_fits(&state);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_a_scheduler_waits_for_one_that_is_just_starting() {
+    let mut plane = Plane::start(0).await;
+    plane.nodes(vec![node(1, 4_000, 8_000)]).await;
+    let (http, peers) = (plane.shell.http.clone(), plane.shell.peers());
+    let anyone = Anyone::new(&http, &*peers, Role::Scheduler);
+    let dry_run = DryRun { job: job("later", "service", 1, 100), wait_index: plane.replica.index() };
+    let call = Call::post(DRY_RUN, WITHIN).json(&dry_run).unwrap();
+
+    let silent = anyone.ask::<DryRunResult>(&call).await;
+    assert!(matches!(silent, Err(Unheard::Silent { last: None, .. })), "{silent:?}");
+    let patient = anyone.patient(WITHIN);
+    let (planned, ()) = tokio::join!(patient.ask::<DryRunResult>(&call), async { plane.run(Role::Scheduler, "late") });
+    assert_eq!(planned.unwrap().annotations.desired_tg_updates["g"].place, 1);
+
+    // What one of them refuses is not asked until patience ends.
+    let nonsense = Call::post(DRY_RUN, WITHIN).json(&"nonsense").unwrap();
+    let refused = tokio::time::timeout(WITHIN / 2, anyone.patient(WITHIN * 2).ask::<DryRunResult>(&nonsense)).await;
+    assert!(matches!(refused, Ok(Err(Unheard::Refused { status, .. })) if status.is_client_error()));
 }

@@ -564,7 +564,7 @@ fn timed_out(to: &Target, call: &Call, sent: bool) -> CallError {
     CallError::Timeout { addr: to.addr, within: call.within, sent }
 }
 
-fn decode<T: DeserializeOwned>(addr: SocketAddr, body: &[u8]) -> Result<T, CallError> {
+pub(crate) fn decode<T: DeserializeOwned>(addr: SocketAddr, body: &[u8]) -> Result<T, CallError> {
     // A success without a body reads as `null`, so that `()` and `Option` work.
     let body = if body.is_empty() { b"null" } else { body };
     serde_json::from_slice(body).map_err(|source| CallError::Decode { addr, source })

@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod active;
+pub mod anyone;
 pub mod archive;
 pub mod clock;
 pub mod error;

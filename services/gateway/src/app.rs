@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use client::active::Active;
+use client::anyone::Anyone;
 use client::http::Http;
 use client::peers::Peers;
 use client::replica::Replica;
@@ -114,6 +115,11 @@ pub struct Parts {
 }
 
 impl App {
+    /// Whoever of a role can be reached, to ask.
+    pub fn any(&self, role: Role) -> Anyone<'_> {
+        Anyone::new(&self.http, &*self.peers, role)
+    }
+
     /// Starts what works in the background, too.
     pub fn start(parts: Parts) -> Self {
         let peers: Arc<dyn Peers> = Arc::new(parts.directory.clone());

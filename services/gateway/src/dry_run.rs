@@ -3,28 +3,27 @@
 use std::time::Duration;
 
 use api::scheduler::{DRY_RUN, DryRun, DryRunResult};
-use client::http::Target;
+use client::anyone::Unheard;
+use client::http::Call;
 use model::{Job, Role};
 
 use crate::app::App;
 use crate::errors::ApiError;
+use crate::read::LEADER_HOLD;
 
 const ASK: Duration = Duration::from_secs(10);
-const SCHEDULERS_MAX: usize = 3;
 
 /// # Errors
-/// No scheduler answers.
+/// No scheduler answers, for as long as a write waits for a leader.
 pub async fn ask(app: &App, job: Job) -> Result<DryRunResult, ApiError> {
     let request = DryRun { job, wait_index: app.watches.view().state.index() };
-    let schedulers = app.peers.peers(Role::Scheduler);
+    let call = Call::post(DRY_RUN, ASK).json(&request);
+    let call = call.map_err(|e| ApiError::internal("dry run cannot be written", &e))?;
     // Not always the same one first.
-    let first = usize::from(schedulers.len() > 1 && crate::app::random_unit() < 0.5);
-    for scheduler in schedulers.iter().cycle().skip(first).take(schedulers.len().min(SCHEDULERS_MAX)) {
-        let target = Target::new(scheduler.addr, Role::Scheduler);
-        match app.http.post_json::<_, DryRunResult>(target, DRY_RUN, &request, ASK).await {
-            Ok(result) => return Ok(result),
-            Err(error) => tracing::warn!(scheduler = scheduler.name, error = %error, "dry run failed"),
-        }
-    }
-    Err(ApiError::not_ready("no scheduler answers at the moment"))
+    let first = usize::from(crate::app::random_unit() < 0.5);
+    let asked = app.any(Role::Scheduler).beginning_at(first).patient(LEADER_HOLD.within).ask(&call).await;
+    asked.map_err(|error| match error {
+        Unheard::Refused { status, body } => ApiError::new(status, body.message),
+        Unheard::Silent { .. } => ApiError::not_ready("no scheduler answers at the moment"),
+    })
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use api::public::OperatorHealthReply;
 use api::state::AUTOPILOT_HEALTH;
 use api::usage::{AllocResourceUsage, HostStats};
-use client::http::{Call, Target};
+use client::http::Call;
 use futures::StreamExt as _;
 use kit::metrics::GaugeValue;
 use model::{Allocation, ClientStatus, Node, NodeStatus, Role, TaskStateKind};
@@ -119,13 +119,10 @@ fn cluster(app: &App, gauges: &mut Gauges) {
 }
 
 async fn autopilot(app: &App, gauges: &mut Gauges) {
-    for peer in app.peers.peers(Role::State) {
-        let target = Target::new(peer.addr, Role::State);
-        if let Ok(health) = app.http.get_json::<OperatorHealthReply>(target, AUTOPILOT_HEALTH, ASK).await {
-            gauges.add("nomad.nomad.autopilot.healthy", &Labels::new(), f64::from(u8::from(health.healthy)));
-            gauges.add("nomad.nomad.autopilot.failure_tolerance", &Labels::new(), float(health.failure_tolerance));
-            return;
-        }
+    let asked = app.any(Role::State).ask::<OperatorHealthReply>(&Call::get(AUTOPILOT_HEALTH, ASK)).await;
+    if let Ok(health) = asked {
+        gauges.add("nomad.nomad.autopilot.healthy", &Labels::new(), f64::from(u8::from(health.healthy)));
+        gauges.add("nomad.nomad.autopilot.failure_tolerance", &Labels::new(), float(health.failure_tolerance));
     }
 }
 

@@ -7,18 +7,14 @@ use api::state::{CERTIFICATES, SignRequest, Signed};
 use api::{Code, ErrorBody};
 use axum::Json;
 use axum::extract::State;
-use client::error::CallError;
-use client::http::Target;
 use kit::guard::{Peer, Refused};
 use model::Role;
 
-use super::{fresh, own_node, taken};
+use super::{fresh, introduce, own_node, taken};
 use crate::app::App;
 
 /// For a copy of the state that is up to date.
 const READ: Duration = Duration::from_secs(2);
-/// For one server. An agent waits 5 s for all.
-const CALL: Duration = Duration::from_millis(1_500);
 
 /// Renew a certificate
 ///
@@ -41,15 +37,8 @@ pub async fn sign(
         return Err(Refused::new(Code::Forbidden, "an agent's certificate is for an agent"));
     }
     request.admission.clone_from(&peer.admission);
-    for server in app.peers.peers(Role::State) {
-        let target = Target::new(server.addr, Role::State);
-        match app.http.post_json::<_, Signed>(target, CERTIFICATES, &request, CALL).await {
-            Ok(signed) => return Ok(Json(signed)),
-            // Every server would say so.
-            Err(CallError::Status { body, .. }) if body.code() == Code::BadRequest => return Err(Refused(body)),
-            Err(error) => tracing::debug!(peer = server.name, error = %error, "no certificate from this server"),
-        }
-    }
-    tracing::warn!(node_id = %peer.name, "no state server signs an agent's certificate");
-    Err(Refused::new(Code::NotReady, "no state server signs at the moment"))
+    let signed = introduce::ask(&app, CERTIFICATES, &request).await;
+    signed.map(Json).inspect_err(|refused| {
+        tracing::warn!(node_id = %peer.name, error = refused.0.message, "no certificate for an agent");
+    })
 }

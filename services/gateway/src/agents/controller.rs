@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use client::active::{Active, ActiveError};
+use client::anyone::lasting;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -46,7 +47,7 @@ fn pause(error: &ActiveError) -> Option<Duration> {
     let ActiveError::Call(call) = error else { return Some(RETRY) };
     match call.status() {
         Some(status) if status.as_u16() == 429 => Some(call.retry_after().unwrap_or(RETRY).clamp(RETRY, RETRY_MAX)),
-        Some(status) if status.is_client_error() => None,
+        Some(status) if lasting(status) => None,
         _ => Some(RETRY),
     }
 }

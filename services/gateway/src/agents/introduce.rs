@@ -17,8 +17,8 @@ use api::state::{CERTIFICATES, INTRODUCE, Introduce, Introduced, SignRequest, Si
 use api::{Code, ErrorBody};
 use axum::extract::State;
 use axum::{Extension, Json};
-use client::error::CallError;
-use client::http::Target;
+use client::anyone::Unheard;
+use client::http::Call;
 use client::state::new_uuid;
 use fsm::Command;
 use kit::guard::Refused;
@@ -102,16 +102,11 @@ async fn by_certificate(app: &App, request: Introduce, holder: &str) -> Result<I
 }
 
 /// One state server after the other, until one answers.
-async fn ask<T: DeserializeOwned>(app: &App, path: &str, body: &impl Serialize) -> Result<T, Refused> {
-    for server in app.peers.peers(Role::State) {
-        let target = Target::new(server.addr, Role::State);
-        match app.http.post_json::<_, T>(target, path, body, CALL).await {
-            Ok(answer) => return Ok(answer),
-            Err(CallError::Status { body, .. }) if matches!(body.code(), Code::BadRequest | Code::Forbidden) => {
-                return Err(Refused(body));
-            }
-            Err(error) => tracing::debug!(peer = server.name, error = %error, "no introduction by this server"),
-        }
-    }
-    Err(Refused::new(Code::NotReady, "no state server signs at the moment"))
+pub(super) async fn ask<T: DeserializeOwned>(app: &App, path: &str, body: &impl Serialize) -> Result<T, Refused> {
+    let call = Call::post(path, CALL).json(body);
+    let call = call.map_err(|error| Refused::new(Code::Internal, error.to_string()))?;
+    app.any(Role::State).ask(&call).await.map_err(|error| match error {
+        Unheard::Refused { body, .. } => Refused(*body),
+        Unheard::Silent { .. } => Refused::new(Code::NotReady, "no state server signs at the moment"),
+    })
 }

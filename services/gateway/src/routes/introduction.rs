@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use api::state::{INTRODUCTION_TOKEN, MintToken, Minted};
 use axum::extract::State;
-use client::error::CallError;
-use client::http::Target;
+use client::anyone::Unheard;
+use client::http::Call;
 use model::Role;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -17,6 +17,7 @@ use crate::app::App;
 use crate::body::Whole;
 use crate::errors::{Answered, ApiError};
 use crate::options::Options;
+use crate::read::LEADER_HOLD;
 
 const CALL: Duration = Duration::from_millis(1_500);
 
@@ -58,15 +59,11 @@ async fn mint(State(app): State<App>, options: Options, body: Whole) -> Answered
         other => other.as_i64().ok_or_else(bad)?,
     };
     let ask = MintToken { ttl_ns, node_name: asked.node_name, node_pool: asked.node_pool };
-    for server in app.peers.peers(Role::State) {
-        let target = Target::new(server.addr, Role::State);
-        match app.http.post_json::<_, Minted>(target, INTRODUCTION_TOKEN, &ask, CALL).await {
-            Ok(minted) => return options.style.json(&Answer { jwt: minted.token }),
-            Err(CallError::Status { body, .. }) if body.code() == api::Code::BadRequest => {
-                return Err(ApiError::bad(body.message));
-            }
-            Err(error) => tracing::debug!(peer = server.name, error = %error, "no token from this server"),
-        }
+    let call = Call::post(INTRODUCTION_TOKEN, CALL).json(&ask);
+    let call = call.map_err(|e| ApiError::internal("wish cannot be written", &e))?;
+    match app.any(Role::State).patient(LEADER_HOLD.within).ask::<Minted>(&call).await {
+        Ok(minted) => options.style.json(&Answer { jwt: minted.token }),
+        Err(Unheard::Refused { status, body }) => Err(ApiError::new(status, body.message)),
+        Err(Unheard::Silent { .. }) => Err(ApiError::not_ready("no state server signs at the moment")),
     }
-    Err(ApiError::not_ready("no state server signs at the moment"))
 }

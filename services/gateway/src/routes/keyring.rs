@@ -4,8 +4,8 @@ use api::public::{JsonWebKey, JsonWebKeys};
 use api::state::{ROTATE_KEY, RotateKey, RotatedKey};
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use client::error::CallError;
-use client::http::{Call, Target};
+use client::anyone::Unheard;
+use client::http::Call;
 use fsm::{Command, Table};
 use model::keyring::RootKeyMeta;
 use model::{Index, Role};
@@ -125,21 +125,16 @@ async fn rotate(State(app): State<App>, options: Options, mut write: Write) -> A
 
 /// Asks any state server; it hands the wish to the leader.
 async fn ask_to_rotate(app: &App, wish: &RotateKey) -> Result<RotatedKey, ApiError> {
-    for peer in app.peers.peers(Role::State) {
-        let call = Call::post(ROTATE_KEY, ROTATE).json(wish);
-        let call = call.map_err(|e| ApiError::internal("wish cannot be written", &e))?;
-        match app.http.call(&Target::new(peer.addr, Role::State), call).await {
-            Ok(reply) => {
-                return serde_json::from_slice(&reply.body)
-                    .map_err(|e| ApiError::internal("answer cannot be read", &e));
-            }
-            Err(CallError::Status { status, body, .. }) if status == StatusCode::CONFLICT => {
-                return Err(ApiError::new(StatusCode::CONFLICT, body.message));
-            }
-            Err(error) => tracing::warn!(peer = peer.name, error = %error, "no root key from this server"),
+    let call = Call::post(ROTATE_KEY, ROTATE).json(wish);
+    let call = call.map_err(|e| ApiError::internal("wish cannot be written", &e))?;
+    let asked = app.any(Role::State).ask(&call).await;
+    asked.map_err(|error| match error {
+        Unheard::Refused { status, body } => ApiError::new(status, body.message),
+        Unheard::Silent { last, .. } => {
+            tracing::warn!(error = last.map(tracing::field::display), "root key is not rotated");
+            ApiError::no_leader()
         }
-    }
-    Err(ApiError::no_leader())
+    })
 }
 
 #[derive(IntoParams)]

@@ -4,7 +4,7 @@ use api::public::OperatorHealthReply;
 use api::state::AUTOPILOT_HEALTH;
 use axum::extract::State;
 use axum::http::StatusCode;
-use client::http::Target;
+use client::http::Call;
 use fsm::{Command, Reply};
 use model::autopilot::AutopilotConfiguration;
 use model::{Index, Role};
@@ -69,18 +69,11 @@ async fn configure(State(app): State<App>, options: Options, write: Write, body:
         (status = 200, description = "All are healthy", body = OperatorHealthReply),
         (status = 429, description = "One is not; the same body", body = OperatorHealthReply)))]
 async fn health(State(app): State<App>, options: Options) -> Answered {
-    for peer in app.peers.peers(Role::State) {
-        let target = Target::new(peer.addr, Role::State);
-        match app.http.get_json::<OperatorHealthReply>(target, AUTOPILOT_HEALTH, ASK).await {
-            Ok(health) => {
-                let mut response = options.style.json(&health)?;
-                if !health.healthy {
-                    *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
-                }
-                return Ok(response);
-            }
-            Err(error) => tracing::debug!(peer = peer.name, error = %error, "no health of the group"),
-        }
+    let asked = app.any(Role::State).ask::<OperatorHealthReply>(&Call::get(AUTOPILOT_HEALTH, ASK)).await;
+    let health = asked.map_err(|_| ApiError::not_ready("no leader has looked at the group yet"))?;
+    let mut response = options.style.json(&health)?;
+    if !health.healthy {
+        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
     }
-    Err(ApiError::not_ready("no leader has looked at the group yet"))
+    Ok(response)
 }

@@ -5,9 +5,10 @@ use api::state::{ChangePeers, RAFT_PEERS, RaftPeer, RaftStatus};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
-use client::error::CallError;
-use client::http::{Call, Target};
+use client::anyone::Unheard;
+use client::http::Call;
 use model::Role;
+use serde::de::IgnoredAny;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -112,23 +113,15 @@ fn find(status: &RaftStatus, matches: impl Fn(&RaftPeer) -> bool) -> Option<&Raf
 
 /// Asks any state server; it hands the change to the leader.
 pub async fn change(app: &App, change: &ChangePeers) -> Result<(), ApiError> {
-    let mut last = None;
-    for peer in app.peers.peers(Role::State) {
-        let call = Call::post(RAFT_PEERS, CHANGE).json(change);
-        let call = call.map_err(|e| ApiError::internal("change cannot be written", &e))?;
-        match app.http.call(&Target::new(peer.addr, Role::State), call).await {
-            Ok(_) => return Ok(()),
-            Err(CallError::Status { status, body, .. }) if status == StatusCode::CONFLICT => {
-                return Err(ApiError::new(StatusCode::CONFLICT, body.message));
-            }
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(match last {
-        Some(error) => {
+    let call = Call::post(RAFT_PEERS, CHANGE).json(change);
+    let call = call.map_err(|e| ApiError::internal("change cannot be written", &e))?;
+    let asked = app.any(Role::State).ask::<IgnoredAny>(&call).await;
+    asked.map(|_| ()).map_err(|error| match error {
+        Unheard::Refused { status, body } => ApiError::new(status, body.message),
+        Unheard::Silent { last: Some(error), .. } => {
             tracing::warn!(error = %error, "raft membership is not changed");
             ApiError::no_leader()
         }
-        None => ApiError::not_ready("no state server is known"),
+        Unheard::Silent { last: None, .. } => ApiError::not_ready("no state server is known"),
     })
 }
