@@ -1,4 +1,4 @@
-//! `alloc restart`, `alloc signal`, `alloc checks`: one call each.
+//! `alloc restart`, `alloc signal`, `alloc pause`, `alloc checks`: one call each.
 
 use api::usage::AllocResourceUsage;
 use client::public::Query;
@@ -55,6 +55,28 @@ pub async fn signal(cx: &mut Cx) -> Result<u8, Failure> {
     let path = format!("/v1/client/allocation/{}/signal", alloc.id);
     let done = cx.client.put::<_, Value>(&path, &cx.within(alloc.namespace.as_str()), &body).await;
     done.map_err(|error| Failure::api("Error signalling allocation", &error))?;
+    Ok(0)
+}
+
+pub async fn pause(cx: &mut Cx) -> Result<u8, Failure> {
+    let state = cx.flags.text("state").to_owned();
+    if !matches!(state.as_str(), "pause" | "run" | "scheduled") {
+        return Err(Failure::new(format!("-state must be pause, run or scheduled, not {state:?}")));
+    }
+    let alloc = found(cx, cx.arg(0)).await?;
+    let task = task_of(cx, &alloc)?;
+    let path = format!("/v1/client/allocation/{}/pause", alloc.id);
+    if cx.flags.is("status") {
+        let query = cx.within(alloc.namespace.as_str()).with("task", &task);
+        let answer = cx.client.get::<Value>(&path, &query).await;
+        let (value, _) = answer.map_err(|error| Failure::api("Error querying schedule state", &error))?;
+        let state = value["ScheduleState"].as_str().unwrap_or_default();
+        cx.ui.line(if state.is_empty() { "run" } else { state });
+        return Ok(0);
+    }
+    let body = json!({"Task": task, "ScheduleState": state});
+    let done = cx.client.put::<_, Value>(&path, &cx.within(alloc.namespace.as_str()), &body).await;
+    done.map_err(|error| Failure::api("Failed to pause task", &error))?;
     Ok(0)
 }
 

@@ -153,7 +153,14 @@ fn moment(cx: &Cx, moment: Option<Timestamp>) -> String {
 
 fn task(cx: &Cx, alloc: &Allocation, name: &str, state: &TaskState, used: Option<&ResourceUsage>) -> String {
     let status = state.state.to_string();
-    let mut out = format!("\n{}\n", cx.ui.bold(&format!("Task {name:?} is {status:?}")));
+    let paused = match state.paused.as_str() {
+        "" => String::new(),
+        "scheduled_pause" => " (paused by its schedule)".to_owned(),
+        "force_pause" => " (paused; `alloc pause -state=run` lets it run)".to_owned(),
+        "force_run" => " (runs whatever its schedule says)".to_owned(),
+        other => format!(" ({other})"),
+    };
+    let mut out = format!("\n{}\n", cx.ui.bold(&format!("Task {name:?} is {status:?}{paused}")));
     let taken = alloc.allocated_resources.as_ref().and_then(|all| Some((all.tasks.get(name)?, &all.shared)));
     if let Some((task, shared)) = taken {
         // What is used stands before what was given, where it is known.

@@ -118,6 +118,18 @@ pub fn not_restarting(reason: &str) -> TaskEvent {
     TaskEvent { restart_reason: reason.to_owned(), fails_task: true, ..base }
 }
 
+/// The task is not to run now.
+pub fn pausing(state: &str) -> TaskEvent {
+    let text = if state == "scheduled_pause" { "Task paused by its schedule" } else { "Task paused by request" };
+    with(event("Pausing", text), &[("schedule_state", state.to_owned())])
+}
+
+/// The task is to run again.
+pub fn unpaused(state: &str) -> TaskEvent {
+    let text = if state == "force_run" { "Task runs by request" } else { "Task runs by its schedule" };
+    with(event("Running", text), &[("schedule_state", state.to_owned())])
+}
+
 pub fn restart_signaled(reason: &str) -> TaskEvent {
     let base = with(event("Restart Signaled", reason), &[("restart_reason", reason.to_owned())]);
     TaskEvent { restart_reason: reason.to_owned(), ..base }

@@ -24,7 +24,7 @@ pub fn judge<'a>(
     now: Timestamp,
 ) -> Verdict {
     let mut latest: Option<Timestamp> = None;
-    let mut all_run = true;
+    let (mut all_run, mut paused) = (true, false);
     for (class, task) in tasks {
         let ended_well = task.state == TaskStateKind::Dead && !task.failed;
         if task.state == TaskStateKind::Dead && task.failed {
@@ -37,9 +37,14 @@ pub fn judge<'a>(
         }
         match task.state {
             TaskStateKind::Dead => return Verdict::Unhealthy,
+            // Nobody wants it to run now.
+            TaskStateKind::Pending if task.is_paused() => paused = true,
             TaskStateKind::Pending => all_run = false,
             TaskStateKind::Running => latest = latest.max(task.started_at),
         }
+    }
+    if paused && all_run && latest.is_none() {
+        return Verdict::Healthy;
     }
     let Some(latest) = latest.filter(|_| all_run) else { return Verdict::Wait(None) };
     let left = spec.min_healthy_time.0.saturating_sub(now.unix_nanos().saturating_sub(latest.unix_nanos()));

@@ -26,6 +26,7 @@ pub mod events;
 pub mod gates;
 pub mod health;
 pub mod machine;
+pub mod pausing;
 mod requests;
 pub mod restart;
 pub mod saved;
@@ -35,6 +36,7 @@ mod stopping;
 pub mod task;
 
 pub use machine::{Effect, Event, Machine, Report, StartFailure, StartFailureKind, TaskExit, Timer, TimerKind};
+pub use pausing::Wish;
 pub use requests::RequestError;
 pub use saved::Saved;
-pub use spec::{AllocSpec, Class, HealthSpec, TaskSpec};
+pub use spec::{AllocSpec, Class, HealthSpec, OfNode, TaskSpec};

@@ -111,6 +111,8 @@ pub enum TimerKind {
     Healthy,
     HealthDeadline,
     RunTime,
+    /// The hours of a task begin or end, or are looked at again.
+    Hours(String),
 }
 
 /// A timer that was set. Setting one of the same kind again makes the older one void.
@@ -189,7 +191,7 @@ pub struct Machine {
     pub(crate) poststop_cancelled: bool,
     run_time_over: bool,
     verdict: Option<SavedHealth>,
-    timers: HashMap<TimerKind, u64>,
+    pub(crate) timers: HashMap<TimerKind, u64>,
     timer_count: u64,
     noise_count: u64,
     contacted: bool,
@@ -228,6 +230,7 @@ impl Machine {
             };
             (task.state, task.start, task.tracker, task.setup_done) =
                 (old.state, old.start, old.tracker, old.setup_done);
+            task.wish = old.wish;
             if task.phase == Phase::Recovering {
                 machine.out.push(Effect::RecoverTask { task: name, start: task.start });
             }
@@ -314,6 +317,7 @@ impl Machine {
             tracker: t.tracker.clone(),
             setup_done: t.setup_done,
             held: matches!(t.phase, Phase::Running | Phase::Recovering),
+            wish: t.wish,
         };
         Saved {
             tasks: self.tasks.iter().map(|(name, t)| (name.clone(), task(t))).collect(),
@@ -404,6 +408,11 @@ impl Machine {
         let held = |t: &&mut TaskRun| matches!(t.phase, Phase::Running | Phase::Recovering);
         let Some(task) = self.current(name, start).filter(held) else { return };
         events::append(&mut task.state, events::terminated(exit), now);
+        if task.pausing && task.kill.is_none() {
+            self.out.push(Effect::FreeTask { task: name.to_owned(), start });
+            self.paused(name);
+            return;
+        }
         let outcome = match (task.kill, task.restart_asked) {
             // An exit during the delay before its kill ends it as well.
             (Some(_), _) => Outcome::Killed,
@@ -439,6 +448,7 @@ impl Machine {
                 task.state.last_restart = Some(now);
                 task.restart_asked = None;
                 task.kill = None;
+                task.pausing = false;
                 if delay.0 > 0 {
                     task.become_pending(Phase::Backoff);
                     self.set_timer(TimerKind::Backoff(name.to_owned()), delay);
@@ -451,7 +461,7 @@ impl Machine {
 
     fn kill_failed(&mut self, name: &str, start: u64, message: &str, now: Timestamp) {
         let Some(task) = self.current(name, start).filter(|t| t.phase == Phase::Running) else { return };
-        let asked_for = task.restart_asked.is_some();
+        let asked_for = task.restart_asked.is_some() || task.pausing;
         let Some(Kill::Asked(tries)) = task.kill.or(asked_for.then_some(Kill::Asked(1))) else { return };
         if tries < KILL_TRIES {
             let gap = Nanos::from_secs((5 * 4_i64.pow(tries - 1)).min(120));
@@ -475,7 +485,8 @@ impl Machine {
             }
             TimerKind::ShutdownDelay(name) | TimerKind::KillRetry(name) => self.ask_kill(name),
             TimerKind::GroupDelay => self.delay_over(),
-            TimerKind::Healthy => {}
+            // Settling looks at them again.
+            TimerKind::Healthy | TimerKind::Hours(_) => {}
             TimerKind::HealthDeadline => self.deadline_missed(now),
             TimerKind::RunTime => self.run_time_fired(now),
         }
@@ -520,7 +531,12 @@ impl Machine {
         let before = std::mem::replace(&mut self.spec, spec);
         for spec in self.spec.tasks.clone() {
             match self.tasks.get_mut(&spec.name) {
-                Some(task) => task.spec = spec,
+                Some(task) => {
+                    if task.spec.hours != spec.hours {
+                        self.timers.remove(&TimerKind::Hours(spec.name.clone()));
+                    }
+                    task.spec = spec;
+                }
                 None => {
                     let mut task = TaskRun::new(spec);
                     events::append(&mut task.state, events::received(), now);
@@ -569,7 +585,7 @@ impl Machine {
         // Each turn moves at least one task or stage forward, and there are few of either.
         let turns_max = 8 + 4 * self.tasks.len();
         for _ in 0..turns_max {
-            let moved = self.stop_for_cause(now) | self.advance_stop(now) | self.open_gates(now);
+            let moved = self.stop_for_cause(now) | self.advance_stop(now) | self.mind_hours(now) | self.open_gates(now);
             if !moved {
                 break;
             }
@@ -593,7 +609,7 @@ impl Machine {
         let mut moved = stage != self.stage;
         self.stage = stage;
         for (name, task) in &mut self.tasks {
-            if task.phase != Phase::Waiting || !gates::is_open(stage, task.spec.class) {
+            if task.phase != Phase::Waiting || task.state.is_paused() || !gates::is_open(stage, task.spec.class) {
                 continue;
             }
             let poststop = task.spec.class == Class::Poststop;

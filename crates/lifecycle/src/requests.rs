@@ -15,6 +15,8 @@ pub enum RequestError {
     UnknownTask(String),
     #[error("task {0:?} is not running")]
     NotRunning(String),
+    #[error("task {0:?} has ended")]
+    Ended(String),
     #[error("no task is running")]
     NothingRuns,
     #[error("a task name cannot be given together with all tasks")]

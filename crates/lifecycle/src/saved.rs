@@ -6,6 +6,7 @@ use model::Timestamp;
 use model::alloc::TaskState;
 use serde::{Deserialize, Serialize};
 
+use crate::pausing::Wish;
 use crate::restart::Tracker;
 
 /// Everything that cannot be had from the specification. Fields are only ever added.
@@ -29,6 +30,7 @@ pub struct SavedTask {
     pub setup_done: bool,
     /// The driver held it: it must be recovered.
     pub held: bool,
+    pub wish: Wish,
 }
 
 /// A verdict, and when it was reached.

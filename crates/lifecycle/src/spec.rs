@@ -1,6 +1,8 @@
 //! What is to be run: the part of a job and its allocation that the life cycle depends on.
 
+use model::cron::CronError;
 use model::hash::fnv1a;
+use model::hours::Hours;
 use model::{Allocation, DesiredStatus, Job, JobKind, Nanos, Timestamp};
 
 use crate::restart::Rules;
@@ -44,6 +46,8 @@ pub struct TaskSpec {
     /// Empty: the driver's default.
     pub kill_signal: String,
     pub shutdown_delay: Nanos,
+    /// When it is to run; `None`: always.
+    pub hours: Option<Hours>,
 }
 
 /// How an allocation proves that it is healthy.
@@ -79,31 +83,44 @@ pub struct AllocSpec {
 pub enum SpecError {
     #[error("task group {0:?} is not part of the job")]
     NoGroup(String),
+    #[error("schedule of task {task:?} cannot be read: {source}")]
+    Hours { task: String, source: CronError },
+}
+
+/// What a node adds.
+#[derive(Clone, Copy, Debug)]
+pub struct OfNode<'a> {
+    pub kill_timeout_max: Nanos,
+    /// The name of its time zone.
+    pub zone: &'a str,
 }
 
 impl AllocSpec {
-    /// `kill_timeout_max` is the node's.
-    pub fn new(alloc: &Allocation, job: &Job, kill_timeout_max: Nanos) -> Result<Self, SpecError> {
+    /// # Errors
+    /// The job has no such group, or hours of a task cannot be read.
+    pub fn new(alloc: &Allocation, job: &Job, node: OfNode<'_>) -> Result<Self, SpecError> {
         let kind = job.kind().unwrap_or_default();
         let group = job.lookup_group(&alloc.task_group).ok_or_else(|| SpecError::NoGroup(alloc.task_group.clone()))?;
         let tasks = group.tasks.iter().map(|task| {
             let class = Class::of(task.lifecycle.as_ref());
-            TaskSpec {
+            Ok(TaskSpec {
                 name: task.name.clone(),
                 class,
                 leader: task.leader,
                 rules: Rules::new(kind, class, group.restart_policy.as_ref(), task.restart_policy.as_ref()),
-                kill_timeout: task.kill_timeout.unwrap_or(Nanos::from_secs(5)).clamp(Nanos(0), kill_timeout_max),
+                kill_timeout: task.kill_timeout.unwrap_or(Nanos::from_secs(5)).clamp(Nanos(0), node.kill_timeout_max),
                 kill_signal: task.kill_signal.clone(),
                 shutdown_delay: task.shutdown_delay.max(Nanos(0)),
-            }
+                hours: hours_of(task, node.zone)?,
+            })
         });
+        let tasks = tasks.collect::<Result<_, _>>()?;
         let batch = matches!(kind, JobKind::Batch | JobKind::SysBatch);
         let run_for = group.max_run_duration.filter(|span| batch && span.0 > 0);
         Ok(Self {
             alloc_id: alloc.id.clone(),
             kind,
-            tasks: tasks.collect(),
+            tasks,
             desired: alloc.desired_status,
             no_shutdown_delay: alloc.desired_transition.should_skip_shutdown_delay(),
             shutdown_delay: group.shutdown_delay.unwrap_or_default().max(Nanos(0)),
@@ -119,6 +136,12 @@ impl AllocSpec {
     pub fn wants_stop(&self) -> bool {
         self.desired != DesiredStatus::Run
     }
+}
+
+fn hours_of(task: &model::Task, zone: &str) -> Result<Option<Hours>, SpecError> {
+    let cron = task.schedule.as_ref().and_then(|schedule| schedule.cron.as_ref());
+    let read = cron.map(|cron| Hours::new(cron, zone)).transpose();
+    read.map_err(|source| SpecError::Hours { task: task.name.clone(), source })
 }
 
 fn health_of(kind: JobKind, alloc: &Allocation, group: &model::TaskGroup) -> Option<HealthSpec> {
@@ -152,6 +175,8 @@ mod tests {
     use model::job::UpdateStrategy;
     use model::{Task, TaskGroup};
 
+    const NODE: OfNode<'_> = OfNode { kill_timeout_max: Nanos(30_000_000_000), zone: "UTC" };
+
     fn alloc_and_job(kind: &str) -> (Allocation, Job) {
         let task = Task { name: "t".into(), kill_timeout: Some(Nanos::from_secs(90)), ..Task::default() };
         let group = TaskGroup {
@@ -168,16 +193,16 @@ mod tests {
     #[test]
     fn the_kill_timeout_is_cut_to_the_nodes_maximum_task_run_12() {
         let (alloc, job) = alloc_and_job("service");
-        let spec = AllocSpec::new(&alloc, &job, Nanos::from_secs(30)).unwrap();
-        assert_eq!(spec.tasks[0].kill_timeout, Nanos::from_secs(30));
+        let spec = AllocSpec::new(&alloc, &job, NODE).unwrap();
+        assert_eq!(spec.tasks[0].kill_timeout, NODE.kill_timeout_max);
     }
 
     #[test]
     fn only_batch_kinds_have_a_maximum_run_duration_alloc_status_10() {
         let (alloc, job) = alloc_and_job("service");
-        assert_eq!(AllocSpec::new(&alloc, &job, Nanos::from_secs(30)).unwrap().run_until, None);
+        assert_eq!(AllocSpec::new(&alloc, &job, NODE).unwrap().run_until, None);
         let (alloc, job) = alloc_and_job("batch");
-        let until = AllocSpec::new(&alloc, &job, Nanos::from_secs(30)).unwrap().run_until;
+        let until = AllocSpec::new(&alloc, &job, NODE).unwrap().run_until;
         assert_eq!(until, Some(Timestamp(60_000_001_000)));
     }
 
@@ -189,7 +214,7 @@ mod tests {
             job.task_groups[0].update = update;
             let migrate = MigrateStrategy { min_healthy_time: Some(Nanos(7)), ..MigrateStrategy::default() };
             job.task_groups[0].migrate = Some(migrate);
-            AllocSpec::new(&alloc, &job, Nanos(0)).unwrap().health
+            AllocSpec::new(&alloc, &job, NODE).unwrap().health
         };
         let update = UpdateStrategy { min_healthy_time: Some(Nanos(3)), ..UpdateStrategy::default() };
         assert_eq!(spec("batch", "", None), None);

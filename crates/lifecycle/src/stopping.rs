@@ -129,7 +129,8 @@ impl Machine {
     pub(crate) fn ask_kill(&mut self, name: &str) {
         let Some(task) = self.tasks.get_mut(name).filter(|t| t.phase == Phase::Running) else { return };
         let tries = if let Some(Kill::Asked(tries)) = task.kill { tries } else { 0 };
-        if task.restart_asked.is_none() || task.kill.is_some() {
+        let comes_back = task.restart_asked.is_some() || task.pausing;
+        if !comes_back || task.kill.is_some() {
             task.kill = Some(Kill::Asked(tries + 1));
         }
         let (start, signal) = (task.start, task.spec.kill_signal.clone());

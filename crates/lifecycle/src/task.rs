@@ -6,6 +6,7 @@
 //!      ▲                        └────── start error ───────────────────────────────┤
 //!      └── delay over ── Backoff ◄───────────────────────────────────── yes ───────┤
 //!                                                                        no ──► Dead
+//!   Running outside its hours: ended, and Waiting till they come (see `pausing`)
 //!   after an agent restart:  Recovering ──found──► Running
 //!                                └──lost──► AwaitServer ──contact──► Waiting
 //! ```
@@ -14,6 +15,7 @@ use model::alloc::TaskState;
 use model::{TaskStateKind, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::pausing::Wish;
 use crate::restart::Tracker;
 use crate::spec::TaskSpec;
 
@@ -51,6 +53,9 @@ pub(crate) struct TaskRun {
     /// Somebody wants it restarted; true when because it failed.
     pub restart_asked: Option<bool>,
     pub setup_done: bool,
+    pub wish: Wish,
+    /// It runs outside its hours and is being ended.
+    pub pausing: bool,
     /// Its specification is gone: it ends as failed.
     pub dropped: bool,
 }
@@ -66,6 +71,8 @@ impl TaskRun {
             kill: None,
             restart_asked: None,
             setup_done: false,
+            wish: Wish::default(),
+            pausing: false,
             dropped: false,
         }
     }
@@ -98,6 +105,8 @@ impl TaskRun {
         self.state.failed |= failed || self.dropped;
         self.kill = None;
         self.restart_asked = None;
+        self.pausing = false;
+        self.state.paused.clear();
         self.state.finished_at.get_or_insert(now);
     }
 }

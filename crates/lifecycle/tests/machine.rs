@@ -33,6 +33,7 @@ fn task(name: &str, class: Class) -> TaskSpec {
         kill_timeout: Nanos::from_secs(5),
         kill_signal: String::new(),
         shutdown_delay: Nanos(0),
+        hours: None,
     }
 }
 

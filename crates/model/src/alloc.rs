@@ -284,7 +284,15 @@ pub struct TaskState {
     #[serde(with = "nil")]
     #[cfg_attr(feature = "openapi", schema(nullable))]
     pub events: Vec<TaskEvent>,
+    /// What became of the hours of the task: empty while they are followed and open.
     pub paused: String,
+}
+
+impl TaskState {
+    /// It is not to run now: its hours are over, or somebody wants it so.
+    pub fn is_paused(&self) -> bool {
+        matches!(self.paused.as_str(), "scheduled_pause" | "force_pause")
+    }
 }
 
 /// `TaskEvent` on the wire.

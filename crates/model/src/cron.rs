@@ -343,6 +343,19 @@ fn special(text: &str, field: &Field) -> Option<Special> {
     }
 }
 
+/// Whether a zone has that name.
+pub fn is_zone(name: &str) -> bool {
+    zone_named(name).is_ok()
+}
+
+/// The zone of that name; UTC if there is none, or if it is `Local`.
+pub(crate) fn zone_named(name: &str) -> Result<TimeZone, CronError> {
+    match name {
+        "" | "UTC" | "utc" | "Local" => Ok(TimeZone::UTC),
+        name => ZONES.get(name).map_err(|_| CronError::Zone(name.to_owned())),
+    }
+}
+
 impl PeriodicConfig {
     /// The specifications, whichever way they are written.
     pub fn schedules(&self) -> impl Iterator<Item = &str> {
@@ -355,10 +368,7 @@ impl PeriodicConfig {
     /// # Errors
     /// No zone has that name.
     pub fn zone(&self) -> Result<TimeZone, CronError> {
-        match self.time_zone.as_deref().unwrap_or("") {
-            "" | "UTC" | "utc" | "Local" => Ok(TimeZone::UTC),
-            name => ZONES.get(name).map_err(|_| CronError::Zone(name.to_owned())),
-        }
+        zone_named(self.time_zone.as_deref().unwrap_or(""))
     }
 
     /// The first moment behind `after` at which one of the specifications falls due.

@@ -22,6 +22,7 @@ pub mod driver_config;
 pub mod eval;
 pub mod group;
 pub mod hash;
+pub mod hours;
 pub mod ids;
 pub mod job;
 pub mod keyring;

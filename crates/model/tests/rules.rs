@@ -1024,6 +1024,8 @@ fn what_a_job_uses_is_asked_of_its_node() {
 /// What is understood and not carried out is refused by name when it is registered.
 #[test]
 fn val_071_val_072_what_is_not_carried_out_is_named() {
-    let job = changed(TASK, &json!({"Schedule": {"Cron": {"Start": "0 0 8 * * *", "End": "0 17"}}}));
-    assert!(model::unbuilt(&job).iter().any(|line| line.starts_with("schedule")), "{:?}", model::unbuilt(&job));
+    let job = changed(TASK, &json!({"CSIPluginConfig": {"ID": "a", "Type": "node"}}));
+    assert!(model::unbuilt(&job).iter().any(|line| line.starts_with("csi_plugin")), "{:?}", model::unbuilt(&job));
+    let job = changed(TASK, &json!({"Schedule": {"Cron": {"Start": "0 8 * * * *", "End": "0 17"}}}));
+    assert_eq!(model::unbuilt(&job), Vec::<String>::new(), "where the reference asks for a licence");
 }

@@ -9,6 +9,7 @@ use driver::Driver;
 use driver::cgroup::Cgroups;
 use driver::cores::Cores;
 use kit::process::Shutdown;
+use lifecycle::OfNode;
 use model::{Allocation, Nanos, Node};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
@@ -32,6 +33,8 @@ pub struct Host {
     pub env_denied: Vec<String>,
     pub denied: Denied,
     pub kill_timeout_max: Nanos,
+    /// The machine's time zone.
+    zone: String,
     pub store: Store,
     pub outbox: Outbox,
     /// Ends runners; their tasks run on.
@@ -83,6 +86,7 @@ impl Host {
             env_denied: denied.env(),
             denied,
             kill_timeout_max,
+            zone: local_zone(),
             store,
             outbox,
             halt: Shutdown::new(),
@@ -91,6 +95,11 @@ impl Host {
             live: Mutex::default(),
             sweeping: watch::Sender::new(false),
         }
+    }
+
+    /// What the node adds to an allocation's specification.
+    pub fn of_node(&self) -> OfNode<'_> {
+        OfNode { kill_timeout_max: self.kill_timeout_max, zone: &self.zone }
     }
 
     pub fn driver(&self, name: &str) -> Option<Arc<dyn Driver>> {
@@ -129,6 +138,17 @@ impl Host {
         self.sweeping.send_replace(true);
         SweepGuard(self)
     }
+}
+
+/// The machine's time zone, for hours that are to be local: `TZ`, or what `/etc/localtime` points to.
+fn local_zone() -> String {
+    let set = std::env::var("TZ").ok().map(|text| text.trim_start_matches(':').to_owned());
+    let linked = || {
+        let target = std::fs::read_link("/etc/localtime").ok()?;
+        target.to_str()?.split_once("zoneinfo/").map(|(_, name)| name.to_owned())
+    };
+    let named = set.filter(|name| !name.is_empty()).or_else(linked);
+    named.filter(|name| model::cron::is_zone(name)).unwrap_or_else(|| "UTC".to_owned())
 }
 
 /// The cores that the cluster gave to a task alone.

@@ -233,7 +233,7 @@ impl Roster {
 
     fn prepare(&self, alloc: &Allocation) -> Result<(AllocSpec, AllocDirs), String> {
         let job = alloc.job.as_deref().ok_or("the allocation came without its job")?;
-        let spec = AllocSpec::new(alloc, job, self.0.host.kill_timeout_max).map_err(|e| e.to_string())?;
+        let spec = AllocSpec::new(alloc, job, self.0.host.of_node()).map_err(|e| e.to_string())?;
         let dirs = AllocDirs::new(&self.0.host.alloc_base, alloc.id.as_str()).map_err(|e| e.to_string())?;
         Ok((spec, dirs))
     }

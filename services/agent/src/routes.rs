@@ -27,6 +27,7 @@ mod files;
 mod frames;
 mod host;
 mod membership;
+mod pausing;
 mod tasks;
 
 const GATEWAYS: &[Role] = &[Role::Gateway];
@@ -68,6 +69,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(logs))
         .merge(files::router())
         .merge(tasks::router())
+        .merge(pausing::router())
         .merge(exec::router())
         .merge(host::router())
         .merge(membership::router())

@@ -305,7 +305,7 @@ impl Runner {
         }
         let alloc = wanted.alloc;
         let spec = match alloc.job.as_deref() {
-            Some(job) => AllocSpec::new(&alloc, job, self.host.kill_timeout_max),
+            Some(job) => AllocSpec::new(&alloc, job, self.host.of_node()),
             None => return,
         };
         let spec = match spec {

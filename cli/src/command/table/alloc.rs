@@ -60,6 +60,23 @@ pub static COMMANDS: &[Command] = &[
         ..PLAIN
     },
     Command {
+        path: "alloc pause",
+        usage: "[options] <allocation> [task]",
+        summary: "Pauses a task, lets it run, or lets it follow its schedule",
+        about: "A paused task is ended and waits: its allocation stays, and the restart policy does not count it. The wish \
+            lasts until it is changed again, over its schedule and a restart of the agent.",
+        reach: Reach::Namespace,
+        flags: &[
+            flag("state", Kind::Text, "pause", "STATE", "`pause`, `run` (whatever the schedule says) or `scheduled`."),
+            switch("status", "Only say how things stand."),
+            TASK,
+            VERBOSE,
+        ],
+        args: (1, 2),
+        runner: Runner::Client(|cx| Box::pin(alloc_act::pause(cx))),
+        ..PLAIN
+    },
+    Command {
         path: "alloc restart",
         usage: "[options] <allocation> [task]",
         summary: "Restarts an allocation's tasks where they are",

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::problem::Findings;
 use super::{escapes, is_name};
+use crate::hours::Hours;
 use crate::task::{Secret, Task, TaskArtifact, Template, WorkloadIdentity};
 
 /// Levels from a task's directory up to its allocation's.
@@ -56,6 +57,12 @@ pub(super) fn check(task: &Task, found: &mut Findings) {
                     |text: &str, fields: usize| text.split_whitespace().count() == fields && !text.contains(['/', ',']);
                 found.when(!plain(&cron.start, 6), || format!("Schedule has an invalid cron start {:?}", cron.start));
                 found.when(!plain(&cron.end, 2), || format!("Schedule has an invalid cron end {:?}", cron.end));
+                if plain(&cron.start, 6)
+                    && plain(&cron.end, 2)
+                    && let Err(error) = Hours::new(cron, "UTC")
+                {
+                    found.say(format!("Schedule validation failed: {error}"));
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use driver::{Driver, DriverError};
 use futures::future::join_all;
-use lifecycle::{Effect, RequestError};
+use lifecycle::{Effect, RequestError, Wish};
 use model::TaskStateKind;
 use tokio::sync::oneshot;
 
@@ -45,6 +45,8 @@ pub enum Ask {
     Restart { task: Option<String>, all: bool, answer: Answer<()> },
     /// One task, or all that run. Answered when the drivers have done it.
     Signal { task: Option<String>, signal: String, answer: Answer<()> },
+    /// Whether one task follows its hours.
+    Pause { task: String, wish: Wish, answer: Answer<()> },
     /// What runs now.
     Running { answer: Answer<Vec<Running>> },
 }
@@ -58,6 +60,18 @@ impl Runner {
                 let done = match effects {
                     Ok(effects) => {
                         self.perform(effects).await;
+                        Ok(())
+                    }
+                    Err(error) => Err(error.into()),
+                };
+                let _ = answer.send(done);
+            }
+            Ask::Pause { task, wish, answer } => {
+                let done = match self.machine.request_pause(&task, wish, now()) {
+                    Ok(effects) => {
+                        self.perform(effects).await;
+                        // The wish itself may be all that changed.
+                        self.save().await;
                         Ok(())
                     }
                     Err(error) => Err(error.into()),

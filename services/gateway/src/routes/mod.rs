@@ -13,6 +13,7 @@ pub mod client_allocs;
 pub mod client_files;
 pub mod client_meta;
 pub mod client_nodes;
+mod client_pause;
 pub mod deployment_wishes;
 pub mod deployments;
 pub mod eval_delete;
@@ -87,6 +88,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(logs::router())
         .merge(events::router())
         .merge(client_allocs::router())
+        .merge(client_pause::router())
         .merge(client_files::router())
         .merge(client_nodes::router())
         .merge(client_meta::router())

@@ -10,6 +10,7 @@ use api::job_changes::{
 };
 use axum::extract::State;
 use fsm::{State as Rows, Table};
+use model::alloc::TaskState;
 use model::{Allocation, Deployment, Job, NamespaceName};
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -141,7 +142,7 @@ fn alloc_status(alloc: &Allocation) -> JobStatusesAlloc {
         deployment_status: JobStatusesDeployment { canary: alloc.is_canary(), healthy: alloc.is_healthy() },
         job_version: alloc.job_version.unwrap_or_default(),
         followup_eval_id: alloc.followup_eval_id.clone(),
-        has_paused_task: false,
+        has_paused_task: alloc.task_states.values().any(TaskState::is_paused),
     }
 }
 
