@@ -90,17 +90,30 @@ fn since(ns: i64) -> String {
     if ms.abs() < 10_000.0 { format!("{ms:.1}ms") } else { format!("{:.1}s", ms / 1e3) }
 }
 
+/// What a counter counts, once it is done.
+fn done(counter: &str) -> &str {
+    match counter {
+        "ignore" => "left alone",
+        "stop" => "stopped",
+        "migrate" => "migrated",
+        "in-place" => "updated in place",
+        "destructive" => "replaced",
+        "canary" => "replaced by canaries",
+        "preemptions" => "preempted",
+        "disconnect" => "disconnected",
+        "reconnect" => "reconnected",
+        "now" => "rescheduled",
+        "later" => "rescheduled later",
+        other => other,
+    }
+}
+
 fn outcome(group: &GroupExplanation) -> String {
     let mut said = vec![format!("{} placed", group.placed.len())];
     if let Some(desired) = &group.desired {
-        let counts = [
-            (desired.stop, "stopped"),
-            (desired.in_place_update, "updated in place"),
-            (desired.destructive_update, "replaced"),
-            (desired.migrate, "migrated"),
-            (desired.ignore, "left alone"),
-        ];
-        said.extend(counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")));
+        // What was placed is listed.
+        let counted = desired.counted().filter(|(name, _)| *name != "place");
+        said.extend(counted.map(|(name, n)| format!("{n} {}", done(name))));
     }
     if group.unplaced > 0 {
         said.push(format!("{} without a place", group.unplaced));

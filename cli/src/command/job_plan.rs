@@ -83,20 +83,24 @@ fn changes_allocations(annotations: &PlanAnnotations) -> bool {
     })
 }
 
+/// What a counter counts, as a plan says it.
+fn planned(counter: &str) -> &str {
+    match counter {
+        "place" => "create",
+        "stop" => "destroy",
+        "in-place" => "in-place update",
+        "destructive" => "create/destroy update",
+        "now" => "reschedule now",
+        "later" => "reschedule later",
+        other => other,
+    }
+}
+
 /// What would become of each group, when there is no difference to show.
 fn summary(cx: &mut Cx, annotations: Option<&PlanAnnotations>) {
     let Some(annotations) = annotations.filter(|a| !a.desired_tg_updates.is_empty()) else { return };
     for (group, updates) in &annotations.desired_tg_updates {
-        let counts = [
-            (updates.place, "create"),
-            (updates.destructive_update, "create/destroy update"),
-            (updates.in_place_update, "in-place update"),
-            (updates.migrate, "migrate"),
-            (updates.canary, "canary"),
-            (updates.stop, "destroy"),
-            (updates.ignore, "ignore"),
-        ];
-        let said: Vec<String> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+        let said: Vec<String> = updates.counted().map(|(name, n)| format!("{n} {}", planned(name))).collect();
         let said = if said.is_empty() { "nothing to do".to_owned() } else { said.join(", ") };
         cx.ui.line(format!("Task Group: {group:?} ({said})"));
     }

@@ -50,7 +50,7 @@ pub fn scores(metric: &AllocMetric, verbose: bool) -> String {
         return String::new();
     }
     let mut names: Vec<&str> =
-        metric.score_meta_data.iter().flat_map(|m| m.scores.keys().map(String::as_str)).collect();
+        metric.score_meta_data.iter().flat_map(|m| m.scores.iter().map(|(name, _)| name)).collect();
     names.sort_unstable();
     names.dedup();
     names.retain(|name| *name != "normalized-score");
@@ -60,7 +60,7 @@ pub fn scores(metric: &AllocMetric, verbose: bool) -> String {
     let mut rows = vec![heads];
     for node in &metric.score_meta_data {
         let mut cells = vec![crate::format::id(&node.node_id, verbose)];
-        cells.extend(names.iter().map(|name| short(node.scores.get(*name).copied().unwrap_or(0.0))));
+        cells.extend(names.iter().map(|name| short(node.scores.get(name).unwrap_or(0.0))));
         cells.push(short(node.norm_score));
         rows.push(cells);
     }

@@ -62,8 +62,8 @@ fn alloc(id: &str, node: &str) -> Allocation {
     let mut task = AllocatedTaskResources::default();
     task.cpu.cpu_shares = 100;
     task.memory.memory_mb = 64;
-    let scores = [("binpack".to_owned(), 0.123_456_789), ("job-anti-affinity".to_owned(), 0.0)];
-    let score = NodeScoreMeta { node_id: node.into(), scores: scores.into(), norm_score: 0.123_456_789 };
+    let scores = [("binpack", 0.123_456_789), ("job-anti-affinity", 0.0)];
+    let score = NodeScoreMeta { node_id: node.into(), scores: scores.into_iter().collect(), norm_score: 0.123_456_789 };
     let metrics = AllocMetric {
         nodes_evaluated: 1000,
         nodes_in_pool: 1000,

@@ -86,7 +86,7 @@ mod tests {
         let score = |node: &str, norm_score| NodeScoreMeta {
             node_id: node.into(),
             norm_score,
-            scores: [("binpack".to_owned(), norm_score)].into(),
+            scores: [("binpack", norm_score)].into_iter().collect(),
         };
         let metrics = AllocMetric {
             nodes_evaluated: 9,

@@ -3,36 +3,36 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The empty text, which most rows hold several times: one for all.
-fn nothing() -> Arc<str> {
-    static NOTHING: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from(""));
-    Arc::clone(&NOTHING)
+/// `None` for the empty text, which most rows hold several times: it takes no room and costs nothing to make.
+fn text(text: &str) -> Option<Arc<str>> {
+    (!text.is_empty()).then(|| Arc::from(text))
 }
 
 macro_rules! string_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         #[cfg_attr(feature = "openapi", schema(value_type = String))]
-        pub struct $name(Arc<str>);
+        pub struct $name(Option<Arc<str>>);
 
         impl $name {
-            pub fn new(text: impl AsRef<str>) -> Self {
-                Self(Arc::from(text.as_ref()))
+            pub fn new(name: impl AsRef<str>) -> Self {
+                Self(text(name.as_ref()))
             }
 
             pub fn as_str(&self) -> &str {
-                &self.0
+                self.0.as_deref().unwrap_or_default()
             }
 
             /// True for the wire's "no such thing": the empty string.
             pub fn is_empty(&self) -> bool {
-                self.0.is_empty()
+                self.0.is_none()
             }
 
             /// `None` where the wire carries the empty string.
@@ -41,63 +41,64 @@ macro_rules! string_id {
             }
         }
 
-        impl Default for $name {
-            fn default() -> Self {
-                Self(nothing())
+        /// As the text, so that a table by id is asked by text.
+        impl Hash for $name {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                self.as_str().hash(state);
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.as_str())
             }
         }
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Debug::fmt(&*self.0, f)
+                fmt::Debug::fmt(self.as_str(), f)
             }
         }
 
         impl From<&str> for $name {
-            fn from(text: &str) -> Self {
-                Self(Arc::from(text))
+            fn from(name: &str) -> Self {
+                Self(text(name))
             }
         }
 
         impl From<String> for $name {
-            fn from(text: String) -> Self {
-                Self(Arc::from(text))
+            fn from(name: String) -> Self {
+                Self(text(&name))
             }
         }
 
         impl AsRef<str> for $name {
             fn as_ref(&self) -> &str {
-                &self.0
+                self.as_str()
             }
         }
 
         impl Borrow<str> for $name {
             fn borrow(&self) -> &str {
-                &self.0
+                self.as_str()
             }
         }
 
         impl PartialEq<str> for $name {
             fn eq(&self, other: &str) -> bool {
-                &*self.0 == other
+                self.as_str() == other
             }
         }
 
         impl PartialEq<&str> for $name {
             fn eq(&self, other: &&str) -> bool {
-                &*self.0 == *other
+                self.as_str() == *other
             }
         }
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                s.serialize_str(&self.0)
+                s.serialize_str(self.as_str())
             }
         }
 
@@ -110,7 +111,7 @@ macro_rules! string_id {
                         f.write_str("a string")
                     }
                     fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<$name, E> {
-                        Ok($name(Arc::from(v)))
+                        Ok($name(text(v)))
                     }
                 }
                 d.deserialize_str(Text)

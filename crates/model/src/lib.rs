@@ -36,6 +36,7 @@ pub mod parse_shape;
 pub mod resources;
 pub mod scaling;
 pub mod scheduler_config;
+pub mod scores;
 pub mod service;
 pub mod span_text;
 pub mod status;

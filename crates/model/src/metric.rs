@@ -10,6 +10,7 @@ use crate::alloc::AllocStub;
 use crate::ids::NodeId;
 use crate::nil;
 use crate::resources::Resources;
+use crate::scores::Scores;
 use crate::time::Nanos;
 
 /// `AllocationMetric` on the wire.
@@ -61,8 +62,8 @@ pub struct NodeScoreMeta {
     #[serde(rename = "NodeID")]
     pub node_id: NodeId,
     #[serde(with = "nil")]
-    #[cfg_attr(feature = "openapi", schema(nullable))]
-    pub scores: BTreeMap<String, f64>,
+    #[cfg_attr(feature = "openapi", schema(nullable, value_type = BTreeMap<String, f64>))]
+    pub scores: Scores,
     pub norm_score: f64,
 }
 
@@ -96,4 +97,46 @@ pub struct DesiredUpdates {
     pub reconnect: u64,
     pub reschedule_now: u64,
     pub reschedule_later: u64,
+}
+
+impl DesiredUpdates {
+    /// Every counter by a short name, that of what stays as it is first.
+    pub fn counters(&self) -> [(&'static str, u64); 12] {
+        // Taken apart, so that a counter that is added cannot be forgotten.
+        let Self {
+            ignore,
+            place,
+            migrate,
+            stop,
+            in_place_update,
+            destructive_update,
+            canary,
+            preemptions,
+            disconnect,
+            reconnect,
+            reschedule_now,
+            reschedule_later,
+        } = *self;
+        [
+            ("ignore", ignore),
+            ("place", place),
+            ("migrate", migrate),
+            ("stop", stop),
+            ("in-place", in_place_update),
+            ("destructive", destructive_update),
+            ("canary", canary),
+            ("preemptions", preemptions),
+            ("disconnect", disconnect),
+            ("reconnect", reconnect),
+            ("now", reschedule_now),
+            ("later", reschedule_later),
+        ]
+    }
+
+    /// Those that are not 0, what changes first.
+    pub fn counted(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let mut all = self.counters();
+        all.rotate_left(1);
+        all.into_iter().filter(|(_, number)| *number > 0)
+    }
 }

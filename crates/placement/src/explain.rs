@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use model::scores::Scorer;
 use model::{AllocId, NodeId};
 
 use crate::seats::{Parts, Seat, Seats, Standing};
@@ -117,7 +118,8 @@ struct Trace {
 }
 
 /// Names of the scores of a [`Trace`], as metrics call them.
-const SCORES: [&str; 5] = ["binpack", "devices", "job-anti-affinity", "node-affinity", "allocation-spread"];
+const SCORES: [Scorer; 5] =
+    [Scorer::Binpack, Scorer::Devices, Scorer::JobAntiAffinity, Scorer::NodeAffinity, Scorer::AllocationSpread];
 
 /// How one node stood.
 #[derive(Clone, Debug, PartialEq)]
@@ -206,7 +208,8 @@ impl GroupTrace {
             2 => Verdict::Exhausted(reason),
             3 => {
                 let given = SCORES.into_iter().zip(trace.parts).filter(|(_, score)| !score.is_nan());
-                let parts: Vec<(&'static str, f64)> = given.map(|(name, score)| (name, f64::from(score))).collect();
+                let parts: Vec<(&'static str, f64)> =
+                    given.map(|(scorer, score)| (scorer.name(), f64::from(score))).collect();
                 let scores: Vec<f64> = parts.iter().map(|(_, score)| *score).collect();
                 Verdict::Fits { score: crate::score::mean(&scores), parts }
             }

@@ -7,16 +7,26 @@ use std::collections::BTreeMap;
 pub(crate) struct Names {
     prefix: String,
     count: usize,
-    used: BTreeMap<usize, usize>,
+    /// By index, up to the count; those beyond it (there are few, if any) by number.
+    used: Vec<u32>,
+    beyond: BTreeMap<usize, u32>,
 }
 
 impl Names {
     pub(crate) fn new<'a>(job: &str, group: &str, count: usize, names: impl Iterator<Item = &'a str>) -> Self {
-        let mut used = BTreeMap::new();
+        let mut all = Self { prefix: format!("{job}.{group}"), count, used: vec![0; count], ..Self::default() };
         for index in names.filter_map(crate::read::name_index) {
-            *used.entry(index).or_default() += 1;
+            *all.entry(index) += 1;
         }
-        Self { prefix: format!("{job}.{group}"), count, used }
+        all
+    }
+
+    fn used(&self, index: usize) -> u32 {
+        self.used.get(index).or_else(|| self.beyond.get(&index)).copied().unwrap_or(0)
+    }
+
+    fn entry(&mut self, index: usize) -> &mut u32 {
+        self.used.get_mut(index).unwrap_or_else(|| self.beyond.entry(index).or_default())
     }
 
     fn name(&self, index: usize) -> String {
@@ -24,13 +34,13 @@ impl Names {
     }
 
     fn take(&mut self, index: usize) -> String {
-        *self.used.entry(index).or_default() += 1;
+        *self.entry(index) += 1;
         self.name(index)
     }
 
     /// The lowest `n` free names below the count; when they run out, from 0 again.
     pub(crate) fn next(&mut self, n: usize) -> Vec<String> {
-        let free: Vec<usize> = (0..self.count).filter(|i| !self.used.contains_key(i)).take(n).collect();
+        let free: Vec<usize> = (0..self.count).filter(|i| self.used(*i) == 0).take(n).collect();
         let more = (0..self.count.max(1)).cycle().take(n - free.len());
         let indexes: Vec<usize> = free.iter().copied().chain(more).collect();
         indexes.into_iter().map(|i| self.take(i)).collect()
@@ -42,7 +52,7 @@ impl Names {
         let held: Vec<usize> = canaries.iter().filter_map(|name| crate::read::name_index(name)).collect();
         let mut replaced: Vec<usize> = destructive.iter().filter_map(|name| crate::read::name_index(name)).collect();
         replaced.sort_unstable();
-        let free = (0..self.count).filter(|i| !self.used.contains_key(i));
+        let free = (0..self.count).filter(|i| self.used(*i) == 0);
         let candidates = replaced.iter().copied().filter(|i| *i < self.count).chain(free).chain(self.count..);
         let mut chosen: Vec<usize> = Vec::with_capacity(n);
         for index in candidates {
@@ -58,21 +68,17 @@ impl Names {
 
     /// One allocation gives its index back.
     pub(crate) fn unset(&mut self, index: usize) {
-        if let Some(n) = self.used.get_mut(&index) {
-            *n -= 1;
-            if *n == 0 {
-                self.used.remove(&index);
-            }
-        }
+        let number = self.entry(index);
+        *number = number.saturating_sub(1);
     }
 
     /// A name under which nobody else runs: the same one, or the next free when others have it too.
-    pub(crate) fn unique(&mut self, name: &str) -> String {
-        let Some(index) = crate::read::name_index(name) else { return name.to_owned() };
-        if self.used.get(&index).is_none_or(|n| *n <= 1) {
-            return name.to_owned();
+    pub(crate) fn unique(&mut self, name: String) -> String {
+        let Some(index) = crate::read::name_index(&name) else { return name };
+        if self.used(index) <= 1 {
+            return name;
         }
-        let Some(free) = (0..self.count).find(|i| !self.used.contains_key(i)) else { return name.to_owned() };
+        let Some(free) = (0..self.count).find(|i| self.used(*i) == 0) else { return name };
         self.unset(index);
         self.take(free)
     }
@@ -108,7 +114,7 @@ mod tests {
     #[test]
     fn names_005_a_shared_index_is_renamed_once() {
         let mut all = names(3, &[0, 0]);
-        assert_eq!(all.unique("j.g[0]"), "j.g[1]");
-        assert_eq!(all.unique("j.g[0]"), "j.g[0]");
+        assert_eq!(all.unique("j.g[0]".to_owned()), "j.g[1]");
+        assert_eq!(all.unique("j.g[0]".to_owned()), "j.g[0]");
     }
 }

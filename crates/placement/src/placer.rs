@@ -31,7 +31,7 @@ use crate::constraint::Check;
 use crate::cores::Hands;
 use crate::device::{DeviceAsk, Options};
 use crate::feasible::{Checks, Property};
-use crate::fit::Short;
+use crate::fit::{Amounts, Short};
 use crate::fleet::{Hot, Slot, Tenant, job_key};
 use crate::preempt::Claimant;
 use crate::ranking::{Entry, Ranked, Ranking};
@@ -115,6 +115,12 @@ pub(crate) struct Placer {
     shapes: Vec<Option<ShapeView>>,
     seats: Seats,
     ranking: Ranking,
+    /// The best few of the last search: room to use again.
+    ranked: Vec<Ranked>,
+    /// Nodes that are known to answer.
+    answers: Vec<bool>,
+    /// The last fit score, and of what: most nodes are as full as the one before.
+    last_fit: Option<(Amounts, Amounts, f64)>,
     evictions: Option<Box<Evictions>>,
     hands: Hands,
     reasons: BTreeMap<Short, ReasonNo>,
@@ -157,6 +163,9 @@ impl Placer {
             shapes: vec![None; fleet.shapes().len()],
             seats: Seats::new(fleet),
             ranking: Ranking::default(),
+            ranked: Vec::with_capacity(SCORES_KEPT),
+            answers: vec![false; fleet.end()],
+            last_fit: None,
             evictions: None,
             hands: Hands::default(),
             reasons: BTreeMap::new(),
@@ -295,8 +304,13 @@ impl Placer {
     }
 
     /// The scores of a node into which the group fits so.
-    fn parts(&self, work: &Work<'_>, slot: Slot, fit: Fit, affinity: Option<f64>) -> Parts {
-        let score = score::fit(work.algorithm, fit.used, work.fleet.hot(slot).capacity);
+    fn parts(&mut self, work: &Work<'_>, slot: Slot, fit: Fit, affinity: Option<f64>) -> Parts {
+        let capacity = work.fleet.hot(slot).capacity;
+        let score = match self.last_fit {
+            Some((used, of, score)) if used == fit.used && of == capacity => score,
+            _ => score::fit(work.algorithm, fit.used, capacity),
+        };
+        self.last_fit = Some((fit.used, capacity, score));
         Parts::new(score, fit.devices, self.anti_affinity(work, slot), affinity)
     }
 
@@ -418,10 +432,13 @@ impl Placer {
     /// What may have changed of an open node without anything happening on it: a placement elsewhere used
     /// up the value of a property, or it stopped answering.
     fn recheck(&mut self, work: &Work<'_>, slot: Slot) -> bool {
-        if (work.suspects)(&work.fleet.node(slot).id) {
-            let reason = self.seats.reason(SUSPECT);
-            self.put_aside(work, slot, Standing::Filtered(reason));
-            return false;
+        if !self.answers[slot as usize] {
+            if (work.suspects)(&work.fleet.node(slot).id) {
+                let reason = self.seats.reason(SUSPECT);
+                self.put_aside(work, slot, Standing::Filtered(reason));
+                return false;
+            }
+            self.answers[slot as usize] = true;
         }
         if self.properties.is_empty() {
             return true;
@@ -477,12 +494,13 @@ impl Placer {
     /// The best node; nodes of `penalty` are liked less. `None` when none has room.
     pub(crate) fn pick(&mut self, work: &Work<'_>, penalty: &[Slot]) -> Option<Pick> {
         self.sync(work);
-        let mut ranked: Vec<Ranked> = Vec::with_capacity(SCORES_KEPT + penalty.len());
+        let mut ranked = std::mem::take(&mut self.ranked);
+        ranked.clear();
         let mut ranking = std::mem::take(&mut self.ranking);
-        ranking.begin(&self.spreads, &|entry| self.seats.get(entry.slot).version == entry.version);
+        ranking.begin(&self.spreads);
         while ranked.len() < SCORES_KEPT {
             let is_current = |entry: &Entry| self.seats.get(entry.slot).version == entry.version;
-            let Some(next) = ranking.next(&is_current) else { break };
+            let Some(next) = ranking.next(is_current) else { break };
             if self.recheck(work, next.slot) && !penalty.contains(&next.slot) {
                 ranked.push(next);
             }
@@ -496,9 +514,12 @@ impl Placer {
         }
         ranked.sort_by(Ranked::cmp);
         ranked.truncate(SCORES_KEPT);
-        let best = ranked.first()?;
-        let slot = if work.retry { self.draw(work, best, &ranked) } else { best.slot };
-        Some(Pick { slot, victims: Vec::new(), ranked: self.with_parts(&ranked) })
+        let found = ranked.first().map(|best| {
+            let slot = if work.retry { self.draw(work, best, &ranked) } else { best.slot };
+            Pick { slot, victims: Vec::new(), ranked: self.with_parts(&ranked) }
+        });
+        self.ranked = ranked;
+        found
     }
 
     /// One of the nodes ranked, among those that differ from the best only in how full they are. Schedulers

@@ -3,10 +3,12 @@
 //! One bucket per (spread tuple, number of scores given). Within a bucket all nodes get the same spread
 //! score and divide by the same number, so the order by sum is the order by final score, whatever the
 //! spread score is at the moment. A bucket keeps its best few in a sorted *front* and the rest in a heap;
-//! the best of all are merged from the fronts.
+//! the best of all are merged from the fronts. The merge looks at every bucket once and then only at a
+//! *window* of those that stood best, until the window is used up.
 //!
 //! Invariants: an entry is void unless its version is that of the node's seat; nothing in a bucket's heap
-//! is above anything in its front.
+//! is above anything in its front; no bucket outside the window has anything above the window's *bound*. A
+//! void entry is never below what comes after it, so it is found to be void when its turn comes.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -16,6 +18,8 @@ use crate::spread::{Spreads, Tuple};
 
 /// Entries a front may hold.
 const FRONT_MAX: usize = 16;
+/// Buckets the merge keeps in view.
+const WINDOW: usize = 6;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
@@ -85,9 +89,8 @@ struct Bucket {
     /// Best first.
     front: Vec<Entry>,
     heap: BinaryHeap<Entry>,
-    /// Where the merge stands in the front, and the entry there.
+    /// Where the merge stands in the front.
     at: usize,
-    top: Option<Ranked>,
 }
 
 impl Bucket {
@@ -106,25 +109,24 @@ impl Bucket {
         }
     }
 
-    /// Brings a valid entry to where the merge stands.
-    fn settle(&mut self, is_current: &dyn Fn(&Entry) -> bool) {
-        loop {
-            match self.front.get(self.at) {
-                Some(entry) if is_current(entry) => break,
-                Some(_) => {
-                    self.front.remove(self.at);
-                }
-                None => match self.heap.pop() {
-                    Some(entry) if is_current(&entry) => self.front.push(entry),
-                    Some(_) => {}
-                    None => {
-                        self.top = None;
-                        return;
-                    }
-                },
-            }
+    /// The entry where the merge stands, be it void or not.
+    fn top(&mut self) -> Option<Ranked> {
+        if self.at >= self.front.len() {
+            self.front.push(self.heap.pop()?);
         }
-        self.top = Some(Ranked::new(&self.front[self.at], self.given, false, self.spread));
+        let entry = self.front.get(self.at)?;
+        Some(Ranked::new(entry, self.given, false, self.spread))
+    }
+
+    /// Goes on from the entry where the merge stands; forgets it if it is void. True when it was not.
+    fn advance(&mut self, is_current: impl Fn(&Entry) -> bool) -> bool {
+        let current = self.front.get(self.at).is_some_and(is_current);
+        if current {
+            self.at += 1;
+        } else if self.at < self.front.len() {
+            self.front.remove(self.at);
+        }
+        current
     }
 }
 
@@ -135,6 +137,10 @@ pub(crate) struct Ranking {
     index: BTreeMap<(Tuple, u8), usize>,
     epoch: u64,
     last: usize,
+    /// The best tops with their buckets, best last.
+    window: Vec<(Ranked, usize)>,
+    /// The best top outside the window may be as good as this; `None` when nothing is outside.
+    bound: Option<Ranked>,
 }
 
 impl Ranking {
@@ -144,7 +150,7 @@ impl Ranking {
         if !same {
             self.last = *self.index.entry((tuple, given)).or_insert_with(|| {
                 let (front, heap) = (Vec::with_capacity(FRONT_MAX + 1), BinaryHeap::new());
-                self.buckets.push(Bucket { tuple, given, spread: None, front, heap, at: 0, top: None });
+                self.buckets.push(Bucket { tuple, given, spread: None, front, heap, at: 0 });
                 self.epoch = u64::MAX;
                 self.buckets.len() - 1
             });
@@ -153,32 +159,62 @@ impl Ranking {
     }
 
     /// Begins to go through all entries, best first.
-    pub(crate) fn begin(&mut self, spreads: &Spreads, is_current: &dyn Fn(&Entry) -> bool) {
+    pub(crate) fn begin(&mut self, spreads: &Spreads) {
         let fresh = self.epoch == spreads.epoch;
         for bucket in &mut self.buckets {
             if !fresh {
                 bucket.spread = spreads.score(bucket.tuple);
             }
             bucket.at = 0;
-            bucket.settle(is_current);
         }
         self.epoch = spreads.epoch;
+        self.look();
+    }
+
+    /// Fills the window from all buckets.
+    fn look(&mut self) {
+        self.window.clear();
+        self.bound = None;
+        for at in 0..self.buckets.len() {
+            if let Some(top) = self.buckets[at].top() {
+                self.offer(top, at);
+            }
+        }
+    }
+
+    /// Takes a top into the window, if it is good enough.
+    fn offer(&mut self, top: Ranked, bucket: usize) {
+        let is_worse = |than: &Ranked| top.cmp(than).is_gt();
+        if self.bound.as_ref().is_some_and(is_worse) {
+            return;
+        }
+        let full = self.window.len() >= WINDOW;
+        if full && self.window.first().is_some_and(|(worst, _)| is_worse(worst)) {
+            self.bound = Some(top);
+            return;
+        }
+        if full {
+            self.bound = Some(self.window.remove(0).0);
+        }
+        let at = self.window.iter().rposition(|(other, _)| top.cmp(other).is_lt()).map_or(0, |at| at + 1);
+        self.window.insert(at, (top, bucket));
     }
 
     /// The best that is left.
-    pub(crate) fn next(&mut self, is_current: &dyn Fn(&Entry) -> bool) -> Option<Ranked> {
-        let mut best: Option<(usize, Ranked)> = None;
-        for (at, bucket) in self.buckets.iter().enumerate() {
-            if let Some(top) = &bucket.top
-                && best.as_ref().is_none_or(|(_, other)| top.cmp(other).is_lt())
-            {
-                best = Some((at, *top));
+    pub(crate) fn next(&mut self, is_current: impl Fn(&Entry) -> bool) -> Option<Ranked> {
+        loop {
+            if self.window.is_empty() {
+                self.look();
+            }
+            let (best, at) = self.window.pop()?;
+            let bucket = &mut self.buckets[at];
+            let current = bucket.advance(&is_current);
+            if let Some(top) = bucket.top() {
+                self.offer(top, at);
+            }
+            if current {
+                return Some(best);
             }
         }
-        let (at, ranked) = best?;
-        let bucket = &mut self.buckets[at];
-        bucket.at += 1;
-        bucket.settle(is_current);
-        Some(ranked)
     }
 }

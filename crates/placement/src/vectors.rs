@@ -409,3 +409,24 @@ fn a_sampling_scheduler_looks_at_as_many_nodes_as_the_vectors_say() {
         assert_eq!(crate::sampling::limit(case.nodes, case.batch, wide, case.node_limit), case.expect, "{}", case.id);
     }
 }
+
+#[derive(Deserialize)]
+struct SystemCanaries {
+    id: String,
+    canary_percent: i64,
+    destructive: usize,
+    existing_canaries: usize,
+    max_parallel: usize,
+    expect: usize,
+}
+
+#[test]
+fn a_system_job_begins_with_as_many_canaries_as_the_vectors_say() {
+    let cases = load::<SystemCanaries>("system_canaries");
+    assert_eq!(cases.len(), 12);
+    for case in cases {
+        let all = case.destructive + case.existing_canaries;
+        let got = crate::reconcile::canaries_of(case.canary_percent, all, case.max_parallel);
+        assert_eq!(got, case.expect, "{}", case.id);
+    }
+}

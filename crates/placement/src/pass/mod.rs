@@ -56,7 +56,8 @@ pub(crate) struct Outcome {
     pub traces: Explain,
 }
 
-type PlacerKey = (String, (Index, u64));
+/// A group, by its name, of one version of the job.
+type PlacerKey<'a> = (&'a str, (Index, u64));
 
 pub(crate) struct Pass<'a, 'p> {
     work: Work<'a>,
@@ -65,10 +66,10 @@ pub(crate) struct Pass<'a, 'p> {
     now: i64,
     plan: &'p mut Plan,
     changes: Changes<'a>,
-    placers: BTreeMap<PlacerKey, Placer>,
+    placers: BTreeMap<PlacerKey<'a>, Placer>,
     out: Outcome,
     /// Groups of which one found no node.
-    short: BTreeSet<PlacerKey>,
+    short: BTreeSet<PlacerKey<'a>>,
     ports: Rng,
     preempts: bool,
     clock: &'a dyn Fn() -> i64,
@@ -197,20 +198,20 @@ impl<'a> Pass<'a, '_> {
     }
 
     /// The version a placement gets, and the deployment it belongs to.
-    fn version_for(&self, wanted: &Place<'a>) -> (Arc<Job>, Option<DeploymentId>) {
-        let newest = || (self.job.clone(), self.active_deployment());
+    fn version_for(&self, wanted: &Place<'a>) -> (&'a Arc<Job>, Option<DeploymentId>) {
+        let newest = || (self.job, self.active_deployment());
         let Some(least) = wanted.stable_from else { return newest() };
         let state = self.work.state;
         let (namespace, id, incarnation) = (&self.eval.namespace, &self.eval.job_id, self.job.incarnation());
         let of_job = state.deployments_of_job(namespace, id).filter(|d| d.job_create_index == incarnation);
         let stable = of_job.filter(|d| {
-            let group = d.task_groups.get(&wanted.group);
+            let group = d.task_groups.get(wanted.group);
             group.is_some_and(|g| g.promoted || g.desired_canaries == 0)
         });
         let stable = stable.max_by_key(|d| d.job_version);
         let version = |version: u64| {
             let job = state.job_version(namespace, id, incarnation, version)?;
-            job.lookup_group(&wanted.group).map(|group| (job.clone(), group))
+            job.lookup_group(wanted.group).map(|group| (job, group))
         };
         if let Some((deployment, (job, _))) =
             stable.filter(|d| d.job_version >= least).and_then(|d| version(d.job_version).map(|v| (d, v)))
@@ -223,43 +224,43 @@ impl<'a> Pass<'a, '_> {
         }
     }
 
-    fn placer(&mut self, key: &PlacerKey, job: &Arc<Job>, group: &TaskGroup, per_node: bool) {
-        if !self.placers.contains_key(key) {
+    fn placer(&mut self, key: PlacerKey<'a>, job: &Arc<Job>, group: &TaskGroup, per_node: bool) {
+        if !self.placers.contains_key(&key) {
             let placer = Placer::new(&mut self.work, job, group, per_node);
             let (ids, seats) = (self.work.fleet.ids(), placer.seats());
             let mut trace = GroupTrace::new(group.name(), job.version(), ids, seats, placer.spreads());
             (trace.checked_at, trace.ranked_at) = ((self.clock)(), (self.clock)());
             self.out.traces.groups.push(trace);
-            self.placers.insert(key.clone(), placer);
+            self.placers.insert(key, placer);
         }
     }
 
     fn place(&mut self, wanted: Place<'a>, new_id: &mut dyn FnMut() -> String) {
         let (job, deployment) = self.version_for(&wanted);
-        let Some(group) = job.lookup_group(&wanted.group) else { return };
-        let key = (wanted.group.clone(), read::revision(&job));
-        self.placer(&key, &job, group, false);
+        let Some(group) = job.lookup_group(wanted.group) else { return };
+        let key = (wanted.group, read::revision(job));
+        self.placer(key, job, group, false);
         if self.short.contains(&key) && wanted.replaces.is_none() {
-            self.count_short(&key);
+            self.count_short(key);
             return;
         }
         if let Some(stop) = &wanted.replaces {
             self.work.stop(stop.alloc);
         }
-        let preferred = wanted.previous.and_then(|previous| self.preferred(previous, &job, group));
+        let preferred = wanted.previous.and_then(|previous| self.preferred(previous, job, group));
         let penalty: Vec<Slot> = match wanted.previous {
             Some(previous) => {
                 reschedule::failed_nodes(previous).iter().filter_map(|id| self.work.fleet.slot(id)).collect()
             }
             None => Vec::new(),
         };
-        match self.pick(&key, preferred, &penalty) {
+        match self.pick(key, preferred, &penalty) {
             Some((found, metric)) => {
                 if let Some(stop) = &wanted.replaces {
                     put_stop(self.plan, stop);
                 }
                 let id = AllocId::from(new_id());
-                self.put(&key, &job, deployment, wanted, found, metric, id);
+                self.put(key, job, deployment, wanted, found, metric, id);
             }
             None => {
                 if let Some(stop) = &wanted.replaces {
@@ -282,8 +283,8 @@ impl<'a> Pass<'a, '_> {
     }
 
     /// Finds a node whose ports and cores can in fact be had.
-    fn pick(&mut self, key: &PlacerKey, preferred: Option<Slot>, penalty: &[Slot]) -> Option<(Found, AllocMetric)> {
-        let placer = self.placers.get_mut(key)?;
+    fn pick(&mut self, key: PlacerKey<'a>, preferred: Option<Slot>, penalty: &[Slot]) -> Option<(Found, AllocMetric)> {
+        let placer = self.placers.get_mut(&key)?;
         let mut preferred = preferred.filter(|slot| placer.takes(&self.work, *slot));
         loop {
             let pick = match preferred.take() {
@@ -305,8 +306,8 @@ impl<'a> Pass<'a, '_> {
     #[allow(clippy::too_many_arguments)]
     fn put(
         &mut self,
-        key: &PlacerKey,
-        job: &Arc<Job>,
+        key: PlacerKey<'a>,
+        job: &Job,
         deployment: Option<DeploymentId>,
         wanted: Place<'a>,
         found: Found,
@@ -314,10 +315,14 @@ impl<'a> Pass<'a, '_> {
         id: AllocId,
     ) {
         let node = self.work.fleet.node(found.pick.slot).clone();
-        let names = self.changes.names.get_mut(&wanted.group);
-        let name = names.map_or_else(|| wanted.name.clone(), |names| names.unique(&wanted.name));
-        let policy = job.lookup_group(&wanted.group).and_then(|g| g.reschedule_policy.as_ref());
-        let tracker = wanted.previous.filter(|_| wanted.reschedule).map(|p| reschedule::track(p, policy, self.now));
+        let name = match self.changes.names.get_mut(wanted.group) {
+            Some(names) => names.unique(wanted.name),
+            None => wanted.name,
+        };
+        let tracker = wanted.previous.filter(|_| wanted.reschedule).map(|previous| {
+            let policy = job.lookup_group(wanted.group).and_then(|g| g.reschedule_policy.as_ref());
+            reschedule::track(previous, policy, self.now)
+        });
         let canary = wanted.canary && deployment.is_some();
         let alloc = Allocation {
             id: id.clone(),
@@ -327,7 +332,7 @@ impl<'a> Pass<'a, '_> {
             node_id: node.id.clone(),
             node_name: node.name.clone(),
             job_id: self.eval.job_id.clone(),
-            task_group: wanted.group,
+            task_group: wanted.group.to_owned(),
             allocated_resources: Some(found.resources),
             metrics: Some(metric),
             desired_status: DesiredStatus::Run,
@@ -344,43 +349,48 @@ impl<'a> Pass<'a, '_> {
             ..Allocation::default()
         };
         self.note_placed(&alloc, job.version(), &found.pick);
-        if let Some(placer) = self.placers.get(key) {
+        if let Some(placer) = self.placers.get(&key) {
             self.work.place(found.pick.slot, placer.group_no, id, found.held);
         }
         self.plan.parts.entry(node.id.clone()).or_default().place.push(alloc);
     }
 
     /// The first of its group that found no node: its metric stands for all.
-    fn fall_short(&mut self, key: PlacerKey) {
+    fn fall_short(&mut self, key: PlacerKey<'a>) {
         let Some(placer) = self.placers.get(&key) else { return };
         let metric = placer.metric(&self.work, None);
         let nearest = placer.nearest(&self.work);
-        self.note_short(&key, nearest);
-        match self.out.failed.get_mut(&key.0) {
+        self.note_short(key, nearest);
+        match self.out.failed.get_mut(key.0) {
             Some(known) => known.coalesced_failures += 1,
             None => {
-                self.out.failed.insert(key.0.clone(), metric);
+                self.out.failed.insert(key.0.to_owned(), metric);
             }
         }
-        self.count_queued(&key);
+        self.count_queued(key);
         self.short.insert(key);
     }
 
-    fn count_short(&mut self, key: &PlacerKey) {
-        if let Some(metric) = self.out.failed.get_mut(&key.0) {
+    fn count_short(&mut self, key: PlacerKey<'a>) {
+        if let Some(metric) = self.out.failed.get_mut(key.0) {
             metric.coalesced_failures += 1;
         }
         self.count_queued(key);
     }
 
-    fn count_queued(&mut self, key: &PlacerKey) {
-        if let Some(trace) = self.trace(&key.0, key.1.1) {
+    fn count_queued(&mut self, key: PlacerKey<'a>) {
+        if let Some(trace) = self.trace(key.0, key.1.1) {
             trace.unplaced += 1;
         }
-        *self.out.queued.entry(key.0.clone()).or_default() += 1;
+        match self.out.queued.get_mut(key.0) {
+            Some(queued) => *queued += 1,
+            None => {
+                self.out.queued.insert(key.0.to_owned(), 1);
+            }
+        }
         self.out.blocks = true;
-        let Some(placer) = self.placers.get(key) else { return };
-        if let Some(metric) = self.out.failed.get_mut(&key.0) {
+        let Some(placer) = self.placers.get(&key) else { return };
+        if let Some(metric) = self.out.failed.get_mut(key.0) {
             add_exhausted(metric, &placer.group);
         }
     }

@@ -54,31 +54,33 @@ impl<'a> Pass<'a, '_> {
     }
 
     fn place_on(&mut self, node: &NodeId, place: Place<'a>, misses: &mut Misses, new_id: &mut dyn FnMut() -> String) {
-        let job = self.job.clone();
-        let Some((group, slot)) = job.lookup_group(&place.group).zip(self.work.fleet.slot(node)) else { return };
-        let key = (place.group.clone(), read::revision(&job));
-        self.placer(&key, &job, group, true);
+        let job = self.job;
+        let Some((group, slot)) = job.lookup_group(place.group).zip(self.work.fleet.slot(node)) else { return };
+        let key = (place.group, read::revision(job));
+        self.placer(key, job, group, true);
         if let Some(stop) = &place.replaces {
             self.work.stop(stop.alloc);
         }
         let Some(placer) = self.placers.get_mut(&key) else { return };
         let found =
-            if placer.takes(&self.work, slot) { self.allot(&key, slot) } else { self.make_room(&key, Some(slot)) };
+            if placer.takes(&self.work, slot) { self.allot(key, slot) } else { self.make_room(key, Some(slot)) };
         let Some((found, metric)) = found else {
-            self.miss(&key, slot, &place, misses);
+            self.miss(key, slot, &place, misses);
             return;
         };
-        misses.placed.insert(place.group.clone());
+        if !misses.placed.contains(place.group) {
+            misses.placed.insert(place.group.to_owned());
+        }
         if let Some(stop) = &place.replaces {
             put_stop(self.plan, stop);
         }
         let (id, deployment) = (AllocId::from(new_id()), self.active_deployment());
-        self.put(&key, &job, deployment, place, found, metric, id);
+        self.put(key, job, deployment, place, found, metric, id);
     }
 
     /// Hands out what is asked of that node.
-    fn allot(&mut self, key: &PlacerKey, slot: Slot) -> Option<(Found, AllocMetric)> {
-        let placer = self.placers.get_mut(key)?;
+    fn allot(&mut self, key: PlacerKey<'a>, slot: Slot) -> Option<(Found, AllocMetric)> {
+        let placer = self.placers.get_mut(&key)?;
         let pick = placer.only(&self.work, slot);
         match placer.allocate(&self.work, slot, &mut self.ports) {
             Ok((resources, held)) => {
@@ -92,8 +94,8 @@ impl<'a> Pass<'a, '_> {
         }
     }
 
-    fn miss(&mut self, key: &PlacerKey, slot: Slot, place: &Place<'a>, misses: &mut Misses) {
-        let Some(placer) = self.placers.get(key) else { return };
+    fn miss(&mut self, key: PlacerKey<'a>, slot: Slot, place: &Place<'a>, misses: &mut Misses) {
+        let Some(placer) = self.placers.get(&key) else { return };
         let (standing, why) = placer.standing(slot);
         let (why, is_filtered) = (why.to_owned(), matches!(standing, Standing::Filtered(_)));
         let may_not = is_filtered && why != SUSPECT;
@@ -104,14 +106,14 @@ impl<'a> Pass<'a, '_> {
         let node = self.work.fleet.node(slot).clone();
         let fresh = || AllocMetric { node_pool: self.job.node_pool().to_owned(), ..AllocMetric::default() };
         if may_not {
-            tally(misses.filtered.entry(place.group.clone()).or_insert_with(fresh), &why, true, &node);
-            *misses.infeasible.entry(place.group.clone()).or_default() += 1;
-            if let Some(desired) = self.out.desired.get_mut(&place.group).filter(|_| place.replaces.is_none()) {
+            tally(misses.filtered.entry(place.group.to_owned()).or_insert_with(fresh), &why, true, &node);
+            *misses.infeasible.entry(place.group.to_owned()).or_default() += 1;
+            if let Some(desired) = self.out.desired.get_mut(place.group).filter(|_| place.replaces.is_none()) {
                 desired.place = desired.place.saturating_sub(1);
             }
             return;
         }
-        tally(self.out.failed.entry(place.group.clone()).or_insert_with(fresh), &why, is_filtered, &node);
+        tally(self.out.failed.entry(place.group.to_owned()).or_insert_with(fresh), &why, is_filtered, &node);
         self.count_queued(key);
     }
 

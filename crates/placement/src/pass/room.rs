@@ -27,13 +27,13 @@ pub(super) fn preempts(state: &State, kind: JobKind) -> bool {
     }
 }
 
-impl Pass<'_, '_> {
+impl<'a> Pass<'a, '_> {
     /// Lets less important allocations leave for one of the group; on one node, if there is a choice.
-    pub(super) fn make_room(&mut self, key: &PlacerKey, on: Option<Slot>) -> Option<(Found, AllocMetric)> {
+    pub(super) fn make_room(&mut self, key: PlacerKey<'a>, on: Option<Slot>) -> Option<(Found, AllocMetric)> {
         if !self.preempts {
             return None;
         }
-        let placer = self.placers.get_mut(key)?;
+        let placer = self.placers.get_mut(&key)?;
         loop {
             let pick = match on {
                 Some(slot) => placer.evict_on(&self.work, slot)?,
@@ -85,9 +85,9 @@ impl Pass<'_, '_> {
         }
     }
 
-    pub(super) fn note_short(&mut self, key: &PlacerKey, nearest: Vec<Nearest>) {
+    pub(super) fn note_short(&mut self, key: PlacerKey<'a>, nearest: Vec<Nearest>) {
         let now = (self.clock)();
-        if let Some(trace) = self.trace(&key.0, key.1.1) {
+        if let Some(trace) = self.trace(key.0, key.1.1) {
             trace.nearest = nearest;
             trace.ranked_at = now;
         }

@@ -92,10 +92,10 @@ impl Placer {
         let Evictions { ranking, versions, search, refused } = evictions;
         let mut again: Vec<(Tuple, u8, Entry)> = Vec::new();
         'all: loop {
-            ranking.begin(&self.spreads, &|entry| versions[entry.slot as usize] == entry.version);
+            ranking.begin(&self.spreads);
             while ranked.len() < SCORES_KEPT {
                 let is_current = |entry: &Entry| versions[entry.slot as usize] == entry.version;
-                let Some(next) = ranking.next(&is_current) else { break 'all };
+                let Some(next) = ranking.next(is_current) else { break 'all };
                 if refused.contains(&next.slot) {
                     continue;
                 }

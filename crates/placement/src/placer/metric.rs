@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::metric::{AllocMetric, NodeScoreMeta};
+use model::scores::{Scorer, Scores};
 
 use super::{Pick, Placer};
 use crate::explain::{Nearest, Quantity};
@@ -27,23 +28,22 @@ impl Placer {
     }
 
     fn score_meta(&self, work: &Work<'_>, ranked: &Ranked, parts: &Parts) -> NodeScoreMeta {
-        let node_id = work.fleet.node(ranked.slot).id.clone();
-        let mut scores = BTreeMap::new();
-        let mut put = |name: &str, score: f64| scores.insert(name.to_owned(), score);
-        put("binpack", parts.fit().unwrap_or(0.0));
+        let node_id = work.fleet.ids()[ranked.slot as usize].clone();
+        let mut scores = Scores::default();
+        scores.set(Scorer::Binpack, parts.fit().unwrap_or(0.0));
         if let Some(devices) = parts.devices() {
-            put("devices", devices);
+            scores.set(Scorer::Devices, devices);
         }
         if !self.per_node {
-            put("job-anti-affinity", parts.anti_affinity().unwrap_or(0.0));
-            put("node-reschedule-penalty", if ranked.penalty { -1.0 } else { 0.0 });
-            put("node-affinity", parts.affinity().unwrap_or(0.0));
+            scores.set(Scorer::JobAntiAffinity, parts.anti_affinity().unwrap_or(0.0));
+            scores.set(Scorer::NodeReschedulePenalty, if ranked.penalty { -1.0 } else { 0.0 });
+            scores.set(Scorer::NodeAffinity, parts.affinity().unwrap_or(0.0));
         }
         if !self.spreads.is_empty() {
-            put("allocation-spread", ranked.spread.unwrap_or(0.0));
+            scores.set(Scorer::AllocationSpread, ranked.spread.unwrap_or(0.0));
         }
         if let Some(preemption) = parts.preemption() {
-            put("preemption", preemption);
+            scores.set(Scorer::Preemption, preemption);
         }
         NodeScoreMeta { node_id, scores, norm_score: ranked.score }
     }

@@ -17,8 +17,8 @@ use crate::read;
 const STOP_GRACE_MIN: i64 = 5_000_000_000;
 
 /// What is known of a group so far.
-struct Group<'a, 'g> {
-    spec: &'g TaskGroup,
+struct Group<'a> {
+    spec: &'a TaskGroup,
     count: usize,
     state: DeploymentState,
     canaries: Vec<Row<'a>>,
@@ -30,7 +30,7 @@ struct Group<'a, 'g> {
     desired: DesiredUpdates,
 }
 
-impl Group<'_, '_> {
+impl Group<'_> {
     fn canarying(&self) -> bool {
         self.state.desired_canaries > 0 && !self.state.promoted
     }
@@ -66,11 +66,14 @@ impl<'a> Reconciler<'a, '_> {
             failed.now.extend(moved.now);
             failed.later.extend(moved.later);
         }
+        let ordered = failed.stay.len();
         failed.extend(back.failed);
         failed.stay.extend(back.stay);
         failed.extend(self.disconnect(&classes.disconnecting, &mut desired));
         classes.lost.extend(classes.expiring);
-        failed.stay.sort_by(|a, b| super::order(a).cmp(&super::order(b)));
+        if failed.stay.len() > ordered {
+            super::in_order(&mut failed.stay);
+        }
         let mut group = Group {
             spec,
             count,
@@ -97,7 +100,7 @@ impl<'a> Reconciler<'a, '_> {
     fn change(
         &mut self,
         job: &Job,
-        mut group: Group<'a, '_>,
+        mut group: Group<'a>,
         existed: bool,
         had_current: bool,
         delayed: bool,
@@ -216,7 +219,7 @@ impl<'a> Reconciler<'a, '_> {
 
     /// Lost allocations are stopped. Returns true when their replacement must wait, because the client
     /// is to stop them itself after a time.
-    fn stop_lost(&mut self, group: &mut Group<'a, '_>) -> bool {
+    fn stop_lost(&mut self, group: &mut Group<'a>) -> bool {
         let mut waiting = Vec::new();
         for alloc in group.lost.iter().copied() {
             if let Some(at) = self.stops_itself_at(alloc) {
@@ -273,9 +276,9 @@ impl<'a> Reconciler<'a, '_> {
 
     /// Stops what is above the count: twins of promoted canaries, those that would move anyway, the
     /// highest indexes, then whatever has a name twice. What is out of reach does not count.
-    fn stop_surplus(&mut self, group: &mut Group<'a, '_>) {
+    fn stop_surplus(&mut self, group: &mut Group<'a>) {
         let canarying = group.canarying();
-        let is_canary = |a: &Row<'a>, g: &Group<'a, '_>| g.canaries.iter().any(|c| c.id == a.id);
+        let is_canary = |a: &Row<'a>, g: &Group<'a>| g.canaries.iter().any(|c| c.id == a.id);
         let moving = |a: &Row<'a>| group.migrate.iter().any(|m| m.id == a.id);
         let again = group.now.iter().filter(|a| !moving(a));
         let counts = group.untainted.iter().chain(again).filter(|a| !(canarying && is_canary(a, group)));
@@ -325,7 +328,7 @@ impl<'a> Reconciler<'a, '_> {
     }
 
     /// Who is out of reach is replaced only where one is missing without it.
-    fn spare_away(&self, group: &mut Group<'a, '_>) {
+    fn spare_away(&self, group: &mut Group<'a>) {
         let there = group.untainted.iter().chain(&group.now).filter(|a| !self.is_away(a)).count() + group.migrate.len();
         let mut missing = group.count.saturating_sub(there);
         let spared = take(&mut group.now, |a| {
@@ -338,7 +341,7 @@ impl<'a> Reconciler<'a, '_> {
     }
 
     /// Returns whether canaries were still missing.
-    fn place_canaries(&mut self, group: &mut Group<'a, '_>, destructive: &[Row<'a>]) -> bool {
+    fn place_canaries(&mut self, group: &mut Group<'a>, destructive: &[Row<'a>]) -> bool {
         let Some(update) = group.spec.rolling_update() else { return false };
         let wanted = usize::try_from(update.canary()).unwrap_or(0);
         if destructive.is_empty() || group.canaries.len() >= wanted || group.state.promoted || self.given.batch {
@@ -359,7 +362,7 @@ impl<'a> Reconciler<'a, '_> {
     }
 
     /// How many running allocations may be replaced now.
-    fn budget(&self, group: &Group<'a, '_>, destructive: &[Row<'a>]) -> usize {
+    fn budget(&self, group: &Group<'a>, destructive: &[Row<'a>]) -> usize {
         let Some(update) = group.spec.rolling_update() else { return group.count };
         if destructive.is_empty() && group.migrate.is_empty() {
             return group.count;
@@ -384,7 +387,7 @@ impl<'a> Reconciler<'a, '_> {
     }
 
     /// What is missing: replacements of the failed and of the lost, then new names.
-    fn candidates(group: &mut Group<'a, '_>) -> Vec<Place<'a>> {
+    fn candidates(group: &mut Group<'a>) -> Vec<Place<'a>> {
         let canarying = group.canarying();
         let stable = |alloc: Row<'a>| (canarying && !alloc.is_canary()).then(|| read::alloc_revision(alloc).1);
         let mut existing = group.untainted.len() + group.migrate.len() + group.now.len();
@@ -417,7 +420,7 @@ impl<'a> Reconciler<'a, '_> {
     }
 
     /// Places the candidates that the deployment lets through; returns how many.
-    fn place(&mut self, group: &mut Group<'a, '_>, candidates: Vec<Place<'a>>, ready: bool) -> usize {
+    fn place(&mut self, group: &mut Group<'a>, candidates: Vec<Place<'a>>, ready: bool) -> usize {
         let mut placed = 0;
         for mut candidate in candidates {
             let of_failed = self.failed
@@ -441,7 +444,7 @@ impl<'a> Reconciler<'a, '_> {
         placed
     }
 
-    fn migrate(&mut self, group: &mut Group<'a, '_>) {
+    fn migrate(&mut self, group: &mut Group<'a>) {
         let canarying = group.canarying();
         group.desired.migrate = len(&group.migrate);
         for alloc in std::mem::take(&mut group.migrate) {
@@ -459,9 +462,9 @@ impl<'a> Reconciler<'a, '_> {
     }
 }
 
-fn place<'a>(spec: &TaskGroup, name: String, previous: Option<Row<'a>>) -> Place<'a> {
+fn place<'a>(spec: &'a TaskGroup, name: String, previous: Option<Row<'a>>) -> Place<'a> {
     Place {
-        group: spec.name().to_owned(),
+        group: spec.name(),
         name,
         previous,
         reschedule: false,

@@ -121,7 +121,7 @@ impl<'a> Reconciler<'a, '_> {
             match look {
                 Look::Drop => {}
                 Look::Stay => failed.stay.push(alloc),
-                Look::Consider => self.consider(alloc, &mut failed),
+                Look::Consider => self.consider(alloc, false, &mut failed),
             }
         }
         failed
@@ -131,12 +131,13 @@ impl<'a> Reconciler<'a, '_> {
     pub(super) fn split_disconnecting(&self, set: &[Row<'a>]) -> Failed<'a> {
         let mut failed = Failed::default();
         for alloc in set.iter().copied().filter(|a| a.client_status != ClientStatus::Unknown) {
-            self.consider(alloc, &mut failed);
+            self.consider(alloc, true, &mut failed);
         }
         failed
     }
 
-    pub(super) fn consider(&self, alloc: Row<'a>, failed: &mut Failed<'a>) {
+    /// Whether one is tried again, and when. `disconnecting`: its node went out of reach now.
+    pub(super) fn consider(&self, alloc: Row<'a>, disconnecting: bool, failed: &mut Failed<'a>) {
         let transition = &alloc.desired_transition;
         let deployment = self.out.deployment.as_ref();
         let deploying = deployment.is_some_and(|d| d.status.is_active() && d.id == alloc.deployment_id);
@@ -148,7 +149,7 @@ impl<'a> Reconciler<'a, '_> {
             failed.now.push(alloc);
             return;
         }
-        let Some(next) = self.next_try(alloc) else {
+        let Some(next) = self.next_try(alloc, disconnecting) else {
             failed.stay.push(alloc);
             return;
         };
@@ -165,13 +166,13 @@ impl<'a> Reconciler<'a, '_> {
 
     /// When the policy lets it be tried again; `None` when never. What is out of reach counts from when it
     /// went, and is replaced once at most.
-    fn next_try(&self, alloc: Row<'a>) -> Option<i64> {
+    fn next_try(&self, alloc: Row<'a>, disconnecting: bool) -> Option<i64> {
         let group = self.group_of(alloc)?;
         let by_hand = self.given.batch && alloc.desired_transition.should_reschedule();
-        let at = match (alloc.client_status, self.class(alloc)) {
-            (ClientStatus::Failed | ClientStatus::Lost, _) => read::failure_time(alloc),
-            (_, Class::Disconnecting) if group.replaces_unreachable() => self.given.now,
-            (ClientStatus::Unknown, _) if group.replaces_unreachable() && alloc.successor().is_none() => {
+        let at = match alloc.client_status {
+            ClientStatus::Failed | ClientStatus::Lost => read::failure_time(alloc),
+            _ if disconnecting && group.replaces_unreachable() => self.given.now,
+            ClientStatus::Unknown if group.replaces_unreachable() && alloc.successor().is_none() => {
                 alloc.unknown_since()?.unix_nanos()
             }
             _ if by_hand => read::failure_time(alloc),

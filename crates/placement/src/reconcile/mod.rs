@@ -37,6 +37,8 @@ use model::{
 };
 
 pub(crate) use deployment::SUCCESSFUL;
+#[cfg(test)]
+pub(crate) use nodes::canaries_of;
 pub(crate) use nodes::{NodeChanges, NodePlace, reconcile_nodes};
 
 use lost::Class;
@@ -72,7 +74,7 @@ pub(crate) enum Update {
 /// An allocation to place.
 #[derive(Clone, Debug)]
 pub(crate) struct Place<'a> {
-    pub group: String,
+    pub group: &'a str,
     pub name: String,
     pub previous: Option<Row<'a>>,
     /// It failed and is tried again: the tracker goes on.
@@ -146,6 +148,8 @@ pub(crate) struct Reconciler<'a, 'b> {
     given: Given<'a, 'b>,
     out: Changes<'a>,
     old: Option<&'a Deployment>,
+    /// The job's groups by name.
+    groups: BTreeMap<&'a str, &'a TaskGroup>,
     /// Allocations that go out of reach by this decision.
     away: BTreeSet<&'a AllocId>,
     paused: bool,
@@ -161,7 +165,10 @@ pub(crate) fn reconcile<'a>(given: Given<'a, '_>) -> Changes<'a> {
 impl<'a, 'b> Reconciler<'a, 'b> {
     fn new(given: Given<'a, 'b>) -> Self {
         let out = Changes::default();
-        Self { given, out, old: None, away: BTreeSet::new(), paused: false, failed: false, complete: true }
+        let groups = given.job.iter().flat_map(|job| &job.task_groups);
+        // Of two with one name the first counts.
+        let groups = groups.rev().map(|group| (group.name(), group)).collect();
+        Self { given, out, old: None, groups, away: BTreeSet::new(), paused: false, failed: false, complete: true }
     }
 
     fn run(mut self) -> Changes<'a> {
@@ -172,9 +179,7 @@ impl<'a, 'b> Reconciler<'a, 'b> {
         for alloc in self.given.allocs {
             groups.entry(&alloc.task_group).or_default().push(alloc);
         }
-        for all in groups.values_mut() {
-            all.sort_by(|a, b| order(a).cmp(&order(b)));
-        }
+        groups.values_mut().for_each(in_order);
         if stopped {
             for (name, all) in groups {
                 self.stop_all(name, &all);
@@ -211,8 +216,10 @@ impl<'a, 'b> Reconciler<'a, 'b> {
 
     /// The job's or the allocation's own version of its group.
     fn group_of(&self, alloc: Row<'a>) -> Option<&'a TaskGroup> {
-        let newest = self.given.job.filter(|job| read::revision(job) == read::alloc_revision(alloc));
-        let job = newest.or_else(|| self.given.state.job_of_alloc(alloc)).or(self.given.job)?;
+        if self.given.job.is_some_and(|job| read::revision(job) == read::alloc_revision(alloc)) {
+            return self.groups.get(alloc.task_group.as_str()).copied();
+        }
+        let job = self.given.state.job_of_alloc(alloc).or(self.given.job)?;
         job.lookup_group(&alloc.task_group)
     }
 
@@ -264,9 +271,9 @@ impl<'a, 'b> Reconciler<'a, 'b> {
     }
 }
 
-/// The order of allocations in every set.
-fn order<'a>(alloc: &Row<'a>) -> (Option<usize>, &'a model::AllocId) {
-    (read::name_index(&alloc.name), &alloc.id)
+/// Puts allocations into the order of every set: by index and id.
+fn in_order(set: &mut Vec<Row<'_>>) {
+    set.sort_by_cached_key(|alloc| (read::name_index(&alloc.name), &alloc.id));
 }
 
 pub(crate) fn len<T>(list: &[T]) -> u64 {

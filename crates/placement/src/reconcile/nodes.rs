@@ -165,7 +165,7 @@ impl<'a> Diff<'a, '_> {
         node.is_in_pool(job.node_pool()) && read::in_datacenters(job, &node.datacenter)
     }
 
-    fn missing(&mut self, job: &Job, node: &NodeId, name: &str, group: &TaskGroup, ended: Option<Row<'a>>) {
+    fn missing(&mut self, job: &Job, node: &NodeId, name: &str, group: &'a TaskGroup, ended: Option<Row<'a>>) {
         if let Some(ended) = ended.filter(|_| self.sysbatch) {
             let stopped = ended.server_terminal() && !ended.client_terminal();
             if read::alloc_revision(ended) == read::revision(job) && !stopped {
@@ -174,7 +174,7 @@ impl<'a> Diff<'a, '_> {
             }
         }
         let place = Place {
-            group: group.name().to_owned(),
+            group: group.name(),
             name: name.to_owned(),
             previous: ended,
             reschedule: false,
@@ -206,9 +206,8 @@ impl<'a> Diff<'a, '_> {
         if self.sysbatch || state.promoted || job.version() == 0 || replaceable == 0 {
             return None;
         }
-        let share = usize::try_from(update.canary().min(100)).unwrap_or(0);
         let all = replaceable + self.canaries(group.name());
-        Some((share * all).div_ceil(100).min(usize::try_from(update.max_parallel()).unwrap_or(0)))
+        Some(canaries_of(update.canary(), all, usize::try_from(update.max_parallel()).unwrap_or(0)))
     }
 
     /// Replaces as many changed allocations as the update block lets go at once, canaries first, and keeps
@@ -262,7 +261,7 @@ impl<'a> Diff<'a, '_> {
 
     fn replace(&mut self, alloc: Row<'a>, canary: bool) {
         let place = Place {
-            group: alloc.task_group.clone(),
+            group: &alloc.task_group,
             name: alloc.name.clone(),
             previous: Some(alloc),
             reschedule: false,
@@ -313,6 +312,12 @@ impl<'a> Diff<'a, '_> {
             self.reconciler.deploy(job, group, DeploymentState { desired_total: total, ..state });
         }
     }
+}
+
+/// How many of `all` are `percent` of them, rounded up; `most` at most.
+pub(crate) fn canaries_of(percent: i64, all: usize, most: usize) -> usize {
+    let share = usize::try_from(percent.min(100)).unwrap_or(0);
+    share.saturating_mul(all).div_ceil(100).min(most)
 }
 
 fn required(job: &Job) -> BTreeMap<String, &TaskGroup> {

@@ -89,7 +89,7 @@ impl<'a> Reconciler<'a, '_> {
                 if chain.iter().any(|next| !next.is_terminal()) {
                     self.end(alloc, RESCHEDULED, &mut back, desired);
                 } else if chain.is_empty() {
-                    self.consider(alloc, &mut back.failed);
+                    self.consider(alloc, false, &mut back.failed);
                 } else {
                     back.stay.push(alloc);
                 }

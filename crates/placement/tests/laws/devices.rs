@@ -165,9 +165,9 @@ fn rank_011_the_liked_devices_are_taken_and_count_in_the_score() {
     assert_eq!(live.len(), 3);
     assert_eq!(given(&live[0])["t0"], ["l"]);
     let scores = &live[0].metrics.as_ref().unwrap().score_meta_data;
-    assert!((scores[0].scores["devices"] - 0.75).abs() < 1e-9, "{scores:?}");
-    assert!((scores[1].scores["devices"] + 0.25).abs() < 1e-9, "{scores:?}");
-    let all = [scores[0].scores["binpack"], 0.75];
+    assert!((scores[0].scores.get("devices").unwrap() - 0.75).abs() < 1e-9, "{scores:?}");
+    assert!((scores[1].scores.get("devices").unwrap() + 0.25).abs() < 1e-9, "{scores:?}");
+    let all = [scores[0].scores.get("binpack").unwrap(), 0.75];
     assert!((scores[0].norm_score - (all[0] + all[1]) / 2.0).abs() < 1e-9);
     assert_eq!(eval.failed_tg_allocs["g"].dimension_exhausted["devices: gpu"], 2);
     // One that ends gives its instance back.

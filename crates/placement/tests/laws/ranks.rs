@@ -67,7 +67,9 @@ fn rank_015_a_node_where_it_failed_is_liked_less_by_one() {
     assert_ne!(second.node_id, first.node_id);
     let meta = &second.metrics.as_ref().unwrap().score_meta_data;
     let penalty = |node: &model::NodeId| {
-        meta.iter().find(|m| m.node_id == *node).map(|m| m.scores["node-reschedule-penalty"].round() as i64)
+        meta.iter()
+            .find(|m| m.node_id == *node)
+            .map(|m| m.scores.get("node-reschedule-penalty").unwrap().round() as i64)
     };
     assert_eq!((penalty(&first.node_id), penalty(&second.node_id)), (Some(-1), Some(0)));
 }

@@ -26,7 +26,7 @@ fn service_001_a_new_job_gets_its_count() {
     let metrics = alloc.metrics.as_ref().unwrap();
     assert_eq!((metrics.nodes_evaluated, metrics.nodes_in_pool, metrics.nodes_available["dc1"]), (10, 10, 10));
     assert_eq!(metrics.score_meta_data.len(), 5);
-    let scores: BTreeSet<&str> = metrics.score_meta_data[0].scores.keys().map(String::as_str).collect();
+    let scores: BTreeSet<&str> = metrics.score_meta_data[0].scores.iter().map(|(name, _)| name).collect();
     assert_eq!(scores, BTreeSet::from(["binpack", "job-anti-affinity", "node-affinity", "node-reschedule-penalty"]));
 }
 
@@ -421,7 +421,7 @@ fn service_057_042_a_failed_allocation_is_tried_again_elsewhere() {
     assert_eq!(world.live(&job).len(), 1);
     let metric = new.metrics.as_ref().unwrap();
     let penalized = metric.score_meta_data.iter().find(|s| s.node_id == alloc.node_id).unwrap();
-    assert!((penalized.scores["node-reschedule-penalty"] + 1.0).abs() < f64::EPSILON);
+    assert!((penalized.scores.get("node-reschedule-penalty").unwrap() + 1.0).abs() < f64::EPSILON);
 }
 
 /// service-060

@@ -113,7 +113,7 @@ fn placement(alloc: &Allocation) -> Placement {
         node_id: alloc.node_id.clone(),
         node_name: alloc.node_name.clone(),
         client_status: Some(alloc.client_status),
-        scores: chosen.map(|node| node.scores.clone()).unwrap_or_default(),
+        scores: chosen.map(|node| node.scores.to_map()).unwrap_or_default(),
         score: chosen.map_or(0.0, |node| node.norm_score),
         preempted: alloc.preempted_allocations.clone(),
     }

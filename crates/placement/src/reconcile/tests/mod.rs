@@ -87,20 +87,8 @@ pub(super) fn policy(attempts: i64, delay_s: i64) -> ReschedulePolicy {
 
 /// Says the counters that are not 0.
 pub(super) fn words(desired: &DesiredUpdates) -> String {
-    let all = [
-        ("ignore", desired.ignore),
-        ("place", desired.place),
-        ("migrate", desired.migrate),
-        ("stop", desired.stop),
-        ("in-place", desired.in_place_update),
-        ("destructive", desired.destructive_update),
-        ("canary", desired.canary),
-        ("disconnect", desired.disconnect),
-        ("reconnect", desired.reconnect),
-        ("now", desired.reschedule_now),
-        ("later", desired.reschedule_later),
-    ];
-    let said: Vec<String> = all.iter().filter(|(_, n)| *n > 0).map(|(what, n)| format!("{what} {n}")).collect();
+    let counters = desired.counters().into_iter().filter(|(_, n)| *n > 0);
+    let said: Vec<String> = counters.map(|(what, n)| format!("{what} {n}")).collect();
     said.join(", ")
 }
 

@@ -414,20 +414,8 @@ pub fn migrate() -> DesiredTransition {
 pub fn says(eval: &Evaluation) -> String {
     let annotations = eval.plan_annotations.as_ref().unwrap();
     let Some(desired) = annotations.desired_tg_updates.get("g") else { return String::new() };
-    let all = [
-        ("ignore", desired.ignore),
-        ("place", desired.place),
-        ("migrate", desired.migrate),
-        ("stop", desired.stop),
-        ("in-place", desired.in_place_update),
-        ("destructive", desired.destructive_update),
-        ("canary", desired.canary),
-        ("disconnect", desired.disconnect),
-        ("reconnect", desired.reconnect),
-        ("now", desired.reschedule_now),
-        ("later", desired.reschedule_later),
-    ];
-    let said: Vec<String> = all.iter().filter(|(_, n)| *n > 0).map(|(what, n)| format!("{what} {n}")).collect();
+    let counters = desired.counters().into_iter().filter(|(_, n)| *n > 0);
+    let said: Vec<String> = counters.map(|(what, n)| format!("{what} {n}")).collect();
     said.join(", ")
 }
 
