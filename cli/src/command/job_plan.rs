@@ -5,6 +5,9 @@ use client::public::segment;
 use model::metric::PlanAnnotations;
 use serde_json::{Value, json};
 
+use jobspec::Places;
+
+use super::findings::{self, Finding};
 use super::{Cx, Failure, diff, jobfile, machine, placement};
 use crate::format::{self, count, id, indent, row, table};
 use crate::ui::Tone;
@@ -21,11 +24,11 @@ pub async fn run(cx: &mut Cx) -> Result<u8, Failure> {
     let with_diff = cx.flags.is("diff");
     let body = json!({ "Job": file.job, "Diff": with_diff, "PolicyOverride": cx.flags.is("policy-override") });
     let path = format!("/v1/job/{}/plan", segment(file.id()));
-    let (answer, _) = cx
-        .client
-        .put::<_, Value>(&path, &file.query().with("explain", "true"), &body)
-        .await
-        .map_err(|error| Failure::api("Error during plan", &error))?;
+    let answer = cx.client.put::<_, Value>(&path, &file.query().with("explain", "true"), &body).await;
+    let (answer, _) = match answer {
+        Ok(answer) => answer,
+        Err(error) => return Err(file.failure(cx, "Error during plan", &error)),
+    };
     let plan: JobPlanResponse = serde_json::from_value(answer.clone())
         .map_err(|error| Failure::new(format!("Error during plan: answer is not what was expected: {error}")))?;
     let changes = plan.annotations.as_ref().is_some_and(changes_allocations);
@@ -161,11 +164,16 @@ fn preemptions(cx: &mut Cx, plan: &JobPlanResponse) {
 pub async fn validate(cx: &mut Cx) -> Result<u8, Failure> {
     let file = jobfile::load(cx).await?;
     let body = json!({ "Job": file.job });
-    let answer = cx.client.put::<_, JobValidateResponse>("/v1/validate/job", &file.query(), &body).await;
-    let (checked, _) = answer.map_err(|error| {
+    let answer = cx.client.put::<_, Value>("/v1/validate/job", &file.query(), &body).await;
+    let (answer, _) = answer.map_err(|error| {
         let failure = Failure::api("Error validating job", &error);
         if error.status().is_some() { failure.code(1) } else { failure }
     })?;
+    if let (Some(found), Some(places)) = (findings::of_value(&answer), &file.places) {
+        return validated(cx, places, found);
+    }
+    let checked: JobValidateResponse = serde_json::from_value(answer)
+        .map_err(|error| Failure::new(format!("Error validating job: answer is not what was expected: {error}")))?;
     if !checked.warnings.trim().is_empty() {
         cx.ui.warn(&format!("Job Warnings:\n{}\n", checked.warnings.trim_end()));
     }
@@ -175,7 +183,28 @@ pub async fn validate(cx: &mut Cx) -> Result<u8, Failure> {
         let text = if list.is_empty() { checked.error } else { list };
         return Err(Failure::new(format!("Job validation errors:\n{}", format::indent(&text, 0))).code(1));
     }
+    valid(cx)
+}
+
+fn valid(cx: &mut Cx) -> Result<u8, Failure> {
     let good = cx.ui.tone(Tone::Good, "Job validation successful");
     cx.ui.line(good);
     Ok(0)
+}
+
+/// What was found, each finding in its place; errors make the job invalid.
+fn validated(cx: &mut Cx, places: &Places, found: Vec<Finding>) -> Result<u8, Failure> {
+    let (errors, warnings): (Vec<Finding>, Vec<Finding>) = found.into_iter().partition(Finding::is_error);
+    if !warnings.is_empty() {
+        cx.ui.warn("Job Warnings:\n");
+        findings::show(cx, places, &warnings);
+        cx.ui.note("");
+    }
+    if errors.is_empty() {
+        return valid(cx);
+    }
+    cx.ui.note("Job validation errors:\n");
+    findings::show(cx, places, &errors);
+    // All is said.
+    Err(Failure::new("").code(1))
 }

@@ -48,11 +48,11 @@ pub async fn run(cx: &mut Cx) -> Result<u8, Failure> {
         set("EvalPriority", Value::from(cx.flags.int("eval-priority")));
     }
     let query = file.query();
-    let (registered, _) = cx
-        .writer()?
-        .put::<_, Registered>("/v1/jobs", &query, &body)
-        .await
-        .map_err(|error| submitting(&file, check.is_some(), &error))?;
+    let answer = cx.writer()?.put::<_, Registered>("/v1/jobs", &query, &body).await;
+    let (registered, _) = match answer {
+        Ok(registered) => registered,
+        Err(error) => return Err(submitting(cx, &file, check.is_some(), &error)),
+    };
     if !registered.warnings.trim().is_empty() {
         cx.ui.warn(&format!("Job Warnings:\n{}\n", registered.warnings.trim_end()));
     }
@@ -76,7 +76,7 @@ pub async fn run(cx: &mut Cx) -> Result<u8, Failure> {
     monitor::or_detach(cx, &registered.eval_id, &namespace).await
 }
 
-fn submitting(file: &jobfile::JobFile, checked: bool, error: &client::public::PublicError) -> Failure {
+fn submitting(cx: &mut Cx, file: &jobfile::JobFile, checked: bool, error: &client::public::PublicError) -> Failure {
     if let client::public::PublicError::Status { body, .. } = error
         && checked
         && body.contains("Enforcing job modify index")
@@ -84,5 +84,5 @@ fn submitting(file: &jobfile::JobFile, checked: bool, error: &client::public::Pu
         return Failure::new(format!("Job not updated: {}", body.trim_end()))
             .hint(format!("somebody changed job {:?} since the plan was made: plan again", file.id()));
     }
-    Failure::api("Error submitting job", error)
+    file.failure(cx, "Error submitting job", error)
 }

@@ -3,8 +3,8 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use client::public::{PublicClient, Query, Settings};
-use jobspec::{FileReader, Inputs, Source};
+use client::public::{PublicClient, PublicError, Query, Settings};
+use jobspec::{FileReader, Inputs, Places, Source};
 use model::job::JobSubmission;
 use serde_json::Value;
 
@@ -16,6 +16,8 @@ pub struct JobFile {
     /// The job in the wire's parse shape.
     pub job: Value,
     pub submission: JobSubmission,
+    /// Where its parts stand in the file, of a job made from HCL.
+    pub places: Option<Places>,
 }
 
 impl JobFile {
@@ -29,7 +31,17 @@ impl JobFile {
             namespace: Some(self.field("Namespace").unwrap_or("default").to_owned()),
             // `global` in a job is the region of whoever receives it.
             region: self.field("Region").filter(|region| *region != "global").map(str::to_owned),
+            // with places, findings can be shown where they are
+            accept: self.places.as_ref().map(|_| super::findings::ACCEPT),
             ..Query::default()
+        }
+    }
+
+    /// The job was refused, or could not be sent.
+    pub fn failure(&self, cx: &mut Cx, doing: &str, error: &PublicError) -> Failure {
+        match &self.places {
+            Some(places) => super::findings::failure(cx, places, doing, error),
+            None => Failure::api(doing, error),
         }
     }
 
@@ -149,7 +161,7 @@ pub fn from_json(text: &str) -> Result<JobFile, Failure> {
         return Err(getting("Failed to parse JSON job: there is no job with an ID in it"));
     }
     let submission = JobSubmission { source: text.to_owned(), format: "json".to_owned(), ..JobSubmission::default() };
-    Ok(JobFile { job, submission })
+    Ok(JobFile { job, submission, places: None })
 }
 
 /// A job file in HCL, native or in JSON syntax, with the command's variables.
@@ -193,7 +205,7 @@ pub async fn from_hcl(cx: &mut Cx, path: &str, text: String) -> Result<JobFile, 
                 let text = warning.render(cx.ui.colour_err);
                 cx.ui.note(text.trim_end());
             }
-            Ok(JobFile { job: parsed.json, submission })
+            Ok(JobFile { job: parsed.json, submission, places: Some(parsed.places) })
         }
         Err(diagnostics) => {
             let rendered = diagnostics.render(cx.ui.colour_err);

@@ -278,6 +278,38 @@ fn an_invalid_job_is_told_all_at_once() {
     assert!(done.err.contains("careful"));
 }
 
+/// What only the server knows is shown in the file, as what the parser finds is.
+#[test]
+fn a_fault_found_by_the_server_is_told_with_line_column_and_caret() {
+    let file = File::of(JOB);
+    let path = file.path();
+    let line = JOB.lines().position(|line| line.contains("count =") && line.contains("var")).unwrap() + 1;
+    let finding = json!({"severity": "error", "within": ["Task group g validation failed"], "path": "group.g.count",
+        "detail": "too many", "hint": "fewer"});
+    let warning = json!({"severity": "warning", "within": [], "path": "", "detail": "careful"});
+    for (words, route, status, code, head) in [
+        ("run", "/v1/jobs", 400, 1, "Error submitting job: 1 error occurred:\n\n"),
+        ("plan", "/v1/job/web/plan", 400, 255, "Error during plan: 1 error occurred:\n\n"),
+        ("validate", "/v1/validate/job", 200, 1, "Job validation errors:\n\n"),
+    ] {
+        let mut list = vec![finding.clone()];
+        if words == "validate" {
+            list.push(warning.clone());
+        }
+        let fake = Fake::start().reply("PUT", route, status, 5, json!(list));
+        let done = fake.run(&["job", words, "-var=count=2", &path]);
+        assert_eq!((done.code, done.out.as_str()), (code, ""), "{}", done.err);
+        assert!(done.err.contains(head), "{}", done.err);
+        assert!(
+            done.err.contains(&format!("error: Task group g validation failed\n --> {path}:{line}:")),
+            "{}",
+            done.err
+        );
+        assert!(done.err.contains("= too many\n  hint: fewer\n"), "{}", done.err);
+        assert_eq!(done.err.contains("Job Warnings:\n\nwarning: careful\n"), words == "validate", "{}", done.err);
+    }
+}
+
 #[test]
 fn a_shortened_id_is_not_stopped_without_a_yes() {
     let stub = json!({"ID": "website", "Namespace": "default", "Type": "service", "Status": "running"});

@@ -76,6 +76,9 @@ pub struct JobDeregisterResponse {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct JobPlanRequest {
+    /// What the job was made from: findings then say lines and columns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub submission: Option<JobSubmission>,
     pub job: Option<Job>,
     pub diff: bool,
     pub policy_override: bool,
@@ -110,6 +113,9 @@ pub struct JobPlanResponse {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct JobValidateRequest {
+    /// What the job was made from: findings then say lines and columns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub submission: Option<JobSubmission>,
     pub job: Option<Job>,
     pub region: String,
     pub namespace: String,
@@ -137,6 +143,9 @@ pub struct JobsParseRequest {
     pub job_hcl: String,
     pub variables: String,
     pub canonicalize: bool,
+    /// Whether to refuse what could not be registered.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub validate: bool,
 }
 
 /// `JobVersionsResponse` on the wire.

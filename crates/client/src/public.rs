@@ -310,7 +310,7 @@ impl PublicClient {
         let settings = &self.0.settings;
         let uri = query.uri(path, settings.region.as_deref(), settings.namespace.as_deref());
         let mut again = method == Method::GET;
-        let mut request = self.request(&method, &uri, body.as_ref())?;
+        let mut request = self.request(&method, &uri, body.as_ref(), query.accept)?;
         loop {
             let (mut sender, reused) = match self.checkout().await {
                 Some(sender) => (sender, true),
@@ -324,7 +324,7 @@ impl PublicClient {
                 Some(unsent) if reused => request = unsent,
                 None if reused && again => {
                     again = false;
-                    request = self.request(&method, &uri, body.as_ref())?;
+                    request = self.request(&method, &uri, body.as_ref(), query.accept)?;
                 }
                 _ => {
                     return Err(PublicError::Broken {
@@ -341,6 +341,7 @@ impl PublicClient {
         method: &Method,
         uri: &str,
         body: Option<&Body>,
+        accept: Option<&'static str>,
     ) -> Result<http::Request<Full<Bytes>>, PublicError> {
         let (kind, bytes) = match body {
             Some((kind, bytes)) => (Some(*kind), bytes.clone()),
@@ -352,6 +353,9 @@ impl PublicClient {
         *request.headers_mut() = self.0.headers.clone();
         if let Some(kind) = kind {
             request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        }
+        if let Some(accept) = accept {
+            request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static(accept));
         }
         Ok(request)
     }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json};
 
 use crate::ast::{self, Attribute, Block, Expr, Label};
-use crate::diagnostics::{Fallible, Problem, Sources, Span, nearest};
+use crate::diagnostics::{Fallible, Problem, Sources, Span};
 use crate::doubt::Doubt;
 use crate::duration;
 use crate::dynamic::Dynamic;
@@ -20,6 +20,7 @@ use crate::eval::{Evaluator, Scope};
 use crate::limits;
 use crate::normalize;
 use crate::opaque;
+use crate::places::{PlaceId, Places};
 use crate::schema::{Body, Field, Hidden, Kind, Range, Shape, Unset};
 use crate::value::{Type, Value, convert};
 
@@ -30,6 +31,7 @@ pub(crate) struct Decoder<'a> {
     pub sources: &'a Sources,
     doubt: &'a Doubt,
     pub problems: Vec<Problem>,
+    pub places: Places,
     blocks: usize,
     emitted: u64,
 }
@@ -68,7 +70,7 @@ pub(crate) struct Filled {
 
 impl<'a> Decoder<'a> {
     pub fn new(evaluator: &'a Evaluator<'a>, sources: &'a Sources, doubt: &'a Doubt) -> Self {
-        Decoder { evaluator, sources, doubt, problems: Vec::new(), blocks: 0, emitted: 0 }
+        Decoder { evaluator, sources, doubt, problems: Vec::new(), places: Places::default(), blocks: 0, emitted: 0 }
     }
 
     pub fn report(&mut self, problem: impl Into<Problem>) {
@@ -108,7 +110,7 @@ impl<'a> Decoder<'a> {
         self.emitted <= limits::OUTPUT
     }
 
-    pub fn body(&mut self, schema: &'static Body, at: Instance<'_>, scope: &Scope<'_>) -> Json {
+    pub fn body(&mut self, schema: &'static Body, at: Instance<'_>, place: PlaceId, scope: &Scope<'_>) -> Json {
         self.blocks += 1;
         if self.blocks == limits::BLOCKS + 1 {
             self.report(Problem::error(
@@ -128,13 +130,13 @@ impl<'a> Decoder<'a> {
             filled.wire.insert(wire.to_owned(), Json::from(label.text.as_str()));
         }
         for attribute in &at.body.attributes {
-            self.attribute(schema, attribute, scope, &mut filled);
+            self.attribute(schema, attribute, place, scope, &mut filled);
         }
         for block in &at.body.blocks {
             if block.kind == "dynamic" {
-                self.dynamic(schema, block, scope, &mut filled);
+                self.dynamic(schema, block, place, scope, &mut filled);
             } else {
-                self.block(schema, Instance::from(block), scope, &mut filled);
+                self.block(schema, Instance::from(block), place, scope, &mut filled);
             }
         }
         for field in schema.fields.iter().filter(|field| field.required && !filled.set.contains_key(field.name)) {
@@ -148,12 +150,20 @@ impl<'a> Decoder<'a> {
         Json::Object(filled.wire)
     }
 
-    fn attribute(&mut self, schema: &'static Body, attribute: &Attribute, scope: &Scope<'_>, filled: &mut Filled) {
+    fn attribute(
+        &mut self,
+        schema: &'static Body,
+        attribute: &Attribute,
+        within: PlaceId,
+        scope: &Scope<'_>,
+        filled: &mut Filled,
+    ) {
         let field = match schema.field(&attribute.name) {
             Some(field) if field.is_attribute() => field,
             other => return self.report(unexpected_argument(schema, attribute, other)),
         };
         filled.set.insert(field.name, attribute.span);
+        self.places.note(within, field.name, None, attribute.span);
         if let Some(json) = self.value(field, &attribute.value, scope) {
             filled.wire.insert(field.wire.to_owned(), json);
         }
@@ -193,7 +203,14 @@ impl<'a> Decoder<'a> {
         self.keep(json.map_err(|why| unsuitable(expr, &why)))
     }
 
-    fn block(&mut self, schema: &'static Body, at: Instance<'_>, scope: &Scope<'_>, filled: &mut Filled) {
+    fn block(
+        &mut self,
+        schema: &'static Body,
+        at: Instance<'_>,
+        within: PlaceId,
+        scope: &Scope<'_>,
+        filled: &mut Filled,
+    ) {
         if self.exhausted() {
             return;
         }
@@ -214,17 +231,24 @@ impl<'a> Decoder<'a> {
             return self.report(self.duplicate(at, first, open_form));
         }
         filled.set.entry(field.name).or_insert(at.header);
+        let label = at.labels.first().map(|label| label.text.as_str());
+        let place = self.places.note(within, field.name, label, at.header);
         match field.shape {
             Shape::One(inner) => {
-                let json = self.body(inner, at, scope);
+                let json = self.body(inner, at, place, scope);
                 filled.wire.insert(field.wire.to_owned(), json);
             }
             Shape::Many(inner) => {
-                let json = self.body(inner, at, scope);
+                let json = self.body(inner, at, place, scope);
+                if field.name == "identity" {
+                    // found by its name: the default one is taken out of the list
+                    let name = json["Name"].as_str().filter(|name| !name.is_empty()).unwrap_or("default");
+                    self.places.label(place, name);
+                }
                 push(&mut filled.wire, field.wire, json);
             }
             Shape::ByLabel(inner) => {
-                let json = self.body(inner, at, scope);
+                let json = self.body(inner, at, place, scope);
                 let label = at.labels.first().map_or("", |label| label.text.as_str());
                 // The reference lets the last one win, and says nothing.
                 if filled.wire.get(field.wire).is_some_and(|map| map.get(label).is_some()) {
@@ -243,13 +267,25 @@ impl<'a> Decoder<'a> {
                 }
             }
             Shape::TextMap | Shape::TextListMap => {
+                self.entries(at, place);
                 let map = self.open_map(field, at, scope);
                 filled.wire.insert(field.wire.to_owned(), Json::Object(map));
             }
             _ => {
+                self.entries(at, place);
                 let outcome = opaque::body(self, at.body, scope);
                 filled.wire.insert(field.wire.to_owned(), Json::Object(outcome));
             }
+        }
+    }
+
+    /// Notes what stands in a body without a schema.
+    fn entries(&mut self, at: Instance<'_>, place: PlaceId) {
+        for attribute in &at.body.attributes {
+            self.places.note(place, "", Some(&attribute.name), attribute.span);
+        }
+        for block in &at.body.blocks {
+            self.places.note(place, "", Some(&block.kind), block.header);
         }
     }
 
@@ -299,7 +335,14 @@ impl<'a> Decoder<'a> {
         map
     }
 
-    fn dynamic(&mut self, schema: &'static Body, block: &Block, scope: &Scope<'_>, filled: &mut Filled) {
+    fn dynamic(
+        &mut self,
+        schema: &'static Body,
+        block: &Block,
+        within: PlaceId,
+        scope: &Scope<'_>,
+        filled: &mut Filled,
+    ) {
         let expanded = Dynamic::read(block, schema);
         let Some(dynamic) = self.keep(expanded) else { return };
         let items = match dynamic.items(self.evaluator, scope) {
@@ -325,7 +368,7 @@ impl<'a> Decoder<'a> {
                 labels: &labels,
                 body: &dynamic.content.body,
             };
-            self.block(schema, at, &inner, filled);
+            self.block(schema, at, within, &inner, filled);
         }
     }
 }
@@ -437,7 +480,7 @@ fn unexpected_argument(schema: &'static Body, attribute: &Attribute, field: Opti
     let mut detail = format!("An argument named {name:?} is not expected here.");
     if field.is_some() {
         detail = format!("{detail} Did you mean to define a block of type {name:?}?");
-    } else if let Some(near) = nearest(name, schema.fields.iter().filter(|f| f.is_attribute()).map(|f| f.name)) {
+    } else if let Some(near) = model::nearest(name, schema.fields.iter().filter(|f| f.is_attribute()).map(|f| f.name)) {
         detail = format!("{detail} Did you mean {near:?}?");
     }
     Problem::error(attribute.name_span, "Unsupported argument", detail)
@@ -450,7 +493,7 @@ fn unexpected_block(schema: &'static Body, at: Instance<'_>, field: Option<&Fiel
         detail = format!(
             "{detail} Did you mean to define argument {name:?}? If so, use the equals sign to assign it a value."
         );
-    } else if let Some(near) = nearest(name, schema.fields.iter().filter(|f| f.is_block()).map(|f| f.name)) {
+    } else if let Some(near) = model::nearest(name, schema.fields.iter().filter(|f| f.is_block()).map(|f| f.name)) {
         detail = format!("{detail} Did you mean {near:?}?");
     }
     Problem::error(at.kind_span, "Unsupported block type", detail)

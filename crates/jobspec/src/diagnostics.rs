@@ -48,6 +48,8 @@ pub(crate) struct Problem {
     pub detail: String,
     pub hint: Option<String>,
     pub at: Option<Span>,
+    /// The reference names no place for it: its text does not either.
+    pub placeless: bool,
 }
 
 pub(crate) type Fallible<T> = Result<T, Box<Problem>>;
@@ -66,13 +68,21 @@ impl Problem {
             detail: detail.into(),
             hint: None,
             at: Some(at),
+            placeless: false,
         })
     }
 
     pub fn nowhere(summary: impl Into<String>, detail: impl Into<String>) -> Box<Self> {
         let mut problem = Problem::error(Span::default(), summary, detail);
         problem.at = None;
+        problem.placeless = true;
         problem
+    }
+
+    /// Shows a place that the reference does not name.
+    pub fn shown_at(mut self: Box<Self>, at: Span) -> Box<Self> {
+        self.at = Some(at);
+        self
     }
 
     pub fn hint(mut self: Box<Self>, hint: impl Into<String>) -> Box<Self> {
@@ -96,6 +106,9 @@ pub struct Diagnostic {
     pub detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// The part of the job that it is about (`group.web.count`), of a finding about the job and not its text.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub path: String,
     pub file: String,
     pub line: usize,
     pub column: usize,
@@ -103,12 +116,15 @@ pub struct Diagnostic {
     pub end_column: usize,
     /// The whole line the finding starts on, without its line ending.
     pub snippet_line: String,
+    /// The reference names no place for it, so its text does not.
+    #[serde(skip)]
+    pub(crate) placeless: bool,
 }
 
 impl Diagnostic {
     /// Where it is, as `file:line,column-column`, or `<nil>`.
     fn range(&self) -> String {
-        if self.line == 0 {
+        if self.line == 0 || self.placeless {
             return "<nil>".to_owned();
         }
         if self.line == self.end_line {
@@ -127,7 +143,13 @@ impl Diagnostic {
             Severity::Error => ("error", "1;31"),
             Severity::Warning => ("warning", "1;33"),
         };
-        let mut out = format!("{}: {}\n", paint(code, word), paint("1", &printable(&self.summary)));
+        // one without a headline is its own
+        let (headline, detail) = if self.summary.is_empty() {
+            (self.detail.as_str(), "")
+        } else {
+            (self.summary.as_str(), self.detail.as_str())
+        };
+        let mut out = format!("{}: {}\n", paint(code, word), paint("1", &printable(headline)));
         let gutter = self.line.to_string().len();
         if self.line > 0 {
             let (before, marked) = self.caret_columns();
@@ -145,7 +167,7 @@ impl Diagnostic {
             let _ = writeln!(out, "{} {bar} {}", paint("1;34", &self.line.to_string()), printable(&self.snippet_line));
             let _ = writeln!(out, "{:gutter$} {bar} {:before$}{}", "", "", paint(code, &"^".repeat(marked)));
         }
-        for line in self.detail.lines() {
+        for line in detail.lines() {
             let _ = writeln!(out, "{:gutter$} {} {}", "", paint("1;34", "="), printable(line));
         }
         if let Some(hint) = &self.hint {
@@ -210,6 +232,7 @@ impl fmt::Display for Diagnostics {
 
 impl std::error::Error for Diagnostics {}
 
+#[derive(Clone, Debug)]
 struct SourceText {
     name: String,
     text: String,
@@ -217,7 +240,7 @@ struct SourceText {
 }
 
 /// The texts of one parse; spans index into them.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Sources {
     files: Vec<SourceText>,
 }
@@ -255,12 +278,14 @@ impl Sources {
             summary: problem.summary.clone(),
             detail: problem.detail.clone(),
             hint: problem.hint.clone(),
+            path: String::new(),
             file: String::new(),
             line: 0,
             column: 0,
             end_line: 0,
             end_column: 0,
             snippet_line: String::new(),
+            placeless: problem.placeless,
         };
         if let Some(span) = problem.at {
             let (line, column, snippet) = self.place(span.file, span.start);
@@ -274,18 +299,6 @@ impl Sources {
         }
         diagnostic
     }
-}
-
-/// `Did you mean "x"?` for the nearest known name, when one is near enough.
-pub(crate) fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    if given.len() > 64 {
-        return None;
-    }
-    known
-        .map(|name| (strsim::levenshtein(given, name), name))
-        .filter(|(distance, _)| *distance < 3)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
 }
 
 #[cfg(test)]

@@ -15,7 +15,9 @@ use std::collections::BTreeMap;
 
 use crate::Inputs;
 use crate::ast::{Call, Expr, For, Kind, Operator, Part, Reference, Step};
-use crate::diagnostics::{Fallible, Problem, Span, nearest};
+use model::nearest;
+
+use crate::diagnostics::{Fallible, Problem, Span};
 use crate::functions;
 use crate::limits;
 use crate::operators;

@@ -33,6 +33,7 @@ mod normalize;
 mod number;
 mod opaque;
 mod operators;
+mod places;
 mod scan;
 mod schema;
 mod template_text;
@@ -48,13 +49,15 @@ use serde::Deserialize as _;
 pub use compose::{Composed, compose};
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use format::format;
+pub use places::Places;
 pub use write::{Written, write};
 
 use crate::ast::Body;
 use crate::decode::{Decoder, Instance};
-use crate::diagnostics::{Problem, Sources, Span, nearest};
+use crate::diagnostics::{Problem, Sources, Span};
 use crate::doubt::Doubt;
 use crate::eval::{Evaluator, Scope};
+use crate::places::PlaceId;
 use crate::variables::Variables;
 
 /// A job file: what to call it in messages, and its text.
@@ -123,6 +126,8 @@ pub struct Parsed {
     /// The job in the wire's parse shape: every field present, `null` where nothing was said.
     pub json: serde_json::Value,
     pub warnings: Vec<Diagnostic>,
+    /// Where in the text each part of the job stands.
+    pub places: Places,
 }
 
 /// Parses a job file.
@@ -132,7 +137,7 @@ pub struct Parsed {
 /// what stands outside the job, variables, locals, the job. What follows from another one is left out.
 pub fn parse(source: Source<'_>, inputs: &Inputs<'_>) -> Result<Parsed, Diagnostics> {
     let mut sources = Sources::default();
-    let (json, warnings) = match parse_json(source, inputs, &mut sources) {
+    let (json, warnings, places) = match parse_json(source, inputs, &mut sources) {
         Ok(found) => found,
         Err(problems) => return Err(Diagnostics { list: problems.iter().map(|p| sources.locate(p)).collect() }),
     };
@@ -140,7 +145,8 @@ pub fn parse(source: Source<'_>, inputs: &Inputs<'_>) -> Result<Parsed, Diagnost
         let problem = Problem::nowhere("Unsuitable job", format!("The job does not fit the job model: {error}."));
         Diagnostics { list: vec![sources.locate(&problem)] }
     })?;
-    Ok(Parsed { job, json, warnings: warnings.iter().map(|p| sources.locate(p)).collect() })
+    let warnings = warnings.iter().map(|p| sources.locate(p)).collect();
+    Ok(Parsed { job, json, warnings, places: places.with_sources(sources) })
 }
 
 type Problems = Vec<Problem>;
@@ -149,7 +155,7 @@ fn parse_json(
     source: Source<'_>,
     inputs: &Inputs<'_>,
     sources: &mut Sources,
-) -> Result<(serde_json::Value, Problems), Problems> {
+) -> Result<(serde_json::Value, Problems, Places), Problems> {
     if source.text.len() > limits::SOURCE_BYTES {
         let file = sources.add(source.name, "");
         let detail = format!("A job file may have at most {} bytes.", limits::SOURCE_BYTES);
@@ -167,7 +173,7 @@ fn parse_json(
     .map_err(one)?;
     let evaluator = Evaluator::new(inputs);
     let mut problems = Vec::new();
-    let job = top_level(&body, sources, &mut problems);
+    let job = top_level(&body, file, sources, &mut problems);
     let mut doubt = Doubt::default();
     let mut variables = Variables::declare(&evaluator, sources, &body, &mut doubt, &mut problems);
     variables.assign(&evaluator, sources, &mut doubt, &mut problems);
@@ -177,14 +183,16 @@ fn parse_json(
     let warnings = variables.warnings;
     let Some(job) = job else { return Err(problems) };
     let mut decoder = Decoder::new(&evaluator, sources, &doubt);
-    let json = decoder.body(&schema::job::JOB, job, &Scope::root(names));
+    let place = decoder.places.note(PlaceId::NONE, "job", None, job.header);
+    let json = decoder.body(&schema::job::JOB, job, place, &Scope::root(names));
+    let places = std::mem::take(&mut decoder.places);
     problems.extend(decoder.problems);
     problems.truncate(limits::DIAGNOSTICS);
-    if problems.is_empty() { Ok((json, warnings)) } else { Err(problems) }
+    if problems.is_empty() { Ok((json, warnings, places)) } else { Err(problems) }
 }
 
 /// Checks what stands outside the job, and finds the job.
-fn top_level<'b>(body: &'b Body, sources: &Sources, problems: &mut Problems) -> Option<Instance<'b>> {
+fn top_level<'b>(body: &'b Body, file: u32, sources: &Sources, problems: &mut Problems) -> Option<Instance<'b>> {
     for attribute in body.attributes.iter().take(limits::DIAGNOSTICS) {
         problems.push(*Problem::error(
             attribute.name_span,
@@ -195,7 +203,7 @@ fn top_level<'b>(body: &'b Body, sources: &Sources, problems: &mut Problems) -> 
     let known = ["job", "variable", "variables", "locals"];
     for block in body.blocks.iter().filter(|block| !known.contains(&block.kind.as_str())).take(limits::DIAGNOSTICS) {
         let mut detail = format!("Blocks of type {:?} are not expected here.", block.kind);
-        if let Some(near) = nearest(&block.kind, known.into_iter()) {
+        if let Some(near) = model::nearest(&block.kind, known.into_iter()) {
             detail = format!("{detail} Did you mean {near:?}?");
         }
         problems.push(*Problem::error(block.kind_span, "Unsupported block type", detail));
@@ -222,7 +230,8 @@ fn top_level<'b>(body: &'b Body, sources: &Sources, problems: &mut Problems) -> 
             problems.push(*Problem::error(job.header, summary, detail));
         }
         None if problems.is_empty() => {
-            problems.push(*Problem::nowhere("Missing job block", "A job block is required"));
+            let missing = Problem::nowhere("Missing job block", "A job block is required");
+            problems.push(*missing.shown_at(Span::new(file, 0, 0)));
         }
         _ => {}
     }

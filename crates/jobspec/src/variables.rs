@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use crate::ast::{self, Attribute, Block, Body, Expr, Kind, references};
-use crate::diagnostics::{Fallible, Problem, Sources, Span, nearest};
+use model::nearest;
+
+use crate::diagnostics::{Fallible, Problem, Sources, Span};
 use crate::doubt::Doubt;
 use crate::eval::{Evaluator, Scope};
 use crate::json_syntax::{self, JsonKind};
@@ -21,6 +23,7 @@ struct Declared<'b> {
     of: Option<Type>,
     default: Option<(Value, Span)>,
     validations: Vec<Validation<'b>>,
+    at: Span,
 }
 
 struct Validation<'b> {
@@ -106,7 +109,7 @@ impl<'b> Variables<'b> {
                         let outcome = evaluator.eval(&attribute.value, &Scope::sealed()).and_then(|value| {
                             let of = Some(value.type_of()).filter(|of| *of != Type::Any);
                             let default = Some((value, attribute.value.start()));
-                            let variable = Declared { of, default, validations: Vec::new() };
+                            let variable = Declared { of, default, validations: Vec::new(), at: attribute.name_span };
                             add(&attribute.name, attribute.name_span, variable)
                         });
                         if let Err(problem) = outcome {
@@ -320,11 +323,14 @@ impl<'b> Variables<'b> {
             return Err(Problem::nowhere(
                 format!("Unset variable {name:?}"),
                 "A used variable must be set or have a default value; see https://developer.hashicorp.com/nomad/docs/reference/hcl2/variables  for details.",
-            ));
+            )
+            .shown_at(variable.at)
+            .hint(format!("give it a default, or a value: -var {name}=…, -var-file, or NOMAD_VAR_{name} in the environment")));
         };
         let fail = |summary: String, detail: String| {
             let mut problem = Problem::nowhere(summary, detail);
             problem.at = assigned.at;
+            problem.placeless = assigned.at.is_none();
             problem
         };
         let of = variable.of.clone().unwrap_or(Type::String);
@@ -404,7 +410,7 @@ fn declare_one<'b>(evaluator: &Evaluator<'_>, block: &'b Block) -> Fallible<(&'b
         of = Some(value.type_of()).filter(|of| *of != Type::Any);
     }
     let validations = block.body.blocks.iter().map(|inner| validation(&label.text, inner)).collect::<Fallible<_>>()?;
-    Ok((&label.text, Declared { of, default, validations }))
+    Ok((&label.text, Declared { of, default, validations, at: block.header }))
 }
 
 /// JSON syntax writes a type as a string.

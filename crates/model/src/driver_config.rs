@@ -243,11 +243,11 @@ impl std::fmt::Display for Wrong {
 }
 
 /// What is wrong with the shape of a `config` block, as far as the driver has a table. Empty when nothing is.
-pub fn problems(driver: &str, config: &BTreeMap<String, Value>) -> Vec<String> {
+pub fn problems(driver: &str, config: &BTreeMap<String, Value>) -> Vec<Wrong> {
     let Some((table, _)) = table(driver) else { return Vec::new() };
     let mut shaping = Shaping { open: true, ..Shaping::default() };
     let _ = shaping.object(table, "", config.iter());
-    shaping.problems.iter().map(ToString::to_string).collect()
+    shaping.problems
 }
 
 /// What is wrong with the settings of a driver, as far as it has a table of them.
@@ -465,7 +465,8 @@ mod tests {
     use serde_json::json;
 
     fn wrong(driver: &str, config: &Value) -> Vec<String> {
-        problems(driver, &config.as_object().unwrap().clone().into_iter().collect())
+        let config = config.as_object().unwrap().clone().into_iter().collect();
+        problems(driver, &config).iter().map(ToString::to_string).collect()
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub mod keyring;
 pub mod launch;
 pub mod metric;
 pub mod namespace;
+mod nearest;
 pub mod nil;
 pub mod node;
 pub mod node_state;
@@ -54,6 +55,7 @@ pub use eval::Evaluation;
 pub use group::TaskGroup;
 pub use ids::{AllocId, DeploymentId, EvalId, Index, JobId, NamespaceName, NodeFence, NodeId, Term};
 pub use job::Job;
+pub use nearest::nearest;
 pub use node::Node;
 pub use parse_shape::parse_shape;
 pub use status::{
@@ -64,4 +66,7 @@ pub use task::Task;
 pub use time::{Nanos, Timestamp};
 pub use unbuilt::unbuilt;
 pub use usage::Usage;
-pub use validate::{Limits, Problem, report, report_warnings, validate, validate_within, warnings, without_effect};
+pub use validate::{
+    Limits, Problem, Sentence, labelled, report, report_warnings, validate, validate_within, warnings, warnings_in,
+    without_effect,
+};

@@ -8,6 +8,7 @@ use crate::group::TaskGroup;
 use crate::job::Job;
 use crate::resources::NetworkResource;
 use crate::task::{Task, WorkloadIdentity};
+use crate::validate::labelled;
 
 /// Drivers that run tasks.
 const DRIVERS: [&str; 3] = ["raw_exec", "docker", "mock_driver"];
@@ -59,15 +60,28 @@ fn is_handed_over(identity: &WorkloadIdentity) -> bool {
 /// The blocks of a job that nothing carries out yet, each with its place, in the order of the job.
 /// Empty when the job will run as asked.
 pub fn unbuilt(job: &Job) -> Vec<String> {
-    let mut out: Vec<String> = blocks_of(job, OF_JOB).map(|(name, _)| (*name).to_owned()).collect();
+    unbuilt_in(job).into_iter().map(|(text, _)| text).collect()
+}
+
+/// The same, each with its path ([`crate::Sentence`]).
+pub fn unbuilt_in(job: &Job) -> Vec<(String, String)> {
+    let mut out: Vec<(String, String)> =
+        blocks_of(job, OF_JOB).map(|(name, _)| ((*name).to_owned(), (*name).to_owned())).collect();
     for group in &job.task_groups {
         let place = format!("group {:?}", group.name());
-        out.extend(blocks_of(group, OF_GROUP).map(|(name, _)| format!("{name} in {place}")));
+        let path = labelled("group", group.name());
+        out.extend(
+            blocks_of(group, OF_GROUP).map(|(name, _)| (format!("{name} in {place}"), format!("{path}.{name}"))),
+        );
         for task in &group.tasks {
             let place = format!("task {:?} of {place}", task.name);
-            out.extend(blocks_of(task, OF_TASK).map(|(name, _)| match *name {
-                "driver" => format!("driver {:?} in {place}", task.driver),
-                name => format!("{name} in {place}"),
+            let path = format!("{path}.{}", labelled("task", &task.name));
+            out.extend(blocks_of(task, OF_TASK).map(|(name, _)| {
+                let text = match *name {
+                    "driver" => format!("driver {:?} in {place}", task.driver),
+                    name => format!("{name} in {place}"),
+                };
+                (text, format!("{path}.{name}"))
             }));
         }
     }

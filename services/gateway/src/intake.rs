@@ -1,7 +1,7 @@
 //! From a posted body to a job that may be registered: where it belongs, its defaults, what is wrong with
 //! it.
 
-use model::{Job, JobId, NamespaceName};
+use model::{Job, JobId, NamespaceName, Problem};
 
 use crate::app::App;
 use crate::errors::ApiError;
@@ -50,17 +50,37 @@ pub fn job_of(job: Option<Job>, no_id: &str) -> Result<Job, ApiError> {
     Ok(job)
 }
 
+/// Why a job is refused: sentence by sentence, and as one text.
+#[derive(Debug)]
+pub struct Refused {
+    pub problems: Vec<Problem>,
+    pub text: String,
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        ApiError::bad(refused.text)
+    }
+}
+
 /// # Errors
 /// Everything that is wrong with a canonical job, at once.
-pub fn check(job: &Job) -> Result<(), ApiError> {
+pub fn check(job: &Job) -> Result<(), Refused> {
     let problems = model::validate(job);
-    if problems.is_empty() { Ok(()) } else { Err(ApiError::bad(model::report(&problems))) }
+    let text = model::report(&problems);
+    if problems.is_empty() { Ok(()) } else { Err(Refused { problems, text }) }
 }
 
 /// # Errors
 /// The job has blocks that nothing carries out yet.
-pub fn check_built(job: &Job) -> Result<(), ApiError> {
-    unbuilt(job).map_or(Ok(()), |text| Err(ApiError::bad(text)))
+pub fn check_built(job: &Job) -> Result<(), Refused> {
+    unbuilt(job).map_or(Ok(()), |text| Err(Refused { problems: unbuilt_parts(job), text }))
+}
+
+/// The same, one by one.
+pub fn unbuilt_parts(job: &Job) -> Vec<Problem> {
+    let text = |part: &str| format!("job cannot run as it asks to, not built yet: {part}");
+    model::unbuilt::unbuilt_in(job).into_iter().map(|(part, path)| Problem::new(text(&part)).at(path)).collect()
 }
 
 /// The refusal of a job that cannot run as it asks to. Validate and plan tell it as a warning.
@@ -72,9 +92,14 @@ pub fn unbuilt(job: &Job) -> Option<String> {
 /// What is accepted but should be known, as one text.
 pub fn warnings(app: &App, job: &Job, more: &[String]) -> String {
     let mut all = model::warnings(job);
-    all.extend(ignored_memory_max(app, job));
+    all.extend(more_warnings(app, job));
     all.extend_from_slice(more);
     model::report_warnings(&all)
+}
+
+/// Warnings that depend on the cluster.
+pub fn more_warnings(app: &App, job: &Job) -> Vec<String> {
+    ignored_memory_max(app, job).into_iter().collect()
 }
 
 /// Whether tasks may use more memory than they reserve is the cluster's or the node pool's to say.

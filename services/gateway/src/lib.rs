@@ -11,6 +11,7 @@ pub mod bounds;
 pub mod dry_run;
 pub mod errors;
 pub mod events;
+mod findings;
 pub mod intake;
 pub mod list;
 pub mod machine;

@@ -22,6 +22,8 @@ pub struct Query {
     pub region: Option<String>,
     pub namespace: Option<String>,
     pub params: Vec<(String, String)>,
+    /// How the answer is to be written, where a route knows more than one form.
+    pub accept: Option<&'static str>,
 }
 
 impl Query {

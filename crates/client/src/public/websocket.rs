@@ -47,7 +47,7 @@ impl PublicClient {
         let work = async {
             let settings = &self.0.settings;
             let uri = query.uri(path, settings.region.as_deref(), settings.namespace.as_deref());
-            let mut request = self.request(&Method::GET, &uri, None)?;
+            let mut request = self.request(&Method::GET, &uri, None, None)?;
             let headers = request.headers_mut();
             headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::problem::Findings;
+use super::problem::{Findings, labelled};
 use crate::connect::{
     ConsulConnect, ConsulGateway, ConsulGatewayProxy, ConsulIngressListener, ConsulLinkedService, ConsulSidecarService,
     ConsulTransparentProxy,
@@ -15,13 +15,15 @@ const PROTOCOLS: [&str; 4] = ["tcp", "http", "http2", "grpc"];
 
 /// What holds over all services of a group.
 pub(super) fn of_group(group: &TaskGroup, found: &mut Findings) {
-    let blocks: Vec<(&Service, &ConsulConnect)> =
-        group.services.iter().filter_map(|service| service.connect.as_ref().map(|block| (service, block))).collect();
-    for (service, block) in &blocks {
+    let services = group.services.iter().enumerate();
+    let blocks: Vec<(usize, &Service, &ConsulConnect)> =
+        services.filter_map(|(i, service)| Some((i, service, service.connect.as_ref()?))).collect();
+    for (i, service, block) in &blocks {
         if let Some(sidecar) = &block.sidecar_service {
             network(group, &["bridge"], found);
             for (what, name) in [("service", service.name.as_str()), ("group", group.name())] {
-                found.when(name.contains(|c: char| c.is_ascii_uppercase()), || {
+                let place = if what == "group" { String::new() } else { format!("service[{i}].name") };
+                found.at(place).when(name.contains(|c: char| c.is_ascii_uppercase()), || {
                     format!(
                         "Consul Connect {what} name {name:?} in group {:?} must not contain uppercase characters",
                         group.name()
@@ -29,8 +31,9 @@ pub(super) fn of_group(group: &TaskGroup, found: &mut Findings) {
                 });
             }
             if let Some(transparent) = sidecar.proxy.as_ref().and_then(|proxy| proxy.transparent_proxy.as_ref()) {
-                tproxy(transparent, group, found);
-                found.when(blocks.len() > 1, || {
+                let place = format!("service[{i}].connect.sidecar_service.proxy.transparent_proxy");
+                found.at(place.clone()).all(tproxy(transparent, group));
+                found.at(place).when(blocks.len() > 1, || {
                     "Consul Connect transparent proxy block is not compatible with multiple connect blocks".into()
                 });
             }
@@ -38,7 +41,7 @@ pub(super) fn of_group(group: &TaskGroup, found: &mut Findings) {
         if block.gateway.is_some() {
             network(group, &["bridge", "host"], found);
         }
-        native(service, block, group, found);
+        native(*i, service, block, group, found);
     }
     upstreams(&blocks, group, found);
     exposed(group, found);
@@ -48,7 +51,7 @@ fn network(group: &TaskGroup, modes: &[&str], found: &mut Findings) {
     match group.networks.as_slice() {
         [one] => {
             let mode = one.mode.as_str();
-            found.when(!modes.contains(&mode) && !mode.starts_with("cni/"), || {
+            found.at("network[0].mode").when(!modes.contains(&mode) && !mode.starts_with("cni/"), || {
                 format!(
                     "Consul Connect sidecar or gateway requires a group network in mode {} or cni/*: invalid network mode for Consul Connect {mode:?} in group {:?}",
                     modes.join(", "),
@@ -56,7 +59,7 @@ fn network(group: &TaskGroup, modes: &[&str], found: &mut Findings) {
                 )
             });
         }
-        other => found.say(format!(
+        other => found.at("network[1]").say(format!(
             "Consul Connect sidecars and gateways require exactly 1 network, found {} in group {:?}: must have exactly one network",
             other.len(),
             group.name()
@@ -64,25 +67,28 @@ fn network(group: &TaskGroup, modes: &[&str], found: &mut Findings) {
     }
 }
 
-fn native(service: &Service, block: &ConsulConnect, group: &TaskGroup, found: &mut Findings) {
-    found.when(block.native && service.task_name.is_empty() && group.tasks.len() > 1, || {
-        format!(
-            "task for Consul Connect Native service {}->{} is ambiguous and must be set",
-            group.name(),
-            service.name
-        )
-    });
+fn native(i: usize, service: &Service, block: &ConsulConnect, group: &TaskGroup, found: &mut Findings) {
+    found.at(format!("service[{i}].task")).when(
+        block.native && service.task_name.is_empty() && group.tasks.len() > 1,
+        || {
+            format!(
+                "task for Consul Connect Native service {}->{} is ambiguous and must be set",
+                group.name(),
+                service.name
+            )
+        },
+    );
     let mesh = block.gateway.as_ref().is_some_and(|gateway| gateway.mesh.is_some());
-    found.when(mesh && service.port_label.is_empty(), || {
+    found.at(format!("service[{i}].port")).when(mesh && service.port_label.is_empty(), || {
         format!("service.port must be set for mesh gateway service {:?}", service.name)
     });
 }
 
-fn upstreams(blocks: &[(&Service, &ConsulConnect)], group: &TaskGroup, found: &mut Findings) {
+fn upstreams(blocks: &[(usize, &Service, &ConsulConnect)], group: &TaskGroup, found: &mut Findings) {
     let mut held: BTreeMap<String, &str> = BTreeMap::new();
-    for (service, block) in blocks {
+    for (i, service, block) in blocks {
         let proxy = block.sidecar_service.as_ref().and_then(|sidecar| sidecar.proxy.as_ref());
-        for one in proxy.iter().flat_map(|proxy| &proxy.upstreams) {
+        for (nth, one) in proxy.iter().flat_map(|proxy| &proxy.upstreams).enumerate() {
             let address = match (one.local_bind_socket_path.as_str(), one.local_bind_address.as_str()) {
                 ("", "") => format!("127.0.0.1:{}", one.local_bind_port),
                 ("", address) => format!("{address}:{}", one.local_bind_port),
@@ -93,7 +99,8 @@ fn upstreams(blocks: &[(&Service, &ConsulConnect)], group: &TaskGroup, found: &m
                 continue;
             }
             if let Some(other) = held.get(&address) {
-                found.say(format!(
+                let place = format!("service[{i}].connect.sidecar_service.proxy.upstreams[{nth}]");
+                found.at(place).say(format!(
                     "Consul Connect services {:?} and {other:?} in group {:?} using same address for upstreams ({address})",
                     service.name,
                     group.name()
@@ -104,9 +111,10 @@ fn upstreams(blocks: &[(&Service, &ConsulConnect)], group: &TaskGroup, found: &m
     }
 }
 
-fn tproxy(block: &ConsulTransparentProxy, group: &TaskGroup, found: &mut Findings) {
+fn tproxy(block: &ConsulTransparentProxy, group: &TaskGroup) -> Findings {
+    let mut found = Findings::default();
     let dns = group.networks.iter().any(|network| network.dns.is_some());
-    found.when(dns && !block.no_dns, || {
+    found.at("no_dns").when(dns && !block.no_dns, || {
         "Consul Connect transparent proxy cannot be used with network.dns unless no_dns=true".into()
     });
     let statics = |label: &str| {
@@ -114,22 +122,28 @@ fn tproxy(block: &ConsulTransparentProxy, group: &TaskGroup, found: &mut Finding
         ports.any(|port| port.label == label)
     };
     for port in &block.exclude_inbound_ports {
-        found.when(port.parse::<u16>().is_err() && !statics(port), || {
+        found.at("exclude_inbound_ports").when(port.parse::<u16>().is_err() && !statics(port), || {
             format!("Consul Connect transparent proxy port {port:?} must be numeric or one of network.port labels")
         });
     }
     for (what, uid) in
         std::iter::once(("uid", &block.uid)).chain(block.exclude_u_ids.iter().map(|uid| ("exclude_uids", uid)))
     {
-        found.when(!(uid.is_empty() && what == "uid") && uid.parse::<u16>().is_err(), || {
-            format!("Consul Connect transparent proxy block has invalid {what} {uid:?}: a user id up to 65535 expected")
-        });
+        found.at(if what == "uid" { "uid" } else { "exclude_uids" }).when(
+            !(uid.is_empty() && what == "uid") && uid.parse::<u16>().is_err(),
+            || {
+                format!(
+                    "Consul Connect transparent proxy block has invalid {what} {uid:?}: a user id up to 65535 expected"
+                )
+            },
+        );
     }
     for cidr in &block.exclude_outbound_cid_rs {
-        found.when(!is_cidr(cidr), || {
+        found.at("exclude_outbound_cidrs").when(!is_cidr(cidr), || {
             format!("Consul Connect transparent proxy block has invalid CIDR address {cidr:?}")
         });
     }
+    found
 }
 
 fn is_cidr(text: &str) -> bool {
@@ -145,8 +159,10 @@ fn is_cidr(text: &str) -> bool {
 /// Checks that are to be reached through the proxy.
 fn exposed(group: &TaskGroup, found: &mut Findings) {
     for task in &group.tasks {
-        for service in &task.services {
-            found.when(service.checks.iter().any(|one| one.expose), || {
+        for (i, service) in task.services.iter().enumerate() {
+            let at = service.checks.iter().position(|one| one.expose);
+            let place = format!("{}.service[{i}].check[{}].expose", labelled("task", &task.name), at.unwrap_or(0));
+            found.at(place).when(at.is_some(), || {
                 format!(
                     "exposed service check {}[{}]->{} is not a task-group service",
                     group.name(),
@@ -156,36 +172,45 @@ fn exposed(group: &TaskGroup, found: &mut Findings) {
             });
         }
     }
-    for service in &group.services {
-        for check in service.checks.iter().filter(|check| check.expose) {
+    for (i, service) in group.services.iter().enumerate() {
+        for (nth, check) in service.checks.iter().enumerate().filter(|(_, check)| check.expose) {
+            let path = format!("service[{i}].check[{nth}].expose");
             let place = format!("exposed service check {}->{}->{}", group.name(), service.name, check.name);
             let sidecar = service.connect.as_ref().and_then(|block| block.sidecar_service.as_ref());
-            found.when(sidecar.is_none(), || format!("{place} requires use of sidecar_proxy"));
+            found.at(path.clone()).when(sidecar.is_none(), || format!("{place} requires use of sidecar_proxy"));
             let mode = group.networks.first().map_or("", |network| network.mode.as_str());
-            found.when(sidecar.is_some() && mode != "bridge" && !mode.starts_with("cni/"), || {
-                format!("{place} requires use of bridge network, not {mode:?}")
-            });
-            found.when(!matches!(check.kind.as_str(), "http" | "grpc"), || {
-                format!("{place} requires a check of type http or grpc")
-            });
+            found
+                .at("network[0].mode")
+                .when(sidecar.is_some() && mode != "bridge" && !mode.starts_with("cni/"), || {
+                    format!("{place} requires use of bridge network, not {mode:?}")
+                });
+            found
+                .at(format!("service[{i}].check[{nth}].type"))
+                .when(!matches!(check.kind.as_str(), "http" | "grpc"), || {
+                    format!("{place} requires a check of type http or grpc")
+                });
             let label = &service.port_label;
             let numeric = label.parse::<u16>().is_ok();
             let mapped =
                 group.networks.iter().flat_map(|network| network.reserved_ports.iter().chain(&network.dynamic_ports));
-            found.when(!numeric && !mapped.into_iter().any(|port| port.label == *label), || {
-                format!(
-                    "unable to determine local service port for service check {}->{}->{}",
-                    group.name(),
-                    service.name,
-                    check.name
-                )
-            });
+            found.at(format!("service[{i}].port")).when(
+                !numeric && !mapped.into_iter().any(|port| port.label == *label),
+                || {
+                    format!(
+                        "unable to determine local service port for service check {}->{}->{}",
+                        group.name(),
+                        service.name,
+                        check.name
+                    )
+                },
+            );
         }
     }
 }
 
 /// The blocks of one service.
-pub(super) fn block(block: &ConsulConnect, service: &Service, found: &mut Findings) {
+pub(super) fn block(block: &ConsulConnect, service: &Service) -> Findings {
+    let mut found = Findings::default();
     let chosen = [block.native, block.sidecar_service.is_some(), block.gateway.is_some()];
     found.when(chosen.into_iter().filter(|set| *set).count() != 1, || {
         "Consul Connect must be exclusively native, make use of a sidecar, or represent a Gateway".into()
@@ -197,71 +222,102 @@ pub(super) fn block(block: &ConsulConnect, service: &Service, found: &mut Findin
     found.when(sidecar && service.checks.iter().any(|one| one.kind.eq_ignore_ascii_case("tcp") && !one.expose), || {
         format!("Service {}: tcp checks are not valid for Connect enabled services", service.name)
     });
-    block.sidecar_service.iter().for_each(|sidecar| sidecar_service(sidecar, found));
-    block.gateway.iter().for_each(|one| gateway(one, found));
+    if let Some(sidecar) = &block.sidecar_service {
+        found.at("sidecar_service").all(sidecar_service(sidecar));
+    }
+    if let Some(one) = &block.gateway {
+        found.at("gateway").all(gateway(one));
+    }
+    found
 }
 
-fn sidecar_service(sidecar: &ConsulSidecarService, found: &mut Findings) {
-    let Some(proxy) = &sidecar.proxy else { return };
-    for path in proxy.expose.iter().flat_map(|expose| &expose.paths) {
-        found.when(!matches!(path.protocol.as_str(), "" | "http" | "http2"), || {
-            format!("expose path {:?} has invalid protocol {:?}: http or http2 expected", path.path, path.protocol)
-        });
+fn sidecar_service(sidecar: &ConsulSidecarService) -> Findings {
+    let mut found = Findings::default();
+    let Some(proxy) = &sidecar.proxy else { return found };
+    for (i, path) in proxy.expose.iter().flat_map(|expose| &expose.paths).enumerate() {
+        found
+            .at(format!("proxy.expose.path[{i}].protocol"))
+            .when(!matches!(path.protocol.as_str(), "" | "http" | "http2"), || {
+                format!("expose path {:?} has invalid protocol {:?}: http or http2 expected", path.path, path.protocol)
+            });
     }
-    for upstream in &proxy.upstreams {
+    for (i, upstream) in proxy.upstreams.iter().enumerate() {
         let mode = upstream.mesh_gateway.as_ref().map_or("", |mesh| mesh.mode.as_str());
-        found.when(!matches!(mode, "" | "local" | "remote" | "none"), || {
+        let place = format!("proxy.upstreams[{i}].mesh_gateway.mode");
+        found.at(place).unless_known(mode, &["", "local", "remote", "none"], || {
             format!("Connect mesh_gateway mode {mode:?} not supported")
         });
     }
+    found
 }
 
-fn gateway(gateway: &ConsulGateway, found: &mut Findings) {
+fn gateway(gateway: &ConsulGateway) -> Findings {
+    let mut found = Findings::default();
     let chosen = [gateway.ingress.is_some(), gateway.terminating.is_some(), gateway.mesh.is_some()];
     found.when(chosen.into_iter().filter(|set| *set).count() != 1, || {
         "One Consul Gateway Configuration must be set: ingress, terminating or mesh".into()
     });
-    gateway.proxy.iter().for_each(|proxy| gateway_proxy(proxy, found));
+    if let Some(proxy) = &gateway.proxy {
+        found.at("proxy").all(gateway_proxy(proxy));
+    }
     if let Some(ingress) = &gateway.ingress {
-        found.when(ingress.listeners.is_empty(), || "Consul Ingress Gateway requires at least one listener".into());
-        ingress.listeners.iter().for_each(|one| listener(one, found));
+        found
+            .at("ingress")
+            .when(ingress.listeners.is_empty(), || "Consul Ingress Gateway requires at least one listener".into());
+        for (i, one) in ingress.listeners.iter().enumerate() {
+            found.at(format!("ingress.listener[{i}]")).all(listener(one));
+        }
     }
     if let Some(terminating) = &gateway.terminating {
-        found.when(terminating.services.is_empty(), || {
+        found.at("terminating").when(terminating.services.is_empty(), || {
             "Consul Terminating Gateway requires at least one service".into()
         });
-        terminating.services.iter().for_each(|one| linked(one, found));
+        for (i, one) in terminating.services.iter().enumerate() {
+            found.at(format!("terminating.service[{i}]")).all(linked(one));
+        }
     }
+    found
 }
 
-fn gateway_proxy(proxy: &ConsulGatewayProxy, found: &mut Findings) {
-    found.when(proxy.connect_timeout.is_none(), || "Consul Gateway Proxy connection_timeout must be set".into());
+fn gateway_proxy(proxy: &ConsulGatewayProxy) -> Findings {
+    let mut found = Findings::default();
+    found
+        .at("connect_timeout")
+        .when(proxy.connect_timeout.is_none(), || "Consul Gateway Proxy connection_timeout must be set".into());
     let discovery = proxy.envoy_dns_discovery_type.as_str();
-    found.when(!matches!(discovery, "" | "STRICT_DNS" | "LOGICAL_DNS"), || {
+    found.at("envoy_dns_discovery_type").when(!matches!(discovery, "" | "STRICT_DNS" | "LOGICAL_DNS"), || {
         "Consul Gateway Proxy Envoy DNS Discovery type must be STRICT_DNS or LOGICAL_DNS".into()
     });
     for (name, address) in &proxy.envoy_gateway_bind_addresses {
-        found.when(address.address.is_empty(), || {
+        let path = labelled("envoy_gateway_bind_addresses", name);
+        found.at(format!("{path}.address")).when(address.address.is_empty(), || {
             format!("Consul Gateway Bind Address {name:?} must be set to a valid address")
         });
-        found.when(address.port <= 0 && address.port != -1, || {
+        found.at(format!("{path}.port")).when(address.port <= 0 && address.port != -1, || {
             format!("Consul Gateway Bind Address {name:?} must set valid Port")
         });
     }
+    found
 }
 
-fn listener(one: &ConsulIngressListener, found: &mut Findings) {
-    found.when(one.port <= 0, || "Consul Ingress Listener requires valid Port".into());
+fn listener(one: &ConsulIngressListener) -> Findings {
+    let mut found = Findings::default();
+    found.at("port").when(one.port <= 0, || "Consul Ingress Listener requires valid Port".into());
     let protocol = one.protocol.as_str();
-    found.when(!PROTOCOLS.contains(&protocol), || {
+    found.at("protocol").unless_known(protocol, &PROTOCOLS, || {
         format!("Consul Ingress Listener requires protocol of {}, got {protocol:?}", PROTOCOLS.join(", "))
     });
     found.when(one.services.is_empty(), || "Consul Ingress Listener requires one or more services".into());
-    for service in &one.services {
+    for (i, service) in one.services.iter().enumerate() {
+        let path = format!("service[{i}]");
         let (any, tcp) = (service.name == "*", protocol == "tcp");
-        found.when(service.name.is_empty(), || "Consul Ingress Service requires a name".into());
-        found.when(any && tcp, || "Consul Ingress Service doesn't support wildcard name for \"tcp\" protocol".into());
-        found.when(!service.hosts.is_empty() && (any || tcp), || {
+        found
+            .at(format!("{path}.name"))
+            .when(service.name.is_empty(), || "Consul Ingress Service requires a name".into());
+        found
+            .at(format!("{path}.name"))
+            .when(any && tcp, || "Consul Ingress Service doesn't support wildcard name for \"tcp\" protocol".into());
+        found.at(format!("{path}.hosts")).when(!service.hosts.is_empty() && (any || tcp), || {
             if tcp {
                 "Consul Ingress Service doesn't support associating hosts to a service for the \"tcp\" protocol".into()
             } else {
@@ -269,13 +325,16 @@ fn listener(one: &ConsulIngressListener, found: &mut Findings) {
             }
         });
     }
+    found
 }
 
-fn linked(one: &ConsulLinkedService, found: &mut Findings) {
-    found.when(one.name.is_empty(), || "Consul Linked Service requires Name".into());
+fn linked(one: &ConsulLinkedService) -> Findings {
+    let mut found = Findings::default();
+    found.at("name").when(one.name.is_empty(), || "Consul Linked Service requires Name".into());
     let secured = !one.cert_file.is_empty() || !one.key_file.is_empty() || !one.sni.is_empty();
-    found.when(one.ca_file.is_empty() && secured, || "Consul Linked Service TLS requires CAFile".into());
-    found.when(one.cert_file.is_empty() != one.key_file.is_empty(), || {
+    found.at("ca_file").when(one.ca_file.is_empty() && secured, || "Consul Linked Service TLS requires CAFile".into());
+    found.at("cert_file").when(one.cert_file.is_empty() != one.key_file.is_empty(), || {
         "Consul Linked Service TLS Cert and Key must both be set".into()
     });
+    found
 }

@@ -1,6 +1,6 @@
 //! Constraints, affinities and spreads, wherever they stand.
 
-use super::problem::Findings;
+use super::problem::{Findings, labelled};
 use crate::job::{Affinity, Constraint, Spread};
 use crate::status::JobKind;
 
@@ -26,9 +26,13 @@ const REGEX_BYTES_MAX: usize = 1 << 20;
 /// Checks a list of constraints, each under its number.
 pub(super) fn constraints(list: &[Constraint], at: At, found: &mut Findings) {
     for (i, one) in list.iter().enumerate() {
-        found.part(format!("Constraint {} validation failed", i + 1), constraint(one));
+        found.at(format!("constraint[{i}]")).part(format!("Constraint {} validation failed", i + 1), constraint(one));
         if at == At::Task && is_distinct(&one.operand) {
-            found.say(format!("Constraint {} has disallowed Operand at task level: {}", i + 1, one.operand));
+            found.at(format!("constraint[{i}].operator")).say(format!(
+                "Constraint {} has disallowed Operand at task level: {}",
+                i + 1,
+                one.operand
+            ));
         }
     }
 }
@@ -37,17 +41,17 @@ pub(super) fn constraints(list: &[Constraint], at: At, found: &mut Findings) {
 pub(super) fn scores(affinities: &[Affinity], spreads: &[Spread], kind: Option<JobKind>, found: &mut Findings) {
     let system = kind == Some(JobKind::System);
     if system && !affinities.is_empty() {
-        found.say("System jobs may not have an affinity block");
+        found.at("affinity[0]").say("System jobs may not have an affinity block");
     } else {
         for (i, one) in affinities.iter().enumerate() {
-            found.part(format!("Affinity {} validation failed", i + 1), affinity(one));
+            found.at(format!("affinity[{i}]")).part(format!("Affinity {} validation failed", i + 1), affinity(one));
         }
     }
     if system && !spreads.is_empty() {
-        found.say("System jobs may not have a spread block");
+        found.at("spread[0]").say("System jobs may not have a spread block");
     } else {
         for (i, one) in spreads.iter().enumerate() {
-            found.part(format!("Spread {} validation failed", i + 1), spread(one));
+            found.at(format!("spread[{i}]")).part(format!("Spread {} validation failed", i + 1), spread(one));
         }
     }
 }
@@ -67,17 +71,17 @@ pub(super) fn constraint(one: &Constraint) -> Findings {
         "distinct_hosts" => needs_left = false,
         "distinct_property" => {
             let count = right.parse::<u64>();
-            found.when(!right.is_empty() && !matches!(count, Ok(1..)), || match count {
+            found.at("value").when(!right.is_empty() && !matches!(count, Ok(1..)), || match count {
                 Ok(_) => format!("Distinct Property must have an allowed count of 1 or greater: {right:?}"),
                 Err(_) => format!("Failed to convert RTarget {right:?} to uint64"),
             });
         }
         "is_set" | "is_not_set" => {
-            found.when(!right.is_empty(), || format!("Operator {operand:?} does not support an RTarget"));
+            found.at("value").when(!right.is_empty(), || format!("Operator {operand:?} does not support an RTarget"));
         }
         _ => two_sides(operand, right, "constraint", &mut found),
     }
-    found.when(needs_left && left.is_empty(), || {
+    found.at("attribute").when(needs_left && left.is_empty(), || {
         format!("No LTarget provided but is required by constraint {operand:?}")
     });
     target(left, &mut found);
@@ -88,11 +92,11 @@ fn affinity(one: &Affinity) -> Findings {
     let mut found = Findings::default();
     found.when(one.operand.is_empty(), || "Missing affinity operand".into());
     two_sides(&one.operand, &one.r_target, "affinity", &mut found);
-    found.when(one.l_target.is_empty(), || "No LTarget provided but is required".into());
+    found.at("attribute").when(one.l_target.is_empty(), || "No LTarget provided but is required".into());
     target(&one.l_target, &mut found);
     let weight = one.weight.unwrap_or(0);
-    found.when(weight == 0, || "Affinity weight cannot be zero".into());
-    found.when(!(-100..=100).contains(&weight), || {
+    found.at("weight").when(weight == 0, || "Affinity weight cannot be zero".into());
+    found.at("weight").when(!(-100..=100).contains(&weight), || {
         format!("Affinity weight must be within the range [-100,100], got {weight}")
     });
     found
@@ -116,13 +120,14 @@ fn two_sides(operand: &str, right: &str, what: &str, found: &mut Findings) {
         "version" | "semver" => None,
         _ if SETS.contains(&operand) || COMPARING.contains(&operand) => None,
         _ => {
-            found.say(format!("Unknown {what} operator {operand:?}"));
+            let known: Vec<&str> = COMPARING.into_iter().chain(SETS).chain(["regexp", "version", "semver"]).collect();
+            found.at("operator").unless_known(operand, &known, || format!("Unknown {what} operator {operand:?}"));
             return;
         }
     };
-    found.when(right.is_empty(), || format!("Operator {operand:?} requires an RTarget"));
+    found.at("value").when(right.is_empty(), || format!("Operator {operand:?} requires an RTarget"));
     if let Some(text) = reading {
-        found.say(text);
+        found.at("value").say(text);
     }
 }
 
@@ -156,18 +161,23 @@ fn target(left: &str, found: &mut Findings) {
     }
     let known = NODE_TARGETS.contains(&left)
         || (left.ends_with('}') && TARGET_PREFIXES.iter().any(|prefix| left.starts_with(prefix)));
-    found.when(!known, || format!("unsupported attribute {left:?}"));
+    found.at("attribute").when(!known, || format!("unsupported attribute {left:?}"));
 }
 
 fn spread(one: &Spread) -> Findings {
     let mut found = Findings::default();
-    found.when(one.attribute.is_empty(), || "Missing spread attribute".into());
+    found.at("attribute").when(one.attribute.is_empty(), || "Missing spread attribute".into());
     let weight = one.weight.unwrap_or(0);
-    found.when(!(1..=100).contains(&weight), || "Spread block must have a positive weight from 0 to 100".into());
+    found
+        .at("weight")
+        .when(!(1..=100).contains(&weight), || "Spread block must have a positive weight from 0 to 100".into());
     let (mut seen, mut sum) = (std::collections::BTreeSet::new(), 0_u32);
     for target in &one.spread_target {
-        found.when(!seen.insert(&target.value), || format!("Spread target value {:?} already defined", target.value));
-        found.when(target.percent > 100, || {
+        let path = labelled("target", &target.value);
+        found
+            .at(format!("{path}[1]"))
+            .when(!seen.insert(&target.value), || format!("Spread target value {:?} already defined", target.value));
+        found.at(format!("{path}.percent")).when(target.percent > 100, || {
             format!("Spread target percentage for value {:?} must be between 0 and 100", target.value)
         });
         sum += u32::from(target.percent);

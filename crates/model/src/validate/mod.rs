@@ -32,7 +32,7 @@ mod task;
 mod volume;
 mod warn;
 
-pub use problem::{Problem, report, report_warnings};
+pub use problem::{Problem, Sentence, labelled, report, report_warnings};
 
 use crate::access::PRIORITY_MAX;
 use crate::job::Job;
@@ -64,7 +64,12 @@ pub fn validate_within(job: &Job, limits: Limits) -> Vec<Problem> {
 
 /// What is accepted, but should be known.
 pub fn warnings(job: &Job) -> Vec<String> {
-    warn::warnings(job)
+    warnings_in(job).iter().map(|found| found.to_string().trim_end().to_owned()).collect()
+}
+
+/// The same, each with its place.
+pub fn warnings_in(job: &Job) -> Vec<Problem> {
+    warn::warnings(job).into_vec()
 }
 
 /// What a posted job says that nothing reads, before [`Job::canonicalize`] drops it.

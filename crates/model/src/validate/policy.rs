@@ -17,17 +17,17 @@ const DELAY_FUNCTIONS: [&str; 3] = ["constant", "exponential", "fibonacci"];
 pub(super) fn restart(policy: &RestartPolicy) -> Findings {
     let mut found = Findings::default();
     let (mode, attempts, interval) = (policy.mode(), policy.attempts(), policy.interval());
-    found.when(!matches!(mode, "delay" | "fail"), || format!("Unsupported restart mode: {mode:?}"));
-    found.when(attempts == 0 && mode == "delay", || {
+    found.at("mode").unless_known(mode, &["delay", "fail"], || format!("Unsupported restart mode: {mode:?}"));
+    found.at("attempts").when(attempts == 0 && mode == "delay", || {
         format!("Restart policy {mode:?} with {attempts} attempts is ambiguous")
     });
-    found.when(attempts < 0, || "Restart attempts can not be negative".into());
-    found.when(interval < RESTART_INTERVAL_MIN, || {
+    found.at("attempts").when(attempts < 0, || "Restart attempts can not be negative".into());
+    found.at("interval").when(interval < RESTART_INTERVAL_MIN, || {
         format!("Interval can not be less than {RESTART_INTERVAL_MIN} (got {interval})")
     });
     let delay = policy.delay();
     let needed = i128::from(attempts) * i128::from(delay.0);
-    found.when(needed > i128::from(interval.0), || {
+    found.at("interval").when(needed > i128::from(interval.0), || {
         format!("can't restart the TaskGroup {attempts} times in an interval of {interval} with a delay of {delay}")
     });
     found
@@ -43,24 +43,30 @@ pub(super) fn reschedule(policy: &ReschedulePolicy) -> Findings {
     let delay = policy.delay.unwrap_or_default();
     let most = policy.max_delay.unwrap_or_default();
     let function = policy.delay_function.as_deref().unwrap_or("");
-    found.when(policy.is_unlimited() && attempts > 0, || {
+    found.at("unlimited").when(policy.is_unlimited() && attempts > 0, || {
         format!("Reschedule policy with {attempts} attempts and unlimited={} is ambiguous", policy.is_unlimited())
     });
     let short = delay < RESCHEDULE_DELAY_MIN;
-    found.when(short, || format!("Delay cannot be less than {RESCHEDULE_DELAY_MIN} (got {delay})"));
+    found.at("delay").when(short, || format!("Delay cannot be less than {RESCHEDULE_DELAY_MIN} (got {delay})"));
     if !DELAY_FUNCTIONS.contains(&function) {
-        found.say(format!("Invalid delay function {function:?}, must be one of {DELAY_FUNCTIONS:?}"));
+        found.at("delay_function").unless_known(function, &DELAY_FUNCTIONS, || {
+            format!("Invalid delay function {function:?}, must be one of {DELAY_FUNCTIONS:?}")
+        });
         return found;
     }
     if function != "constant" {
-        found.when(most < RESCHEDULE_DELAY_MIN, || {
+        found.at("max_delay").when(most < RESCHEDULE_DELAY_MIN, || {
             format!("Max Delay cannot be less than {RESCHEDULE_DELAY_MIN} (got {most})")
         });
-        found.when(most < delay, || format!("Max Delay cannot be less than Delay {delay} (got {most})"));
+        found
+            .at("max_delay")
+            .when(most < delay, || format!("Max Delay cannot be less than Delay {delay} (got {most})"));
     }
     if !policy.is_unlimited() {
         let brief = interval < RESCHEDULE_INTERVAL_MIN;
-        found.when(brief, || format!("Interval cannot be less than {RESCHEDULE_INTERVAL_MIN} (got {interval})"));
+        found
+            .at("interval")
+            .when(brief, || format!("Interval cannot be less than {RESCHEDULE_INTERVAL_MIN} (got {interval})"));
         if found.is_empty() {
             achievable(&mut found, policy, function);
         }
@@ -87,7 +93,7 @@ fn achievable(found: &mut Findings, policy: &ReschedulePolicy, function: &str) {
         previous = current;
         current = if function == "constant" { next } else { next.min(most) };
     }
-    found.when(made < attempts, || {
+    found.at("attempts").when(made < attempts, || {
         let interval = policy.interval.unwrap_or_default();
         let cap = if function == "constant" { String::new() } else { format!(", delay ceiling {:?}", Nanos(clamp(most)).to_string()) };
         format!("can only make {made} attempts in {interval} with initial delay {delay} and delay function {function:?}{cap}")
@@ -102,40 +108,45 @@ pub(super) fn update(update: &UpdateStrategy) -> Findings {
     let mut found = Findings::default();
     let (parallel, canary) = (update.max_parallel(), update.canary());
     let health = update.health_check();
-    found.when(!matches!(health, "checks" | "task_states" | "manual"), || {
+    found.at("health_check").unless_known(health, &["checks", "task_states", "manual"], || {
         format!("Invalid health check given: {health:?}")
     });
-    found.when(parallel < 0, || format!("Max parallel can not be less than zero: {parallel} < 0"));
-    found.when(canary < 0, || format!("Canary count can not be less than zero: {canary} < 0"));
+    found.at("max_parallel").when(parallel < 0, || format!("Max parallel can not be less than zero: {parallel} < 0"));
+    found.at("canary").when(canary < 0, || format!("Canary count can not be less than zero: {canary} < 0"));
     found
+        .at("auto_promote")
         .when(canary == 0 && update.auto_promote(), || "Auto Promote requires a Canary count greater than zero".into());
     let (least, deadline, progress) =
         (update.min_healthy_time(), update.healthy_deadline(), update.progress_deadline());
-    found.when(least.0 < 0, || format!("Minimum healthy time may not be less than zero: {least}"));
+    found
+        .at("min_healthy_time")
+        .when(least.0 < 0, || format!("Minimum healthy time may not be less than zero: {least}"));
     found.when(deadline.0 <= 0, || format!("Healthy deadline must be greater than zero: {deadline}"));
     found.when(progress.0 < 0, || format!("Progress deadline must be zero or greater: {progress}"));
     found.when(least >= deadline, || {
         format!("Minimum healthy time must be less than healthy deadline: {least} > {deadline}")
     });
-    found.when(progress.0 != 0 && deadline >= progress, || {
+    found.at("healthy_deadline").when(progress.0 != 0 && deadline >= progress, || {
         format!("Healthy deadline must be less than progress deadline: {deadline} > {progress}")
     });
     let stagger = update.stagger.unwrap_or_default();
-    found.when(stagger.0 <= 0, || format!("Stagger must be greater than zero: {stagger}"));
+    found.at("stagger").when(stagger.0 <= 0, || format!("Stagger must be greater than zero: {stagger}"));
     found
 }
 
 pub(super) fn migrate(migrate: &MigrateStrategy) -> Findings {
     let mut found = Findings::default();
     let parallel = migrate.max_parallel.unwrap_or(0);
-    found.when(parallel < 0, || format!("MaxParallel must be >= 0 but found {parallel}"));
+    found.at("max_parallel").when(parallel < 0, || format!("MaxParallel must be >= 0 but found {parallel}"));
     let health = migrate.health_check.as_deref().unwrap_or("");
-    found.when(!matches!(health, "checks" | "task_states"), || format!("Invalid HealthCheck: {health:?}"));
+    found
+        .at("health_check")
+        .unless_known(health, &["checks", "task_states"], || format!("Invalid HealthCheck: {health:?}"));
     let least = migrate.min_healthy_time.unwrap_or_default();
     let deadline = migrate.healthy_deadline.unwrap_or_default();
-    found.when(least.0 < 0, || format!("MinHealthyTime is {least} and must be >= 0"));
-    found.when(deadline.0 < 0, || format!("HealthyDeadline is {deadline} and must be >= 0"));
-    found.when(least > deadline, || "MinHealthyTime must be less than HealthyDeadline".into());
+    found.at("min_healthy_time").when(least.0 < 0, || format!("MinHealthyTime is {least} and must be >= 0"));
+    found.at("healthy_deadline").when(deadline.0 < 0, || format!("HealthyDeadline is {deadline} and must be >= 0"));
+    found.at("min_healthy_time").when(least > deadline, || "MinHealthyTime must be less than HealthyDeadline".into());
     found
 }
 
@@ -143,18 +154,20 @@ pub(super) fn disconnect(disconnect: &DisconnectStrategy, kind: Option<JobKind>)
     let mut found = Findings::default();
     let lost = disconnect.lost_after.unwrap_or_default();
     let stop = disconnect.stop_on_client_after;
-    found.when(stop.is_some() && lost.0 > 0, || {
+    found.at("stop_on_client_after").when(stop.is_some() && lost.0 > 0, || {
         "disconnect cannot be configured with both lost_after and stop_on_client_after".into()
     });
-    found.when(lost.0 < 0 || stop.is_some_and(|after| after.0 < 0), || {
+    found.at("lost_after").when(lost.0 < 0 || stop.is_some_and(|after| after.0 < 0), || {
         "disconnect cannot be configured with a negative duration".into()
     });
-    found.when(stop.is_some() && !matches!(kind, Some(JobKind::Service | JobKind::Batch)), || {
-        "stop_on_client_after can only be used with service or batch job types".into()
-    });
+    found
+        .at("stop_on_client_after")
+        .when(stop.is_some() && !matches!(kind, Some(JobKind::Service | JobKind::Batch)), || {
+            "stop_on_client_after can only be used with service or batch job types".into()
+        });
     let reconcile = disconnect.reconcile.as_deref().unwrap_or("");
-    let known = matches!(reconcile, "" | "keep_original" | "keep_replacement" | "best_score" | "longest_running");
-    found.when(!known, || format!("reconcile option is invalid: {reconcile:?}"));
+    let known = ["", "keep_original", "keep_replacement", "best_score", "longest_running"];
+    found.at("reconcile").unless_known(reconcile, &known, || format!("reconcile option is invalid: {reconcile:?}"));
     found
 }
 
@@ -162,18 +175,18 @@ pub(super) fn scaling(policy: &ScalingPolicy, count: i64) -> Findings {
     let mut found = Findings::default();
     let (least, most) = (policy.min.unwrap_or(0), policy.max.unwrap_or(-1));
     let missing = most < 0;
-    found.when(missing, || "missing policy max, or it is negative".into());
-    found.when(least < 0, || "minimum count must be specified and non-negative".into());
-    found.when(!missing && most < least, || {
+    found.at("max").when(missing, || "missing policy max, or it is negative".into());
+    found.at("min").when(least < 0, || "minimum count must be specified and non-negative".into());
+    found.at("max").when(!missing && most < least, || {
         format!("maximum count must not be less than minimum count: {most} < {least}")
     });
-    found.when(!missing && count > most, || {
+    found.at("max").when(!missing && count > most, || {
         format!("task group count must not be greater than maximum count in scaling policy: {count} > {most}")
     });
-    found.when(count < least, || {
+    found.at("min").when(count < least, || {
         format!("task group count must not be less than minimum count in scaling policy: {count} < {least}")
     });
-    found.when(!matches!(policy.kind.as_str(), "" | "horizontal"), || {
+    found.at("type").when(!matches!(policy.kind.as_str(), "" | "horizontal"), || {
         format!("scaling policy type {:?} is not valid", policy.kind)
     });
     found

@@ -14,6 +14,9 @@ use crate::time::Nanos;
 /// Longest note of a check, in bytes.
 const NOTES_BYTES_MAX: usize = 255;
 const CHECK_SPAN_MIN: Nanos = Nanos::from_secs(1);
+const ADDRESS_MODES: [&str; 6] = ["", "auto", "host", "driver", "alloc", "alloc_ipv6"];
+const CHECK_ADDRESS_MODES: [&str; 5] = ["", "host", "driver", "alloc", "alloc_ipv6"];
+const ON_UPDATE: [&str; 4] = ["", "require_healthy", "ignore_warnings", "ignore"];
 const KINDS: [&str; 5] = ["", "api-gateway", "ingress-gateway", "mesh-gateway", "terminating-gateway"];
 const METHODS: [&str; 10] = ["", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE"];
 
@@ -38,32 +41,33 @@ pub(super) fn of_group(group: &TaskGroup) -> Findings {
     connect::of_group(group, &mut found);
     for (i, service) in group.services.iter().enumerate() {
         let mut within = check(service);
-        within.when(service.address_mode == "driver", || {
+        within.at("address_mode").when(service.address_mode == "driver", || {
             format!(
                 "service {:?} cannot use address_mode=\"driver\", only services defined in a \"task\" block can",
                 service.name
             )
         });
-        let task_exists = |name: &str| name.is_empty() || group.lookup_task(name).is_some();
-        within.when(!task_exists(&service.task_name), || {
+        let tasks = std::iter::once("").chain(group.tasks.iter().map(|task| task.name.as_str()));
+        within.at("task").unless_there(&service.task_name, tasks.clone(), || {
             format!("service {:?} refers to non-existent task {:?}", service.name, service.task_name)
         });
-        for one in &service.checks {
-            within.when(!task_exists(&one.task_name), || {
+        for (i, one) in service.checks.iter().enumerate() {
+            let path = format!("check[{i}]");
+            within.at(format!("{path}.task")).unless_there(&one.task_name, tasks.clone(), || {
                 format!("check {} refers to non-existent task {}", one.name, one.task_name)
             });
             let script = one.kind.eq_ignore_ascii_case("script");
-            within.when(script && one.task_name.is_empty() && service.task_name.is_empty(), || {
+            within.at(path.clone()).when(script && one.task_name.is_empty() && service.task_name.is_empty(), || {
                 format!("Check {} invalid: only script and gRPC checks should have tasks, and script checks must specify task parameter", one.name)
             });
-            within.when(one.address_mode == "driver", || {
+            within.at(format!("{path}.address_mode")).when(one.address_mode == "driver", || {
                 format!(
                     "Check {} cannot use address_mode=\"driver\", only checks defined in a \"task\" service block can",
                     one.name
                 )
             });
         }
-        found.part(format!("Service[{i}] {} validation failed", service.name), within);
+        found.at(format!("service[{i}]")).part(format!("Service[{i}] {} validation failed", service.name), within);
     }
     found
 }
@@ -76,23 +80,27 @@ pub(super) fn of_task(task: &Task, group: &TaskGroup) -> Findings {
     for (i, service) in task.services.iter().enumerate() {
         let mut within = check(service);
         let name = &service.name;
-        within.when(service.connect.is_some(), || {
+        within.at("connect").when(service.connect.is_some(), || {
             format!("service {name:?} cannot have \"connect\" block, it is not a group service")
         });
-        within.when(service.address_mode.starts_with("alloc"), || {
+        within.at("address_mode").when(service.address_mode.starts_with("alloc"), || {
             format!("service {name:?} cannot use address_mode={:?}, only services defined in a \"group\" block can use this mode", service.address_mode)
         });
-        within.when(!matches!(service.task_name.as_str(), "") && service.task_name != task.name, || {
+        within.at("task").when(!matches!(service.task_name.as_str(), "") && service.task_name != task.name, || {
             format!("service {name:?} is of task {:?} and may not name task {:?}", task.name, service.task_name)
         });
+        within.at("port");
         port(&service.port_label, &service.address_mode, &labels, &format!("service {name:?}"), &mut within);
         let mut names = BTreeSet::new();
-        for one in &service.checks {
-            within.when(!names.insert(&one.name), || format!("check {:?} is duplicate", one.name));
+        for (i, one) in service.checks.iter().enumerate() {
+            within
+                .at(format!("check[{i}].name"))
+                .when(!names.insert(&one.name), || format!("check {:?} is duplicate", one.name));
             let mode = if one.address_mode.is_empty() { &service.address_mode } else { &one.address_mode };
+            within.at(format!("check[{i}].port"));
             port(&one.port_label, mode, &labels, &format!("check {:?}", one.name), &mut within);
         }
-        found.part(format!("Service[{i}] {name} validation failed"), within);
+        found.at(format!("service[{i}]")).part(format!("Service[{i}] {name} validation failed"), within);
     }
     found
 }
@@ -103,57 +111,63 @@ fn port_labels(network: &NetworkResource) -> impl Iterator<Item = &str> {
 
 fn port(label: &str, mode: &str, labels: &BTreeSet<&str>, what: &str, found: &mut Findings) {
     if label.is_empty() || labels.contains(label) || label.contains("${") {
+        found.at("");
         return;
     }
     let number = label.parse::<u16>().is_ok();
     if number && mode != "driver" {
         found.say(format!("port label {label:?} of {what} cannot use a numeric port unless address_mode=\"driver\""));
     } else if !number && mode != "driver" {
-        found.say(format!("port label {label:?} referenced by {what} does not exist"));
+        found.unless_there(label, labels.iter().copied(), || {
+            format!("port label {label:?} referenced by {what} does not exist")
+        });
     }
+    found.at("");
 }
 
 /// What holds for a service wherever it stands.
 fn check(service: &Service) -> Findings {
     let mut found = Findings::default();
-    found.when(!is_service_name(&service.name), || {
+    found.at("name").when(!is_service_name(&service.name), || {
         format!("Service name must be valid per RFC 1123 and can contain only alphanumeric characters or dashes and must be no longer than 63 characters: {:?}", service.name)
     });
     let mode = service.address_mode.as_str();
-    found.when(!matches!(mode, "" | "auto" | "host" | "driver" | "alloc" | "alloc_ipv6"), || {
+    found.at("address_mode").unless_known(mode, &ADDRESS_MODES, || {
         format!(
             "Service address_mode must be \"auto\", \"host\", \"alloc\", \"alloc_ipv6\" or \"driver\"; not {mode:?}"
         )
     });
-    found.when(!service.address.is_empty() && !matches!(mode, "" | "auto"), || {
+    found.at("address_mode").when(!service.address.is_empty() && !matches!(mode, "" | "auto"), || {
         format!("Service address_mode must be \"auto\" if address is set; not {mode:?}")
     });
     let update = service.on_update.as_str();
-    found.when(!is_on_update(update), || {
+    found.at("on_update").unless_known(update, &ON_UPDATE, || {
         format!("Service on_update must be \"require_healthy\", \"ignore_warnings\", or \"ignore\"; not {update:?}")
     });
-    found.when(!matches!(service.provider.as_str(), "consul" | "nomad"), || {
+    found.at("provider").unless_known(&service.provider, &["consul", "nomad"], || {
         format!("Service provider must be \"consul\", or \"nomad\"; not {:?}", service.provider)
     });
-    found.when(!KINDS.contains(&service.kind.as_str()), || format!("Service kind {:?} is not valid", service.kind));
+    found.at("kind").unless_known(&service.kind, &KINDS, || format!("Service kind {:?} is not valid", service.kind));
     if let Some(one) = &service.identity {
-        found.when(one.audience.is_empty(), || "Service identity must provide at least one target aud value".into());
+        found
+            .at("identity.aud")
+            .when(one.audience.is_empty(), || "Service identity must provide at least one target aud value".into());
         let mut named = one.clone();
         "service".clone_into(&mut named.name);
-        found.part("Service identity is invalid", identity(&named));
+        found.at("identity").part("Service identity is invalid", identity(&named));
     }
-    found.when(!matches!(service.cluster.as_str(), "" | "default"), || {
+    found.at("cluster").when(!matches!(service.cluster.as_str(), "" | "default"), || {
         format!("Consul cluster {:?} of service {:?} requires Nomad Enterprise", service.cluster, service.name)
     });
     let nomad = service.provider == "nomad";
-    found.when(nomad && service.connect.is_some(), || {
+    found.at("connect").when(nomad && service.connect.is_some(), || {
         "Service with provider nomad cannot include Connect blocks".into()
     });
-    for one in &service.checks {
-        found.part(format!("Check {} invalid", one.name), service_check(one, service, nomad));
+    for (i, one) in service.checks.iter().enumerate() {
+        found.at(format!("check[{i}]")).part(format!("Check {} invalid", one.name), service_check(one, service, nomad));
     }
     if let Some(block) = &service.connect {
-        connect::block(block, service, &mut found);
+        found.at("connect").all(connect::block(block, service));
     }
     found
 }
@@ -164,40 +178,45 @@ fn service_check(one: &ServiceCheck, service: &Service, nomad: bool) -> Findings
     match kind.as_str() {
         "tcp" => {}
         "http" => {
-            found.when(one.path.is_empty(), || "http type must have http path".into());
-            found.when(one.path.contains("://"), || "relative http path expected".into());
-            found.when(!matches!(one.protocol.as_str(), "" | "http" | "https"), || {
-                format!("invalid protocol {:?}", one.protocol)
-            });
+            found.at("path").when(one.path.is_empty(), || "http type must have http path".into());
+            found.at("path").when(one.path.contains("://"), || "relative http path expected".into());
+            found
+                .at("protocol")
+                .unless_known(&one.protocol, &["", "http", "https"], || format!("invalid protocol {:?}", one.protocol));
         }
         "grpc" if !nomad => {}
-        "script" if !nomad => found.when(one.command.is_empty(), || "script type must have a valid script path".into()),
-        _ => found.say(format!(
-            "invalid check type ({:?}), must be one of {}",
-            one.kind,
-            if nomad { "tcp, http" } else { "tcp, http, grpc, script" }
-        )),
+        "script" if !nomad => {
+            found.at("command").when(one.command.is_empty(), || "script type must have a valid script path".into())
+        }
+        _ => {
+            let known: &[&str] = if nomad { &["tcp", "http"] } else { &["tcp", "http", "grpc", "script"] };
+            found.at("type").unless_known(&kind, known, || {
+                format!("invalid check type ({:?}), must be one of {}", one.kind, known.join(", "))
+            });
+        }
     }
     for (what, span) in [("interval", one.interval), ("timeout", one.timeout)] {
         if span.0 == 0 {
-            found.say(format!("missing required value {what}. {what} cannot be less than {CHECK_SPAN_MIN}"));
+            found.at(what).say(format!("missing required value {what}. {what} cannot be less than {CHECK_SPAN_MIN}"));
         } else {
-            found.when(span < CHECK_SPAN_MIN, || format!("{what} ({span}) cannot be lower than {CHECK_SPAN_MIN}"));
+            found
+                .at(what)
+                .when(span < CHECK_SPAN_MIN, || format!("{what} ({span}) cannot be lower than {CHECK_SPAN_MIN}"));
         }
     }
-    found.when(kind != "script" && one.port_label.is_empty() && service.port_label.is_empty(), || {
+    found.at("port").when(kind != "script" && one.port_label.is_empty() && service.port_label.is_empty(), || {
         format!("check requires a port but neither check nor service {:?} have a port", service.name)
     });
-    found.when(!matches!(one.initial_status.as_str(), "" | "passing" | "warning" | "critical"), || {
+    found.at("initial_status").unless_known(&one.initial_status, &["", "passing", "warning", "critical"], || {
         format!(
             "invalid initial check state ({}), must be one of passing, warning, critical or empty",
             one.initial_status
         )
     });
-    found.when(!matches!(one.address_mode.as_str(), "" | "host" | "driver" | "alloc" | "alloc_ipv6"), || {
+    found.at("address_mode").unless_known(&one.address_mode, &CHECK_ADDRESS_MODES, || {
         format!("invalid address_mode {:?}", one.address_mode)
     });
-    found.when(!is_on_update(&one.on_update), || {
+    found.at("on_update").unless_known(&one.on_update, &ON_UPDATE, || {
         format!("on_update must be \"require_healthy\", \"ignore_warnings\", or \"ignore\"; got {:?}", one.on_update)
     });
     restarts(one, &mut found);
@@ -205,9 +224,11 @@ fn service_check(one: &ServiceCheck, service: &Service, nomad: bool) -> Findings
     if nomad {
         only_consul(one, &mut found);
     } else {
-        found.when(one.notes.len() > NOTES_BYTES_MAX, || "notes must not be longer than 255 characters".into());
+        found
+            .at("notes")
+            .when(one.notes.len() > NOTES_BYTES_MAX, || "notes must not be longer than 255 characters".into());
     }
-    found.when(nomad && !METHODS.contains(&one.method.to_ascii_uppercase().as_str()), || {
+    found.at("method").when(nomad && !METHODS.contains(&one.method.to_ascii_uppercase().as_str()), || {
         format!("invalid HTTP method {:?}", one.method)
     });
     found
@@ -215,11 +236,15 @@ fn service_check(one: &ServiceCheck, service: &Service, nomad: bool) -> Findings
 
 fn restarts(one: &ServiceCheck, found: &mut Findings) {
     let Some(restart) = &one.check_restart else { return };
-    found.when(restart.limit < 0, || format!("limit must be greater than or equal to 0 but found {}", restart.limit));
+    found
+        .at("check_restart.limit")
+        .when(restart.limit < 0, || format!("limit must be greater than or equal to 0 but found {}", restart.limit));
     let grace = restart.grace.unwrap_or_default();
-    found.when(grace.0 < 0, || format!("grace period cannot be negative: {grace}"));
-    found.when(one.on_update == "ignore", || "on_update value \"ignore\" cannot be used with check_restart".into());
-    found.when(one.on_update == "ignore_warnings" && !restart.ignore_warnings, || {
+    found.at("check_restart.grace").when(grace.0 < 0, || format!("grace period cannot be negative: {grace}"));
+    found
+        .at("on_update")
+        .when(one.on_update == "ignore", || "on_update value \"ignore\" cannot be used with check_restart".into());
+    found.at("on_update").when(one.on_update == "ignore_warnings" && !restart.ignore_warnings, || {
         "on_update value \"ignore_warnings\" requires check_restart ignore_warnings to be true".into()
     });
 }
@@ -231,28 +256,26 @@ fn counters(one: &ServiceCheck, kind: &str, found: &mut Findings) {
         ("failures_before_warning", one.failures_before_warning),
     ];
     for (name, value) in set {
-        found.when(value > 0 && !matches!(kind, "tcp" | "http" | "grpc"), || {
+        found.at(name).when(value > 0 && !matches!(kind, "tcp" | "http" | "grpc"), || {
             format!("{name} not supported for check of type {kind:?}")
         });
-        found.when(value < 0, || format!("{name} must be non-negative"));
+        found.at(name).when(value < 0, || format!("{name} must be non-negative"));
     }
 }
 
 /// What only the other provider's checks may have.
 fn only_consul(one: &ServiceCheck, found: &mut Findings) {
     let text = |what: &str| format!("{what} may only be set for Consul service checks");
-    found.when(one.expose, || text("expose"));
-    found.when(one.on_update == "ignore_warnings", || text("on_update = \"ignore_warnings\""));
-    found.when(one.check_restart.as_ref().is_some_and(|restart| restart.ignore_warnings), || text("ignore_warnings"));
-    found.when(one.success_before_passing > 0, || text("success_before_passing"));
-    found.when(one.failures_before_critical > 0, || text("failures_before_critical"));
-    found.when(one.failures_before_warning > 0, || text("failures_before_warning"));
-    found.when(!one.tls_server_name.is_empty(), || text("tls_server_name"));
-    found.when(one.address_mode == "driver", || text("address_mode = \"driver\""));
-}
-
-fn is_on_update(text: &str) -> bool {
-    matches!(text, "" | "require_healthy" | "ignore_warnings" | "ignore")
+    found.at("expose").when(one.expose, || text("expose"));
+    found.at("on_update").when(one.on_update == "ignore_warnings", || text("on_update = \"ignore_warnings\""));
+    found
+        .at("check_restart.ignore_warnings")
+        .when(one.check_restart.as_ref().is_some_and(|restart| restart.ignore_warnings), || text("ignore_warnings"));
+    found.at("success_before_passing").when(one.success_before_passing > 0, || text("success_before_passing"));
+    found.at("failures_before_critical").when(one.failures_before_critical > 0, || text("failures_before_critical"));
+    found.at("failures_before_warning").when(one.failures_before_warning > 0, || text("failures_before_warning"));
+    found.at("tls_server_name").when(!one.tls_server_name.is_empty(), || text("tls_server_name"));
+    found.at("address_mode").when(one.address_mode == "driver", || text("address_mode = \"driver\""));
 }
 
 /// A label of RFC 1123; what stands in `${}` is left out of the check.

@@ -1,28 +1,25 @@
 //! What is accepted, but should be known.
 
-use super::problem::{Findings, report};
+use super::problem::{Findings, labelled};
 use crate::driver_config;
 use crate::group::TaskGroup;
 use crate::job::Job;
 use crate::service::Service;
 use crate::task::{Task, WorkloadIdentity};
 
-pub(super) fn warnings(job: &Job) -> Vec<String> {
-    let mut out = Vec::new();
+pub(super) fn warnings(job: &Job) -> Findings {
+    let mut out = Findings::default();
     if job.periodic.as_ref().is_some_and(|periodic| periodic.spec.as_deref().is_some_and(|spec| !spec.is_empty())) {
-        out.push("cron is deprecated, use crons instead".to_owned());
+        out.at("periodic.cron").say("cron is deprecated, use crons instead");
     }
     let groups_with = |wanted: fn(&TaskGroup) -> bool| job.task_groups.iter().filter(|group| wanted(group)).count();
     let canaries = groups_with(|group| group.update.as_ref().is_some_and(|update| update.canary() > 0));
     let promoted = groups_with(|group| group.update.as_ref().is_some_and(|update| update.auto_promote()));
-    if promoted > 0 && promoted < canaries {
-        out.push("auto_promote must be true for all groups to enable automatic promotion".to_owned());
-    }
+    out.when(promoted > 0 && promoted < canaries, || {
+        "auto_promote must be true for all groups to enable automatic promotion".into()
+    });
     for group in &job.task_groups {
-        let found = of_group(group).into_vec();
-        if !found.is_empty() {
-            out.push(format!("Group {:?} has warnings: {}", group.name(), report(&found).trim_end()));
-        }
+        out.at(labelled("group", group.name())).part(format!("Group {:?} has warnings", group.name()), of_group(group));
     }
     out
 }
@@ -73,7 +70,7 @@ pub(super) fn without_effect(job: &Job) -> Vec<String> {
 fn of_group(group: &TaskGroup) -> Findings {
     let mut found = Findings::default();
     let (parallel, count) = (group.update.as_ref().map_or(0, |update| update.max_parallel()), group.count());
-    found.when(parallel > count && count > 1, || {
+    found.at("update.max_parallel").when(parallel > count && count > 1, || {
         format!("Update max parallel count is greater than task group count ({parallel} > {count})")
     });
     for (set, old, new) in [
@@ -85,39 +82,41 @@ fn of_group(group: &TaskGroup) -> Findings {
         ),
         (group.prevent_reschedule_on_lost == Some(true), "prevent_reschedule_on_lost", "disconnect.replace"),
     ] {
-        found.when(set, || format!("{old} is deprecated and ignored. Use {new} instead"));
+        found.at(old).when(set, || format!("{old} is deprecated and ignored. Use {new} instead"));
     }
-    found.when(group.networks.iter().any(|network| network.mbits.unwrap_or(0) > 0), || {
+    found.at("network[0].mbits").when(group.networks.iter().any(|network| network.mbits.unwrap_or(0) > 0), || {
         "mbits has been deprecated and is ignored, remove it from the network block".into()
     });
     found.when(!group.services.is_empty() && group.shutdown_delay.is_none_or(|delay| delay.0 == 0), || {
         "group has services but no shutdown_delay set; requests may still arrive while its tasks are being stopped"
             .into()
     });
-    for service in &group.services {
-        of_service(service, &mut found);
+    for (i, service) in group.services.iter().enumerate() {
+        found.at(format!("service[{i}]")).all(of_service(service));
     }
     for task in &group.tasks {
         let mut within = Findings::default();
         of_task(task, &mut within);
-        found.part(format!("Task {:?} has warnings", task.name), within);
+        found.at(labelled("task", &task.name)).part(format!("Task {:?} has warnings", task.name), within);
     }
     found
 }
 
 fn of_task(task: &Task, found: &mut Findings) {
     if let Some(key) = driver_config::lacks(&task.driver, &task.config) {
-        found.say(format!("{} config: {key:?} is missing, the task cannot start", task.driver));
+        found.at("config").say(format!("{} config: {key:?} is missing, the task cannot start", task.driver));
     }
     if let Some(resources) = &task.resources {
-        found.when(resources.iops.unwrap_or(0) > 0, || {
+        found.at("resources.iops").when(resources.iops.unwrap_or(0) > 0, || {
             "iops is deprecated and ignored, remove it from the resources block".into()
         });
-        found.when(!resources.networks.is_empty(), || {
+        found.at("resources.network[0]").when(!resources.networks.is_empty(), || {
             "network in resources is deprecated, use the network block of the group".into()
         });
     }
-    found.when(task.templates.iter().any(|one| one.vault_grace.is_some_and(|grace| grace.0 != 0)), || {
+    let vault_grace = task.templates.iter().position(|one| one.vault_grace.is_some_and(|grace| grace.0 != 0));
+    let place = format!("template[{}].vault_grace", vault_grace.unwrap_or(0));
+    found.at(place).when(vault_grace.is_some(), || {
         "vault_grace is deprecated and ignored, remove it from the template block".into()
     });
     found.when(!task.services.is_empty() && task.shutdown_delay.0 == 0, || {
@@ -128,22 +127,30 @@ fn of_task(task: &Task, found: &mut Findings) {
         if one.name.starts_with("vault_") && task.vault.is_none() {
             texts.push("the task has such an identity but no vault block");
         }
-        found.when(!texts.is_empty(), || format!("identity {:?}: {}", one.name, texts.join("; ")));
+        found
+            .at(labelled("identity", &one.name))
+            .when(!texts.is_empty(), || format!("identity {:?}: {}", one.name, texts.join("; ")));
     }
-    for service in &task.services {
-        of_service(service, found);
+    for (i, service) in task.services.iter().enumerate() {
+        found.at(format!("service[{i}]")).all(of_service(service));
     }
 }
 
-fn of_service(service: &Service, found: &mut Findings) {
+fn of_service(service: &Service) -> Findings {
+    let mut found = Findings::default();
     if let Some(one) = &service.identity {
         let texts = identity(one);
-        found.when(!texts.is_empty(), || format!("identity of service {:?}: {}", service.name, texts.join("; ")));
+        found
+            .at("identity")
+            .when(!texts.is_empty(), || format!("identity of service {:?}: {}", service.name, texts.join("; ")));
     }
     let sidecar = service.connect.as_ref().and_then(|connect| connect.sidecar_task.as_ref());
-    found.when(sidecar.is_some_and(|sidecar| sidecar.shutdown_delay.is_none_or(|delay| delay.0 == 0)), || {
-        format!("sidecar_task of service {:?} has no shutdown_delay set", service.name)
-    });
+    found
+        .at("connect.sidecar_task")
+        .when(sidecar.is_some_and(|sidecar| sidecar.shutdown_delay.is_none_or(|delay| delay.0 == 0)), || {
+            format!("sidecar_task of service {:?} has no shutdown_delay set", service.name)
+        });
+    found
 }
 
 fn identity(one: &WorkloadIdentity) -> Vec<&'static str> {

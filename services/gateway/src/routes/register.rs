@@ -6,6 +6,7 @@ use api::public::{
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use fsm::{Command, Reply};
+use jobspec::Severity;
 use model::diff::{JobDiff, annotate, diff_jobs};
 use model::job::JobSubmission;
 use model::{Job, Timestamp};
@@ -15,10 +16,10 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::body::{Whole, Write};
 use crate::errors::{Answered, ApiError};
+use crate::findings;
 use crate::intake::{self, Envelope};
 use crate::options::Options;
 use crate::read::fresh;
-use crate::routes::parse::{diagnostics, wants_diagnostics};
 use crate::write::{Trigger, eval_priority, evaluation, propose};
 
 /// Largest source text kept with a job; a larger one is left out.
@@ -35,7 +36,8 @@ pub fn router() -> OpenApiRouter<App> {
 /// Register a job
 ///
 /// A new job, or a new version of one. The same specification again makes no new version. `PUT` is the
-/// same.
+/// same. With `Accept: application/vnd.steppe.diagnostics+json` what is wrong with the job comes as a list,
+/// with lines and columns when `Submission` carries the job file.
 #[utoipa::path(post, path = "/v1/jobs", operation_id = "registerJob", tag = "jobs",
     request_body(content = JobRegisterRequest, description = "The job, in an envelope",
         example = json!({"Job": {"ID": "hello", "Datacenters": ["*"], "TaskGroups": [{"Name": "g", "Tasks": [{"Name": "t",
@@ -47,9 +49,15 @@ pub fn router() -> OpenApiRouter<App> {
         (status = 403, description = "Registration is switched off", body = String, content_type = "text/plain"),
         (status = 409, description = "The job is not at the enforced index", body = String, content_type = "text/plain"),
         (status = 413, description = "The body is too large", body = String, content_type = "text/plain")))]
-pub(super) async fn register(State(app): State<App>, options: Options, write: Write, body: Whole) -> Answered {
+pub(super) async fn register(
+    State(app): State<App>,
+    headers: HeaderMap,
+    options: Options,
+    write: Write,
+    body: Whole,
+) -> Answered {
     let (request, unknown) = body.decode(&options)?;
-    accept(&app, &options, write, request, unknown, None).await
+    accept(&app, &headers, &options, write, request, unknown, None).await
 }
 
 /// Register a job under its id
@@ -61,16 +69,18 @@ pub(super) async fn register(State(app): State<App>, options: Options, write: Wr
 async fn update(
     State(app): State<App>,
     Path(id): Path<String>,
+    headers: HeaderMap,
     options: Options,
     write: Write,
     body: Whole,
 ) -> Answered {
     let (request, unknown) = body.decode(&options)?;
-    accept(&app, &options, write, request, unknown, Some(&id)).await
+    accept(&app, &headers, &options, write, request, unknown, Some(&id)).await
 }
 
 async fn accept(
     app: &App,
+    headers: &HeaderMap,
     options: &Options,
     mut write: Write,
     request: JobRegisterRequest,
@@ -85,8 +95,10 @@ async fn accept(
     let envelope = Envelope { region: &request.region, namespace: &request.namespace };
     let mut warnings = unknown;
     warnings.extend(intake::settle(app, options, envelope, &mut job)?);
-    intake::check(&job)?;
-    intake::check_built(&job)?;
+    if let Err(refused) = intake::check(&job).and_then(|()| intake::check_built(&job)) {
+        let submission = request.submission.as_ref();
+        return findings::refuse(app, headers, submission, &refused.problems, refused.text).await;
+    }
     check_registration_is_on(app)?;
     if request.preserve_counts || request.preserve_resources {
         let view = fresh(app, false).await?;
@@ -143,7 +155,7 @@ fn keep_source(submission: Option<JobSubmission>, warnings: &mut Vec<String>) ->
 ///
 /// Answers 200 also when the job is not valid: see `ValidationErrors`. With
 /// `Accept: application/vnd.steppe.diagnostics+json` the answer is a list, one entry per finding with the
-/// parts of the job around it.
+/// parts of the job around it and its path, and with lines and columns when `Submission` carries the job file.
 #[utoipa::path(post, path = "/v1/validate/job", operation_id = "validateJob", tag = "jobs",
     request_body = JobValidateRequest, params(super::WriteParams),
     responses(
@@ -154,35 +166,24 @@ async fn validate(State(app): State<App>, headers: HeaderMap, options: Options, 
     let mut job = request.job.ok_or_else(|| ApiError::bad("Job must be specified"))?;
     let envelope = Envelope { region: &request.region, namespace: &request.namespace };
     told.extend(intake::settle(&app, &options, envelope, &mut job)?);
-    told.extend(intake::unbuilt(&job));
     let problems = model::validate(&job);
-    if wants_diagnostics(&headers) {
-        return diagnostics(StatusCode::OK, &findings(&problems, &job, &told));
+    if findings::wanted(&headers) {
+        let places = findings::places(&app, request.submission.as_ref()).await;
+        let mut all = findings::list(&places, Severity::Error, &problems);
+        all.extend(findings::list(&places, Severity::Warning, &model::warnings_in(&job)));
+        all.extend(findings::list(&places, Severity::Warning, &intake::unbuilt_parts(&job)));
+        all.extend(
+            told.iter().chain(&intake::more_warnings(&app, &job)).map(|text| findings::plain(Severity::Warning, text)),
+        );
+        return findings::answer(StatusCode::OK, &all);
     }
+    told.extend(intake::unbuilt(&job));
     options.style.json(&JobValidateResponse {
         driver_config_validated: true,
         error: model::report(&problems),
         validation_errors: problems.iter().map(ToString::to_string).collect(),
         warnings: intake::warnings(&app, &job, &told),
     })
-}
-
-/// What is wrong with a job, or should be known of it, as data.
-#[derive(serde::Serialize)]
-struct Finding {
-    severity: &'static str,
-    /// The parts of the job around it, from the outside in.
-    within: Vec<String>,
-    /// As in `ValidationErrors`, without what is around it.
-    detail: String,
-}
-
-fn findings(problems: &[model::Problem], job: &Job, told: &[String]) -> Vec<Finding> {
-    let sentences = problems.iter().flat_map(model::Problem::sentences);
-    let errors = sentences.map(|(within, detail)| Finding { severity: "error", within, detail });
-    let known = model::warnings(job).into_iter().chain(told.iter().cloned());
-    let warnings = known.map(|detail| Finding { severity: "warning", within: Vec::new(), detail });
-    errors.chain(warnings).collect()
 }
 
 /// Plan a job
@@ -197,7 +198,13 @@ fn findings(problems: &[model::Problem], job: &Job, told: &[String]) -> Vec<Find
         (status = 200, description = "What would happen", body = JobPlanResponse),
         (status = 400, description = "Malformed, or all that is wrong with the job", body = String, content_type = "text/plain"),
         (status = 503, description = "No scheduler answers", body = String, content_type = "text/plain")))]
-async fn plan(State(app): State<App>, Path(id): Path<String>, options: Options, body: Whole) -> Answered {
+async fn plan(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    options: Options,
+    body: Whole,
+) -> Answered {
     let (request, mut told) = body.decode::<JobPlanRequest>(&options)?;
     let mut job = intake::job_of(request.job, "Job must have a valid ID")?;
     if job.id() != id.as_str() {
@@ -205,7 +212,10 @@ async fn plan(State(app): State<App>, Path(id): Path<String>, options: Options, 
     }
     let envelope = Envelope { region: &request.region, namespace: &request.namespace };
     told.extend(intake::settle(&app, &options, envelope, &mut job)?);
-    intake::check(&job)?;
+    if let Err(refused) = intake::check(&job) {
+        let submission = request.submission.as_ref();
+        return findings::refuse(&app, &headers, submission, &refused.problems, refused.text).await;
+    }
     told.extend(intake::unbuilt(&job));
     let view = fresh(&app, false).await?;
     let present = view.state.job(&job.namespace(), &job.id());

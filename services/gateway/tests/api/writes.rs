@@ -247,8 +247,12 @@ async fn the_same_fault_has_the_same_sentence_everywhere() {
     let accept = [("Accept", "application/vnd.steppe.diagnostics+json")];
     let told = cluster.ask("PUT", "/v1/validate/job", &accept, bytes).await;
     let told: Value = serde_json::from_slice(&told.body).unwrap();
-    assert_eq!(told[0], json!({"severity": "error", "within": [], "detail": "job priority must be between [1, 100]"}));
+    assert_eq!(
+        (&told[0]["severity"], &told[0]["within"], &told[0]["detail"], &told[0]["path"], &told[0]["line"]),
+        (&"error".into(), &json!([]), &"job priority must be between [1, 100]".into(), &"priority".into(), &0.into())
+    );
     assert_eq!(told[1]["within"], json!(["Task group g validation failed", "Task t validation failed"]));
+    assert_eq!(told[1]["path"], "group.g.task.t.resources.cores");
     // what is understood and not carried out: a warning, then the refusal
     let mut template = posted("t", 1);
     template["TaskGroups"][0]["Tasks"][0]["Templates"] = json!([{"EmbeddedTmpl": "x", "DestPath": "local/x"}]);
@@ -256,6 +260,63 @@ async fn the_same_fault_has_the_same_sentence_everywhere() {
     let told = cluster.send("PUT", "/v1/validate/job", &body).await.json()["Warnings"].as_str().unwrap().to_owned();
     let refused = cluster.send("PUT", "/v1/jobs", &body).await;
     assert!(refused.status == 400 && told.contains(refused.text().as_ref() as &str), "{told}");
+}
+
+/// Whoever sends the file beside the job is told the place in the file, wherever it is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn findings_as_data_say_where_in_the_job_file_they_are() {
+    let cluster = Cluster::start().await;
+    let text = HCL
+        .replace("count = 2", "count = var.n")
+        .replace("job \"hcl\"", "variable \"n\" {\n  type = number\n}\njob \"hcl\"");
+    let parsed = cluster.send("PUT", "/v1/jobs/parse", &json!({"JobHCL": text, "Variables": "n = -3"})).await.json();
+    let submission = json!({"Source": text, "Format": "hcl2", "VariableFlags": {"n": "-3"}});
+    let body = json!({"Job": parsed, "Submission": submission});
+    let bytes = |body: &Value| Bytes::from(serde_json::to_vec(body).unwrap());
+    let accept = [("Accept", "application/vnd.steppe.diagnostics+json")];
+    let parse = json!({"JobHCL": text, "Variables": "n = -3", "Validate": true});
+    for (path, status, body) in [
+        ("/v1/validate/job", 200, &body),
+        ("/v1/jobs", 400, &body),
+        ("/v1/job/hcl", 400, &body),
+        ("/v1/job/hcl/plan", 400, &body),
+        ("/v1/jobs/parse", 400, &parse),
+    ] {
+        let told = cluster.ask("PUT", path, &accept, bytes(body)).await;
+        assert_eq!(told.status, status, "{path}");
+        let told: Value = serde_json::from_slice(&told.body).unwrap();
+        let one = &told[0];
+        assert_eq!(
+            (&one["detail"], &one["path"], &one["file"], &one["line"], &one["column"], &one["snippet_line"]),
+            (
+                &"Task group count can't be negative".into(),
+                &"group.g.count".into(),
+                &"input.hcl".into(),
+                &7.into(),
+                &5.into(),
+                &"    count = var.n".into()
+            ),
+            "{path}: {told}"
+        );
+        assert_eq!(one["summary"], "Task group g validation failed");
+    }
+    // the same sentence when it is read as text
+    let text = cluster.send("PUT", "/v1/validate/job", &body).await.json()["Error"].as_str().unwrap().to_owned();
+    cluster.send("PUT", "/v1/jobs/parse", &parse).await.says(400, &text);
+    cluster.send("PUT", "/v1/jobs", &body).await.says(400, &text);
+    // a file that only its author can read costs the places, not the findings
+    let own =
+        json!({"Job": parsed, "Submission": {"Source": "job \"hcl\" { region = file(\"x\") }", "Format": "hcl2"}});
+    let told = cluster.ask("PUT", "/v1/jobs", &accept, bytes(&own)).await;
+    let told: Value = serde_json::from_slice(&told.body).unwrap();
+    assert_eq!((&told[0]["path"], &told[0]["line"]), (&"group.g.count".into(), &0.into()));
+    // what is not carried out is a finding, too
+    let text = HCL.replace("driver =", "vault {\n      }\n      driver =");
+    let parsed = cluster.send("PUT", "/v1/jobs/parse", &json!({ "JobHCL": text })).await.json();
+    let body = json!({"Job": parsed, "Submission": {"Source": text, "Format": "hcl2"}});
+    let told = cluster.ask("PUT", "/v1/jobs", &accept, bytes(&body)).await;
+    let told: Value = serde_json::from_slice(&told.body).unwrap();
+    assert_eq!((&told[0]["path"], &told[0]["line"]), (&"group.g.task.t.vault".into(), &6.into()), "{told}");
 }
 
 const HCL: &str = r#"job "hcl" {
