@@ -1,7 +1,8 @@
 //! Other people's clients, unmodified, against a cluster of real processes: each registers, plans, watches,
 //! scales, reads the output of and stops a job, and lists nodes, allocations and evaluations with filters and
 //! pages. Clients that `scripts/clients` makes from the gateway's OpenAPI document: each runs a job. And
-//! schemathesis, which asks whatever the OpenAPI document allows. What they do is in `e2e/clients/`;
+//! schemathesis, which asks whatever the OpenAPI documents allow: the gateway as anybody may, and each service with
+//! the certificate of a process that may ask it. What they do is in `e2e/clients/`;
 //! `e2e/clients/prepare` installs them, and where it cannot (no registry, no compiler to be had) the test is
 //! skipped and says why.
 #![allow(clippy::unwrap_used)]
@@ -24,6 +25,7 @@ const CLIENTS: &[(&str, Test)] = &[
     ("typescript", ("a_typescript_client_made_from_the_document_runs_a_job", || day("typescript"))),
     ("java", ("a_java_client_made_from_the_document_runs_a_job", || day("java"))),
     ("schemathesis", ("the_documents_are_valid_and_no_answer_is_one_that_they_do_not_allow", || day("schemathesis"))),
+    ("inside", ("no_service_gives_another_of_them_an_answer_that_its_document_does_not_allow", || day("inside"))),
 ];
 
 /// The command of each client that is there.
@@ -58,9 +60,11 @@ fn day(client: &str) {
     // Made anew each time it is asked for, so what `main` was told is kept.
     let command = PREPARED.lock().unwrap()[client].clone();
     let cluster = Cluster::start();
+    let data = (client == "inside").then(|| cluster.data());
     let done = Command::new("timeout")
         .arg("240")
         .args(&command)
+        .args(data)
         .arg(format!("http://127.0.0.1:{}", cluster.port))
         .output()
         .unwrap();

@@ -11,6 +11,7 @@ use serde_json::Value;
 pub const LAYERS: &[(&str, u8)] = &[
     ("base2histogram", 0),
     ("model", 0),
+    ("files", 0),
     ("fsm", 1),
     ("jobspec", 1),
     ("config", 1),

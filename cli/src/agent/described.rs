@@ -25,9 +25,7 @@ pub fn write(machine: &Machine) -> anyhow::Result<()> {
         fs::create_dir_all(parent).with_context(about)?;
     }
     let text = serde_json::to_vec(&shown(machine)).with_context(about)?;
-    let new = path.with_extension("new");
-    fs::write(&new, text).with_context(about)?;
-    fs::rename(&new, &path).with_context(about)
+    files::replace(&path, &text, 0o644).with_context(about)
 }
 
 fn shown(machine: &Machine) -> Value {

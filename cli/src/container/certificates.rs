@@ -67,8 +67,8 @@ fn make(trust: &Path, region: &str, states: u64) -> anyhow::Result<usize> {
     let about = || format!("writing into {}", agents.display());
     fs::create_dir_all(&agents).with_context(about)?;
     let token = Token::mint(&ca.introduction_key(), &claims).text();
-    kit::files::replace(&agents.join(CA_FILE), ca.ca_pem().as_bytes(), 0o644).with_context(about)?;
-    kit::files::replace(&agents.join(TOKEN_FILE), token.as_bytes(), 0o600).with_context(about)?;
+    files::replace(&agents.join(CA_FILE), ca.ca_pem().as_bytes(), 0o644).with_context(about)?;
+    files::replace(&agents.join(TOKEN_FILE), token.as_bytes(), 0o600).with_context(about)?;
     Ok(made)
 }
 

@@ -19,7 +19,6 @@ use rcgen::{
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::files;
 use crate::pki::{Pem, PkiError, validity};
 
 const PEM_BYTES_MAX: u64 = 1 << 20;

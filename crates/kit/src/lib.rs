@@ -5,7 +5,7 @@
 
 pub mod background;
 pub mod certs;
-pub mod files;
+mod error_bodies;
 pub mod gossip;
 pub mod guard;
 pub mod https;

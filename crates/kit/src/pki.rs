@@ -30,8 +30,6 @@ use rcgen::{
 };
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::files;
-
 /// File of the CA's key, beside `ca.pem`.
 pub const CA_KEY_FILE: &str = "ca-key.pem";
 /// File of the key that seals gossip packets.

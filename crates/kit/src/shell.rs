@@ -24,6 +24,7 @@ use model::Role;
 use tokio::task::JoinHandle;
 
 use crate::background::{Background, Spec};
+use crate::error_bodies;
 use crate::gossip::{Directory, Gossip, GossipConfig, GossipError, KeyError, KeyRing, Tags, Timing};
 use crate::metrics::Metrics;
 use crate::pki::PkiError;
@@ -240,6 +241,7 @@ impl Shell {
         let router = router
             .merge(ops::router(self.readiness.clone(), self.metrics.clone(), openapi_json, &self.shutdown))
             .merge(self.gossip.router());
+        let router = error_bodies::everywhere(router);
         let identity = self.http.identity().clone();
         let (tls, router) = match stranger {
             Some(Stranger { path, vouching }) => {

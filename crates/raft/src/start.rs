@@ -14,7 +14,6 @@ use tokio::sync::{mpsc, watch};
 use crate::contract::{Config, Error, Machine, Network, PeerId};
 use crate::lanes::Lanes;
 use crate::log::ledger::classify;
-use crate::log::vote::replace;
 use crate::log::{LogLimits, LogStore};
 use crate::machine::MachineAdapter;
 use crate::net::{Factory, Shared};
@@ -54,7 +53,7 @@ fn claim(dir: &Path, id: PeerId) -> Result<(), Error> {
         None => {
             let text = id.to_string();
             let line = format!("{text} {:08x}\n", crc32c::crc32c(text.as_bytes()));
-            replace(&dir.join(IDENTITY), line.as_bytes()).map_err(Error::Storage)
+            files::replace(&dir.join(IDENTITY), line.as_bytes(), 0o644).map_err(Error::Storage)
         }
     }
 }

@@ -81,7 +81,7 @@ def main(address, examples="4", seed="1"):
         command = [Path(sys.executable).with_name("schemathesis"), "run", document, "--url", address]
         command += ["--checks", ",".join(CHECKS), "--phases", "examples,fuzzing", "--max-examples", examples, "--seed", seed]
         command += ["--exclude-path-regex", "|".join([APART, ENDLESS, NO_NODE]), "--continue-on-failure", "--no-shrink"]
-        command += ["--generation-database", "none", "--request-timeout", "60", "--workers", "2", "--warnings", "off"]
+        command += ["--generation-database", "none", "--request-timeout", "60", "--workers", "1", "--warnings", "off"]
         environment = dict(os.environ, STEPPE_ADDRESS=address, NO_COLOR="1")
         done = subprocess.run([*map(str, command)], cwd=at, env=environment, check=False)
     sys.exit(done.returncode)

@@ -82,7 +82,7 @@ fn read_or_create(path: &Path, make: impl FnOnce() -> String) -> Result<String, 
         _ => {}
     }
     let text = make();
-    kit::files::replace(path, text.as_bytes(), 0o600).map_err(fail)?;
+    files::replace(path, text.as_bytes(), 0o600).map_err(fail)?;
     Ok(text.to_lowercase())
 }
 

@@ -95,7 +95,7 @@ impl DynamicMeta {
         }
         if let Some(file) = &self.file {
             let text = serde_json::to_vec(&all).map_err(io::Error::from)?;
-            kit::files::replace(file, &text, 0o644)?;
+            files::replace(file, &text, 0o644)?;
         }
         *kept = all;
         Ok(())

@@ -17,7 +17,7 @@ pub fn read(path: &Path) -> io::Result<Option<String>> {
 pub fn write(path: &Path, line: &str) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(dir)?;
-    kit::files::replace(path, format!("{line}\n").as_bytes(), 0o644)
+    files::replace(path, format!("{line}\n").as_bytes(), 0o644)
 }
 
 #[cfg(test)]

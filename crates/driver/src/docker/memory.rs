@@ -5,7 +5,6 @@
 //! cannot be read is none: images then stay until a task uses them again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -73,12 +72,7 @@ fn read(path: &Path) -> Result<Used, String> {
 }
 
 fn write(path: &Path, stored: &Stored) -> std::io::Result<()> {
-    let bytes = serde_json::to_vec(stored)?;
-    let new = path.with_extension("new");
-    let mut file = std::fs::File::create(&new)?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    std::fs::rename(new, path)
+    files::replace(path, &serde_json::to_vec(stored)?, 0o644)
 }
 
 #[cfg(test)]

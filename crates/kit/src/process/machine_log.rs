@@ -96,7 +96,7 @@ impl Writer {
 /// It cannot be written.
 pub fn point(own: &Path, log_file: Option<&Path>) -> io::Result<()> {
     let path = log_file.map(Path::as_os_str).unwrap_or_default();
-    crate::files::replace(&own.with_extension(POINTER), path.as_encoded_bytes(), 0o600)
+    files::replace(&own.with_extension(POINTER), path.as_encoded_bytes(), 0o600)
 }
 
 /// The log file that the keeper writes now.

@@ -1,7 +1,6 @@
 //! The vote in a file of its own: replaced as a whole, durable before anybody hears of it.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::types::Vote;
@@ -14,21 +13,6 @@ pub(crate) struct VoteFile {
 
 fn damaged(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the vote file {what}"))
-}
-
-/// Makes renames and removals in a directory durable.
-pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-/// Replaces a small file as a whole.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let tmp = path.with_extension("tmp");
-    let mut file = File::create(&tmp)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    std::fs::rename(&tmp, path)?;
-    path.parent().map_or(Ok(()), sync_dir)
 }
 
 impl VoteFile {
@@ -57,6 +41,6 @@ impl VoteFile {
         let mut out = MAGIC.to_vec();
         out.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
         out.extend_from_slice(&body);
-        replace(&self.path, &out)
+        files::replace(&self.path, &out, 0o644)
     }
 }

@@ -20,7 +20,6 @@ use std::sync::{Arc, Mutex};
 use self::format::{SnapshotReader, SnapshotWriter};
 use crate::contract::Frozen;
 use crate::log::lock;
-use crate::log::vote::sync_dir;
 use crate::types::SnapshotMeta;
 
 const PREFIX: &str = "snap-";
@@ -154,7 +153,7 @@ impl SnapshotDir {
         }
         let path = self.dir.join(name_of(meta));
         std::fs::rename(file.path(), &path)?;
-        sync_dir(&self.dir)?;
+        files::sync_dir(&self.dir)?;
         let adopted = SnapshotFile::new(path, false);
         if let Some((_, old)) = current.replace((meta.clone(), adopted.clone())) {
             old.0.given_up.store(true, Ordering::Relaxed);

@@ -118,7 +118,7 @@ fn remember(dir: &Path, joined: &[String]) -> std::io::Result<()> {
     all.extend(remembered(dir).into_iter().filter(|known| !joined.contains(known)));
     all.truncate(REMEMBERED_MAX);
     std::fs::create_dir_all(dir)?;
-    kit::files::replace(&remembered_at(dir), all.join("\n").as_bytes(), 0o644)
+    files::replace(&remembered_at(dir), all.join("\n").as_bytes(), 0o644)
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 //! Small files that are there as a whole or not at all, whenever the process dies or the power fails.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -31,9 +32,17 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     create_new(&temporary, bytes, mode)?;
     fs::rename(&temporary, path)?;
     match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => File::open(dir)?.sync_all(),
+        Some(dir) if !dir.as_os_str().is_empty() => sync_dir(dir),
         _ => Ok(()),
     }
+}
+
+/// Makes what was named, renamed and removed in a directory durable.
+///
+/// # Errors
+/// It cannot be opened or synced.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]
