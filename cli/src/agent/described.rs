@@ -100,6 +100,9 @@ fn client(config: &Config) -> Value {
         all.map(|(name, v)| (name.clone(), json!({ "Name": name, "Path": v.path, "ReadOnly": v.read_only }))).collect();
     json!({
         "AllocDir": c.alloc_dir.as_deref().unwrap_or_default(),
+        "BindWildcardDefaultHostNetwork": c.bind_wildcard_default_host_network,
+        "BridgeNetworkAllocSubnet": c.bridge_network_subnet,
+        "BridgeNetworkName": c.bridge_network_name,
         "CgroupParent": c.cgroup_parent,
         "CpuCompute": c.cpu_total_compute,
         "DiskTotalMB": c.disk_total_mb,

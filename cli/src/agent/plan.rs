@@ -246,6 +246,9 @@ impl Machine {
             words.say("host-volume", format!("{name}={}{mode}", volume.path));
         }
         words.say("network-interface", &client.network_interface);
+        words.say("bridge-network-name", &client.bridge_network_name);
+        words.say("bridge-network-subnet", &client.bridge_network_subnet);
+        words.switch("bridge-ports-at-address", !client.bind_wildcard_default_host_network);
         words.say("min-dynamic-port", client.min_dynamic_port);
         words.say("max-dynamic-port", client.max_dynamic_port);
         for (name, number) in [

@@ -59,7 +59,9 @@ pub async fn one(cx: &mut Cx, alloc_id: &str, machine: bool) -> Result<u8, Failu
         return Ok(0);
     }
     if let Some(text) = addresses(&alloc) {
-        let text = show::section(cx, "Allocation Addresses:", &text);
+        let mode = alloc.allocated_resources.as_ref().and_then(|r| r.shared.networks.first()).map(|n| n.mode.as_str());
+        let mode = mode.filter(|mode| !matches!(*mode, "" | "host")).map(|mode| format!(" (mode = {mode:?})"));
+        let text = show::section(cx, &format!("Allocation Addresses{}:", mode.unwrap_or_default()), &text);
         cx.ui.line(text);
     }
     let running = alloc.client_status == model::ClientStatus::Running;

@@ -51,12 +51,50 @@ pub struct Around {
     pub ports: Vec<model::alloc::PortMapping>,
     /// The group's network mode; empty is the host's network.
     pub network_mode: String,
+    /// The network that the group shares; the task is in it unless it says otherwise.
+    pub namespace: Option<Namespace>,
+    /// Names are resolved so.
+    pub dns: Option<model::resources::DNSConfig>,
     /// Processor cores that are the task's alone.
     pub cores: Vec<u16>,
     pub node_cpu_mhz: i64,
     pub notes: Notes,
     /// Nobody wants the start any more: a driver that waits for something gives it up.
     pub cancel: CancellationToken,
+}
+
+/// The network that the tasks of an allocation share, as it is wanted.
+#[derive(Clone, Debug, Default)]
+pub struct GroupNetwork {
+    pub alloc_id: AllocId,
+    /// `bridge`, or `none`: with each other only.
+    pub mode: String,
+    /// The node's bridge, and the addresses on it.
+    pub bridge: String,
+    pub subnet: String,
+    /// Empty: one that is made up.
+    pub hostname: String,
+    pub ports: Vec<model::alloc::PortMapping>,
+}
+
+impl GroupNetwork {
+    pub fn is_bridge(&self) -> bool {
+        self.mode == "bridge"
+    }
+}
+
+/// A network that is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Namespace {
+    /// The container that holds it.
+    pub container: String,
+    /// Its namespace on this host.
+    pub path: PathBuf,
+    pub interface: String,
+    pub address: String,
+    pub gateway: String,
+    pub hostname: String,
 }
 
 /// Where a driver says how a long start is going: each sentence becomes an event of the task.
@@ -303,6 +341,16 @@ pub trait Driver: Send + Sync {
     /// processes and cgroups, held or not. Says how much it was.
     fn end_all(&self) -> Later<'_, usize> {
         Box::pin(async { Ok(0) })
+    }
+
+    /// Makes the network that an allocation's tasks share, or finds it. May be called again, also by several at once.
+    fn network<'a>(&'a self, _wanted: &'a GroupNetwork) -> Later<'a, Namespace> {
+        Box::pin(async { Err(DriverError::Unsupported("a network of a group")) })
+    }
+
+    /// The opposite. One that is not there is no error.
+    fn end_network<'a>(&'a self, _alloc_id: &'a AllocId) -> Later<'a, ()> {
+        Box::pin(async { Ok(()) })
     }
 
     /// The allocation will start no more tasks: what is held for it as a whole may go.

@@ -12,6 +12,7 @@ pub mod fingerprint;
 pub mod host_stats;
 pub mod logs;
 pub mod mock;
+mod netns;
 pub mod orphans;
 pub mod procfs;
 pub mod raw_exec;

@@ -222,6 +222,7 @@ impl RawExec {
             oom_score_adj: config.oom_score_adj,
             logs,
             cgroup: self.scope_of(task, &config)?,
+            netns: task.around.namespace.as_ref().map(|shared| shared.path.clone()),
         })
     }
 

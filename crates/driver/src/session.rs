@@ -64,6 +64,7 @@ struct Spec {
     cgroup: Scope,
     user: Option<Ids>,
     tty: bool,
+    netns: Option<PathBuf>,
 }
 
 /// Becomes the command: `SPEC COMMAND ARGS…`. Comes back only if that cannot be done.
@@ -91,6 +92,9 @@ fn become_command(spec: &OsString, command: &OsString, args: &[OsString]) -> io:
         rustix::process::ioctl_tiocsctty(io::stdin())?;
     }
     spec.cgroup.enter()?;
+    if let Some(path) = &spec.netns {
+        crate::netns::enter(path)?;
+    }
     let mut program = std::process::Command::new(command);
     program.args(args);
     if let Some(Ids { uid, gid }) = spec.user {
@@ -122,7 +126,7 @@ pub(crate) fn begin(begin: Begin<'_>) -> Result<ExecSession, DriverError> {
     if look_up(program, &around).is_none() {
         return Err(DriverError::Exec(format!("{program:?}: executable file not found in $PATH")));
     }
-    let spec = Spec { cgroup, user: around.user, tty: request.tty };
+    let spec = Spec { cgroup, user: around.user, tty: request.tty, netns: around.netns.clone() };
     let spec = serde_json::to_string(&spec).map_err(|e| fail(e.into()))?;
     let mut command = Command::new(&launch.program);
     command.args(&launch.args).arg(FLAG).arg(spec).args(&request.command);
@@ -334,5 +338,5 @@ pub(crate) fn surroundings_of(pid: i32) -> io::Result<Surroundings> {
     let env = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let meta = File::open(at("status"))?.metadata()?;
     let user = (meta.uid() != rustix::process::geteuid().as_raw()).then(|| Ids { uid: meta.uid(), gid: meta.gid() });
-    Ok(Surroundings { env, cwd: std::fs::read_link(at("cwd"))?, user })
+    Ok(Surroundings { env, cwd: std::fs::read_link(at("cwd"))?, user, netns: None })
 }

@@ -11,6 +11,8 @@ mod engine;
 mod host;
 #[path = "docker/images.rs"]
 mod images;
+#[path = "docker/network.rs"]
+mod network;
 #[path = "support/registry.rs"]
 mod registry;
 #[path = "support/runner.rs"]
@@ -42,12 +44,13 @@ fn main() -> ExitCode {
     if missing.is_none() {
         engine::import(&image());
     }
-    let all = [TESTS, settings::TESTS, images::TESTS].concat();
+    let all = [TESTS, settings::TESTS, images::TESTS, network::TESTS].concat();
     let codes = [
         runner::main(|| missing.clone(), &all),
         runner::main(|| missing.clone().or_else(dockerd::missing), daemon::TESTS),
     ];
     if missing.is_none() {
+        docker(&["network", "rm", network::BRIDGE]);
         docker(&["rmi", "-f", &image()]);
     }
     if codes == [ExitCode::SUCCESS; 2] { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -12,8 +12,8 @@ use crate::validate::labelled;
 
 /// Drivers that run tasks.
 const DRIVERS: [&str; 3] = ["raw_exec", "docker", "mock_driver"];
-/// Network modes that need nothing set up.
-const NETWORK_MODES: [&str; 3] = ["", "host", "none"];
+/// Network modes that can be set up.
+const NETWORK_MODES: [&str; 4] = ["", "host", "none", "bridge"];
 
 /// A block by its name in a job file, and whether a job, group or task has it.
 type Line<T> = (&'static str, fn(&T) -> bool);
@@ -28,7 +28,6 @@ const OF_GROUP: &[Line<TaskGroup>] = &[
     ("ephemeral_disk.migrate", |group| group.ephemeral_disk.as_ref().is_some_and(|disk| disk.migrate == Some(true))),
     ("network.mode", |group| group.networks.iter().any(|one| !NETWORK_MODES.contains(&one.mode.as_str()))),
     ("network.cni", |group| group.networks.iter().any(|one| one.cni.is_some())),
-    ("network.dns", |group| group.networks.iter().any(|one| one.dns.is_some())),
     ("network.port.host_network", |group| group.networks.iter().any(names_host_network)),
 ];
 
@@ -114,7 +113,7 @@ mod tests {
     fn a_block_that_is_not_built_is_named_with_its_place() {
         let mut job = job();
         job.multiregion = Some(crate::job::Multiregion::default());
-        job.task_groups[0].networks = vec![NetworkResource { mode: "bridge".into(), ..NetworkResource::default() }];
+        job.task_groups[0].networks = vec![NetworkResource { mode: "cni/mesh".into(), ..NetworkResource::default() }];
         job.task_groups[0].tasks[0].driver = "qemu".into();
         job.task_groups[0].tasks[0].templates = vec![Template::default()];
         assert_eq!(

@@ -1,9 +1,10 @@
 //! What an agent is told by whoever starts it, and what that means.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::bridge::Bridging;
 use crate::denied::Denied;
 use driver::docker::OptionsText;
 use driver::raw_exec;
@@ -51,6 +52,8 @@ pub struct Config {
     /// Network interface whose address tasks are reached at; the one with the default route unless given.
     #[arg(long, default_value = "")]
     pub network_interface: String,
+    #[command(flatten)]
+    pub bridging: Bridging,
     /// First port of those given out dynamically.
     #[arg(long, default_value_t = 20_000)]
     pub min_dynamic_port: u16,
@@ -156,6 +159,7 @@ impl Default for Config {
             host_volumes: Vec::new(),
             alloc_dir: None,
             network_interface: String::new(),
+            bridging: Bridging::default(),
             min_dynamic_port: 20_000,
             max_dynamic_port: 32_000,
             cpu_total_compute: None,
@@ -210,6 +214,17 @@ impl Config {
         if self.min_dynamic_port > self.max_dynamic_port {
             let (min, max) = (self.min_dynamic_port, self.max_dynamic_port);
             return Err(format!("the dynamic ports {min} to {max} are an empty range"));
+        }
+        let subnet = &self.bridging.bridge_network_subnet;
+        let parts = subnet.split_once('/').map(|(ip, bits)| (ip.parse::<Ipv4Addr>(), bits.parse::<u8>()));
+        if !matches!(parts, Some((Ok(_), Ok(bits))) if (8..=29).contains(&bits)) {
+            return Err(format!("bridge_network_subnet {subnet:?} is no IPv4 network such as 172.26.64.0/20"));
+        }
+        let bridge = &self.bridging.bridge_network_name;
+        let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let begins = bridge.starts_with(|c: char| c.is_ascii_alphanumeric());
+        if bridge.len() > 15 || !begins || !bridge.chars().all(letter) {
+            return Err(format!("bridge_network_name {bridge:?} is no name of an interface"));
         }
         if self.max_kill_timeout.0 < 0 {
             return Err("the longest kill timeout must not be negative".to_owned());

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::bridge::Bridging;
 use crate::denied::Denied;
 use driver::Driver;
 use driver::cgroup::Cgroups;
@@ -33,6 +34,7 @@ pub struct Host {
     pub env_denied: Vec<String>,
     pub denied: Denied,
     pub kill_timeout_max: Nanos,
+    pub bridging: Bridging,
     /// The machine's time zone.
     zone: String,
     pub store: Store,
@@ -63,6 +65,7 @@ pub struct Parts {
     /// Allocations' directories removed at the same time.
     pub removals_max: usize,
     pub kill_timeout_max: Nanos,
+    pub bridging: Bridging,
     pub store: Store,
     pub outbox: Outbox,
 }
@@ -70,7 +73,7 @@ pub struct Parts {
 impl Host {
     pub fn new(parts: Parts) -> Self {
         let Parts { drivers, cgroups, cgroup_parent, region, alloc_base, node, .. } = parts;
-        let Parts { denied, removals_max, kill_timeout_max, store, outbox, cores, .. } = parts;
+        let Parts { denied, removals_max, kill_timeout_max, bridging, store, outbox, cores, .. } = parts;
         Self {
             drivers,
             cgroups,
@@ -86,6 +89,7 @@ impl Host {
             env_denied: denied.env(),
             denied,
             kill_timeout_max,
+            bridging,
             zone: local_zone(),
             store,
             outbox,

@@ -1,6 +1,7 @@
 //! The node's agent: runs what the cluster wants here, and says how it goes. See README.md.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod bridge;
 pub mod collect;
 pub mod config;
 pub mod data_dir;

@@ -107,6 +107,7 @@ impl Maker {
             }
             node.drivers.insert(driver.name().to_owned(), info);
         }
+        crate::bridge::offer(&mut node, &config.bridging);
         node.computed_class = node.computed_class();
         Ok(node)
     }

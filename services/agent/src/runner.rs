@@ -27,17 +27,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use driver::contract::Namespace;
 use driver::taskdir::AllocDirs;
 use driver::{Driver, Handle};
 use fsm::command::AllocClientUpdate;
 use lifecycle::{AllocSpec, Effect, Event, Machine, Report, Timer};
-use model::alloc::AllocNetworkStatus;
 use model::{AllocId, Allocation, ClientStatus, Timestamp};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::bridge;
 use crate::host::Host;
 use crate::store::{Held, Progress};
 use asks::Ask;
@@ -114,6 +115,8 @@ enum Message {
         start: u64,
         handle: Handle,
     },
+    /// The network its tasks share is there.
+    Networked(Namespace),
     Event(Event),
 }
 
@@ -148,6 +151,8 @@ pub struct Runner {
     machine: Machine,
     slots: BTreeMap<String, Slot>,
     held: BTreeMap<String, Held>,
+    /// The network its tasks share, if they share one.
+    network: Option<Box<Namespace>>,
     timers: Vec<(Instant, Timer)>,
     /// Found out while performing; taken before anything is waited for.
     soon: VecDeque<Event>,
@@ -174,7 +179,8 @@ impl Runner {
         let restored = progress.is_some();
         let problem = build(&dirs, restored).await;
         let (outlet, inbox) = mpsc::channel(INBOX);
-        let (saved, held) = progress.map(|p| (p.saved, p.held)).unzip();
+        let Progress { saved, held, network } = progress.unwrap_or_default();
+        let saved = restored.then_some(saved);
         let (machine, effects) = match saved {
             Some(saved) => Machine::restore(spec, saved, now()),
             None => Machine::new(spec, now()),
@@ -187,7 +193,8 @@ impl Runner {
             dirs,
             machine,
             slots: BTreeMap::new(),
-            held: held.unwrap_or_default(),
+            held,
+            network,
             timers: Vec::new(),
             soon: VecDeque::new(),
             outlet,
@@ -238,6 +245,7 @@ impl Runner {
             }
             match self.next().await {
                 Woken::Message(Message::Event(event)) => self.step(event).await,
+                Woken::Message(Message::Networked(made)) => self.networked(made).await,
                 Woken::Message(Message::Launched { task, start, handle }) => self.launched(task, start, handle).await,
                 Woken::Timer(timer) => self.step(Event::Timer(timer)).await,
                 Woken::Contact => {
@@ -296,6 +304,15 @@ impl Runner {
         }
     }
 
+    /// Stored before anything lives in it.
+    async fn networked(&mut self, made: Namespace) {
+        if self.network.as_deref() == Some(&made) {
+            return;
+        }
+        self.network = Some(Box::new(made));
+        self.report(false).await;
+    }
+
     /// Takes in the cluster's newest row.
     async fn adopt(&mut self, wanted: Wanted) {
         if wanted.gone {
@@ -334,7 +351,7 @@ impl Runner {
     /// Stores everything that is needed to go on after a restart.
     async fn save(&mut self) {
         let alloc = self.alloc_unsaved.then(|| Arc::clone(&self.alloc));
-        let progress = Progress { saved: self.machine.saved(), held: self.held.clone() };
+        let progress = Progress { saved: self.machine.saved(), held: self.held.clone(), network: self.network.clone() };
         self.alloc_unsaved = false;
         // The store says itself what it cannot write, and keeps it.
         self.host.store.save(&self.id, alloc, progress).await;
@@ -356,7 +373,7 @@ impl Runner {
             client_description: report.client_description,
             task_states: report.task_states,
             deployment_status: report.deployment_status,
-            network_status: Some(AllocNetworkStatus::default()),
+            network_status: Some(bridge::status(self.network.as_deref())),
             modify_time: client::clock::unix_nanos(),
         }
     }

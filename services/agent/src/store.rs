@@ -57,6 +57,8 @@ pub struct Held {
 pub struct Progress {
     pub saved: Saved,
     pub held: BTreeMap<String, Held>,
+    /// The network its tasks share.
+    pub network: Option<Box<driver::contract::Namespace>>,
 }
 
 /// An allocation of an earlier agent.

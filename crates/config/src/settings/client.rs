@@ -38,6 +38,12 @@ settings! {
         max_dynamic_port: u16 = 32_000,
         /// Network interface whose address tasks are reached at; the one with the default route unless given.
         network_interface: String = String::new(),
+        /// Network of the Docker Engine, and interface of the host, that groups with `mode = "bridge"` are on.
+        bridge_network_name: String = "nomad".to_owned(),
+        /// Addresses on it.
+        bridge_network_subnet: String = "172.26.64.0/20".to_owned(),
+        /// Ports of such groups are reached at every address of the host; else at the one the cluster gave them.
+        bind_wildcard_default_host_network: bool = true,
         /// MHz the node offers; 0 = found out.
         cpu_total_compute: i64 = 0,
         /// MiB of memory the node offers; 0 = found out.

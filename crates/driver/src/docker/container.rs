@@ -74,6 +74,10 @@ pub(super) fn request(
     cmd.extend(text(&config.command));
     cmd.extend(config.args.iter().cloned());
     let network = network_mode(config, task);
+    let joined = is_joined(config, task).is_some();
+    if joined && !config.hostname.is_empty() {
+        return Err(refused("hostname belongs into the group's network block, since the group shares one network"));
+    }
     let (exposed, bindings) = ports(options, config, task, network.as_deref())?;
     let host_config = host_config(options, config, task, host, network.clone(), bindings, paths)?;
     Ok(ContainerCreateBody {
@@ -127,6 +131,7 @@ fn host_config(
         ulimits.push(ResourcesUlimits { name: Some(name.clone()), soft: Some(soft), hard: Some(hard) });
     }
     let (quota, period) = hard_cpu(config, task, host)?;
+    let own_names = is_joined(config, task).is_none() && task.around.dns.is_none();
     Ok(HostConfig {
         cpu_shares: Some(shares(task)),
         cpu_quota: quota,
@@ -153,10 +158,11 @@ fn host_config(
             "private" => Some(HostConfigCgroupnsModeEnum::PRIVATE),
             _ => None,
         },
-        dns: list(&config.dns_servers),
-        dns_options: list(&config.dns_options),
-        dns_search: list(&config.dns_search_domains),
-        extra_hosts: list(&config.extra_hosts),
+        // Files say the same where the network is shared, or the group has something to say.
+        dns: list(&config.dns_servers).filter(|_| own_names),
+        dns_options: list(&config.dns_options).filter(|_| own_names),
+        dns_search: list(&config.dns_search_domains).filter(|_| own_names),
+        extra_hosts: list(&config.extra_hosts).filter(|_| is_joined(config, task).is_none()),
         group_add: list(&config.group_add),
         ipc_mode: text(&config.ipc_mode),
         oom_score_adj: Some(config.oom_score_adj.unwrap_or(options.oom_score_adj)),
@@ -302,10 +308,17 @@ fn log_config(options: &Options, config: &Config) -> HostConfigLogConfig {
     HostConfigLogConfig { typ: Some(kind), config: Some(settings.into_iter().collect()) }
 }
 
+/// Whether the container is in the network its group shares.
+pub(super) fn is_joined<'a>(config: &Config, task: &'a TaskConfig) -> Option<&'a crate::contract::Namespace> {
+    task.around.namespace.as_ref().filter(|_| config.network_mode.is_empty())
+}
+
 fn network_mode(config: &Config, task: &TaskConfig) -> Option<String> {
     match (config.network_mode.as_str(), task.around.network_mode.as_str()) {
-        ("", "none") => Some("none".to_owned()),
-        ("", _) => None,
+        ("", mode) => match &task.around.namespace {
+            Some(shared) => Some(format!("container:{}", shared.container)),
+            None => (mode == "none").then(|| mode.to_owned()),
+        },
         (own, _) => Some(own.to_owned()),
     }
 }

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::container::LABEL_OWNER;
 use super::engine::{self, Meaning, meaning, sentence, timely};
+use super::network::LABEL_HOLDER;
 use super::options::Options;
 use super::{Docker, State, locked, remove};
 use crate::contract::DriverError;
@@ -77,6 +78,11 @@ impl Docker {
             let runs = one.state == Some(ContainerSummaryStateEnum::RUNNING);
             // Kept on purpose.
             let left = !runs && !self.0.options.gc.container;
+            // Whatever holds an allocation's network goes with the allocation.
+            if let Some(alloc) = labels.get(LABEL_HOLDER) {
+                let old = one.created.is_none_or(|created| created <= oldest);
+                return (!keep.allocs.contains(alloc) && old).then(|| id.clone());
+            }
             let held = keep.task_ids.contains(task_id) || known.contains(id) || left;
             (!held && one.created.is_none_or(|created| created <= oldest)).then(|| id.clone())
         });

@@ -27,8 +27,11 @@ mod health;
 mod image;
 mod memory;
 mod mounts;
+mod names;
+mod network;
 pub mod options;
 mod output;
+mod pause;
 mod start;
 mod watching;
 
@@ -38,6 +41,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bollard::query_parameters::{KillContainerOptions, RemoveContainerOptions};
+use model::AllocId;
 use model::node::DriverInfo;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -50,8 +54,8 @@ use self::config::Config;
 use self::engine::{Meaning, meaning, sentence, timely};
 use self::image::Images;
 use crate::contract::{
-    Capabilities, Driver, DriverError, ExecRequest, ExecSession, ExitResult, FsIsolation, Handle, Later, TaskConfig,
-    Usage, signal_number,
+    Capabilities, Driver, DriverError, ExecRequest, ExecSession, ExitResult, FsIsolation, GroupNetwork, Handle, Later,
+    Namespace, TaskConfig, Usage, signal_number,
 };
 use crate::cores::Cores;
 use crate::orphans::Keep;
@@ -363,6 +367,14 @@ impl Driver for Docker {
 
     fn destroy<'a>(&'a self, task_id: &'a str, force: bool) -> Later<'a, ()> {
         Box::pin(self.destroy_task(task_id, force))
+    }
+
+    fn network<'a>(&'a self, wanted: &'a GroupNetwork) -> Later<'a, Namespace> {
+        Box::pin(self.make_network(wanted))
+    }
+
+    fn end_network<'a>(&'a self, alloc_id: &'a AllocId) -> Later<'a, ()> {
+        Box::pin(self.drop_network(alloc_id.as_str()))
     }
 
     fn sweep<'a>(&'a self, keep: &'a Keep) -> Later<'a, usize> {

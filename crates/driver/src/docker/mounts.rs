@@ -21,6 +21,7 @@ use rustix::mount::UnmountFlags;
 
 use super::config::{self, Config, MountKind};
 use super::container::{Paths, check_security};
+use super::names;
 use super::options::Options;
 use crate::contract::{DriverError, TaskConfig};
 use crate::taskdir::TaskDirs;
@@ -40,6 +41,9 @@ pub(super) fn prepare(options: &Options, config: &Config, task: &TaskConfig) -> 
     let (mut paths, label) = (Paths::default(), &options.volumes.selinuxlabel);
     unpin(&task.dirs, &task.task);
     for (source, target, mode) in fixed(&task.dirs) {
+        paths.binds.push(bind(&source, target, mode, label)?);
+    }
+    for (source, target, mode) in names::files(config, task)? {
         paths.binds.push(bind(&source, target, mode, label)?);
     }
     for volume in &config.volumes {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::errors::Error;
-use bollard::models::ContainerCreateBody;
+use bollard::models::{ContainerCreateBody, HostConfig};
 use bollard::query_parameters::CreateContainerOptions;
 
 use super::config::Config;
@@ -142,7 +142,7 @@ impl Docker {
         unreachable!("the loop ends by returning")
     }
 
-    fn open(&self) -> Result<(), DriverError> {
+    pub(super) fn open(&self) -> Result<(), DriverError> {
         if self.0.closed.load(std::sync::atomic::Ordering::SeqCst) {
             return Err(DriverError::Start { message: "the node is being taken down".to_owned(), recoverable: true });
         }
@@ -199,7 +199,11 @@ impl Docker {
             return Err(DriverError::Start { message, recoverable: true });
         }
         let runs = found.state.as_ref().and_then(|state| state.running) == Some(true);
-        let same = found.image.as_deref() == Some(image.id.as_str()) && is_same(body, set);
+        let mode = |host: Option<&HostConfig>| host.and_then(|host| host.network_mode.clone()).unwrap_or_default();
+        let (network, has) = (mode(body.host_config.as_ref()), mode(found.host_config.as_ref()));
+        // One in a group's network that is gone reaches nobody.
+        let same_network = !network.starts_with("container:") || network == has;
+        let same = found.image.as_deref() == Some(image.id.as_str()) && is_same(body, set) && same_network;
         let held = locked(&self.0.tasks).values().any(|entry| entry.state.container == id);
         if runs && same && !held {
             tracing::info!(container = id, name, "a running container of this task is adopted");

@@ -72,6 +72,9 @@ pub struct StartTask {
     pub logs: Option<LogFiles>,
     /// `cgroup.procs` files the task's first process is put in.
     pub cgroup: crate::cgroup::Scope,
+    /// The network namespace to run in; the supervisor's own unless given.
+    #[serde(default)]
+    pub netns: Option<PathBuf>,
 }
 
 /// Where and as whom a task was started.
@@ -81,6 +84,7 @@ pub struct Surroundings {
     pub env: BTreeMap<String, String>,
     pub cwd: PathBuf,
     pub user: Option<Ids>,
+    pub netns: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -21,8 +21,8 @@ use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use super::protocol::{Exit, StartTask, Surroundings, TaskStatus};
-use crate::procfs;
 use crate::rotate::Rotator;
+use crate::{netns, procfs};
 
 /// How long output of an ended task is waited for when a stray holds the pipe.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
@@ -73,7 +73,7 @@ impl Task {
         let seats = start.cgroup.enter().map_err(|e| format!("failed to enter cgroup: {e}"))?;
         let adjusted = OomScore::set(start.oom_score_adj);
         let spawned = adjusted.and_then(|score| {
-            let spawned = spawn_unblocked(&mut command);
+            let spawned = netns::within(start.netns.as_deref(), || spawn_unblocked(&mut command));
             score.restore();
             spawned
         });
@@ -83,7 +83,7 @@ impl Task {
         let pid = i32::try_from(child.id()).map_err(|_| "process id out of range".to_owned())?;
         let pipes = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
         let pumps = make_pumps(pipes, logs).map_err(|e| format!("failed to set up output: {e}"))?;
-        let surroundings = Surroundings { env: start.env, cwd: start.cwd, user: start.user };
+        let surroundings = Surroundings { env: start.env, cwd: start.cwd, user: start.user, netns: start.netns };
         let status = TaskStatus {
             task_id: start.task_id,
             task: start.task,

@@ -39,7 +39,7 @@ impl Runner {
     }
 
     /// Local state first, then what others see, then the cluster.
-    async fn report(&mut self, urgent: bool) {
+    pub(super) async fn report(&mut self, urgent: bool) {
         self.save().await;
         self.show();
         if !self.gone {
@@ -153,9 +153,13 @@ impl Runner {
         let earlier = self.releasing.take();
         let drivers: Vec<Arc<dyn Driver>> = self.host.drivers.values().cloned().collect();
         let (dirs, id) = (self.dirs.clone(), self.id.clone());
+        let (host, network) = (Arc::clone(&self.host), self.network.take());
         self.releasing = Some(tokio::spawn(async move {
             for task in freeing.into_iter().chain(earlier) {
                 let _ = task.await;
+            }
+            if network.is_some() {
+                crate::bridge::end(&host, &id).await;
             }
             for driver in drivers {
                 if let Err(error) = driver.release(&dirs).await {

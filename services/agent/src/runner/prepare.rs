@@ -4,21 +4,25 @@ use std::sync::Arc;
 
 use driver::beneath::Root;
 use driver::cgroup::Limits;
-use driver::contract::{Around, FsIsolation, LogSettings, Notes};
+use driver::contract::{Around, FsIsolation, LogSettings, Namespace, Notes};
 use driver::env::{Inputs, TaskEnv};
 use driver::taskdir::AllocDirs;
 use driver::{DriverError, TaskConfig};
 use lifecycle::{StartFailure, StartFailureKind};
+use model::resources::DNSConfig;
 use model::{Allocation, Job, Node, TaskGroup};
 use tokio_util::sync::CancellationToken;
 
 use super::chain;
+use crate::bridge;
 use crate::host::{Host, cores_of};
 
 /// A task about to be started.
 pub struct Task {
     pub host: Arc<Host>,
     pub alloc: Arc<Allocation>,
+    /// The network its group shares.
+    pub namespace: Option<Namespace>,
     pub dirs: AllocDirs,
     pub task: String,
     pub task_id: String,
@@ -44,7 +48,14 @@ pub fn driver_failure(error: &DriverError) -> StartFailure {
 impl Task {
     /// Makes the task's directories and works everything out. Blocks.
     pub fn config(self) -> Result<TaskConfig, StartFailure> {
-        let Self { host, alloc, dirs, task: name, task_id, isolation, notes, cancel } = self;
+        let Self { host, alloc, namespace, dirs, task: name, task_id, isolation, notes, cancel } = self;
+        let alloc = match &namespace {
+            // The cluster's row may not know it yet, and the environment tells it.
+            Some(_) => {
+                Arc::new(Allocation { network_status: Some(bridge::status(namespace.as_ref())), ..(*alloc).clone() })
+            }
+            None => alloc,
+        };
         let job = alloc.job.as_deref().ok_or_else(|| validation_failure("the job is missing".to_owned()))?;
         let group = job.lookup_group(&alloc.task_group);
         let found = group.and_then(|group| Some((group, group.lookup_task(&name)?)));
@@ -76,6 +87,7 @@ impl Task {
         let interpolated = |text: &str| env.interpolate_strict(text).map_err(|e| validation_failure(e.to_string()));
         let config = env.config(&task.config).map_err(|e| validation_failure(e.to_string()))?;
         let user = interpolated(&task.user)?;
+        let dns = dns(group, &interpolated)?;
         host.denied.check_user(&task.driver, &user).map_err(validation_failure)?;
         Ok(TaskConfig {
             task_id,
@@ -87,9 +99,23 @@ impl Task {
             dirs,
             logs: LogSettings::from_model(task.log_config.as_ref()),
             env: env.vars,
-            around: Around { notes, cancel, ..around(&alloc, job, group, &name, &node) },
+            around: Around { notes, cancel, namespace, dns, ..around(&alloc, job, group, &name, &node) },
         })
     }
+}
+
+/// What the group says of resolving names.
+fn dns(
+    group: &TaskGroup,
+    interpolated: &impl Fn(&str) -> Result<String, StartFailure>,
+) -> Result<Option<DNSConfig>, StartFailure> {
+    let given = group.networks.first().and_then(|network| network.dns.as_ref());
+    let all = |list: &[String]| list.iter().map(|text| interpolated(text)).collect::<Result<Vec<_>, _>>();
+    let read = |dns: &DNSConfig| {
+        let (servers, searches, options) = (all(&dns.servers)?, all(&dns.searches)?, all(&dns.options)?);
+        Ok(DNSConfig { servers, searches, options })
+    };
+    given.map(read).transpose()
 }
 
 /// What stands around the task.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use driver::contract::Notes;
+use driver::contract::{Namespace, Notes};
 use driver::taskdir::AllocDirs;
 use driver::{Driver, DriverError, ExitResult, Handle};
 use lifecycle::{Event, StartFailure, TaskExit};
@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Message, prepare};
+use crate::bridge;
 use crate::host::Host;
 
 /// A start that nobody wants any more is left to itself after this long.
@@ -93,9 +94,14 @@ impl Start {
             host.lets_go(&task_id);
             Started::Failed { failure, outlet: outlet.clone() }
         };
+        let namespace = match network(&host, &alloc, &dirs, &cancel, &outlet).await {
+            Ok(namespace) => namespace,
+            Err(failure) => return fail(failure),
+        };
         let preparing = prepare::Task {
             host: Arc::clone(&host),
             alloc,
+            namespace,
             dirs,
             task: outlet.task.clone(),
             task_id: task_id.clone(),
@@ -135,6 +141,43 @@ impl Start {
                 });
                 Started::Failed { failure: prepare::hook_failure("the start was cancelled"), outlet: outlet.clone() }
             }
+        }
+    }
+}
+
+/// The network the task's group shares, if it does. Without one the allocation cannot be: then its runner
+/// hears that, too.
+async fn network(
+    host: &Arc<Host>,
+    alloc: &Arc<Allocation>,
+    dirs: &AllocDirs,
+    cancel: &CancellationToken,
+    outlet: &Outlet,
+) -> Result<Option<Namespace>, StartFailure> {
+    let (working, of, dirs) = (Arc::clone(host), Arc::clone(alloc), dirs.clone());
+    // Not given up half-way: what comes up although nobody wants it any more goes down again.
+    let mut making = tokio::spawn(async move { bridge::ensure(&working, &of, &dirs).await });
+    let made = tokio::select! {
+        made = &mut making => made,
+        () = cancel.cancelled() => {
+            let (host, id) = (Arc::clone(host), alloc.id.clone());
+            tokio::spawn(async move {
+                if matches!(making.await, Ok(Ok(Some(_)))) {
+                    bridge::end(&host, &id).await;
+                }
+            });
+            return Err(prepare::hook_failure("the start was cancelled"));
+        }
+    };
+    match made.unwrap_or_else(|error| Err(error.to_string())) {
+        Ok(None) => Ok(None),
+        Ok(Some(made)) => {
+            outlet.send(Message::Networked(made.clone())).await;
+            Ok(Some(made))
+        }
+        Err(reason) => {
+            outlet.event(Event::SetupFailed { reason: reason.clone() }).await;
+            Err(StartFailure { recoverable: false, ..prepare::hook_failure(&reason) })
         }
     }
 }
