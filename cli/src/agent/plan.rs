@@ -245,6 +245,9 @@ impl Machine {
             let mode = if volume.read_only { ":ro" } else { "" };
             words.say("host-volume", format!("{name}={}{mode}", volume.path));
         }
+        for (name, paths) in &client.device {
+            words.say("device", format!("{name}={paths}"));
+        }
         words.say("network-interface", &client.network_interface);
         words.say("bridge-network-name", &client.bridge_network_name);
         words.say("bridge-network-subnet", &client.bridge_network_subnet);

@@ -284,6 +284,12 @@ impl Check<'_> {
             let key = format!("client.host_volume \"{name}\".path");
             self.no(!volume.path.starts_with('/'), &key, "it is required, an absolute path");
         }
+        for (name, paths) in &c.device {
+            let named = name.split('/').count() == 3 && name.split('/').all(|part| !part.trim().is_empty());
+            let fine = |path: &str| path.trim().starts_with("/dev/") && !path.contains("..");
+            let text = "it is \"vendor/type/name\" = \"/dev/a,/dev/b\"";
+            self.no(!named || !paths.split(',').all(fine), &format!("client.device {name:?}"), text);
+        }
         for (key, percent) in [
             ("client.gc_disk_usage_threshold", c.gc_disk_usage_threshold),
             ("client.gc_inode_usage_threshold", c.gc_inode_usage_threshold),

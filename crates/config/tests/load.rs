@@ -176,6 +176,8 @@ fn what_cannot_be_is_refused_each_with_one_sentence() {
         (&format!("{client} client {{ min_dynamic_port = 9 max_dynamic_port = 8 }}"), "9 to 8 is no range of ports"),
         (&format!("{client} client {{ node_pool = \"all\" }}"), "no node is in pool `all`"),
         (&format!("{client} client {{ host_volume \"v\" {{ }} }}"), "client.host_volume \"v\".path: it is required"),
+        (&format!("{client} client {{ device = {{ \"a/b\" = \"/dev/x\" }} }}"), "client.device \"a/b\": it is"),
+        (&format!("{client} client {{ device = {{ \"a/b/c\" = \"/etc/x\" }} }}"), "client.device \"a/b/c\": it is"),
         (&format!("{client} client {{ max_kill_timeout = \"soon\" }}"), "it is a duration such as"),
         (&format!("{client} client {{ meta = 3 }}"), "client.meta: it is a block, not a number"),
         ("{\"data_dir\": }", "a.hcl:1:14: expected value"),

@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::cgroup::Limits;
+use crate::devices::DeviceNode;
 use crate::taskdir::TaskDirs;
 
 /// A boxed future, so that drivers of all kinds stand in one table.
@@ -58,6 +59,8 @@ pub struct Around {
     /// Processor cores that are the task's alone.
     pub cores: Vec<u16>,
     pub node_cpu_mhz: i64,
+    /// Files below `/dev` that the task's devices are.
+    pub devices: Vec<DeviceNode>,
     pub notes: Notes,
     /// Nobody wants the start any more: a driver that waits for something gives it up.
     pub cancel: CancellationToken,

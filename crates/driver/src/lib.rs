@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod content;
 pub mod contract;
 pub mod cores;
+pub mod devices;
 pub mod docker;
 pub mod env;
 pub mod fingerprint;

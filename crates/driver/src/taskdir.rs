@@ -84,6 +84,22 @@ impl AllocDirs {
         Ok(())
     }
 
+    /// Takes what tasks share and each task's `local` from another allocation, whose tasks have ended.
+    ///
+    /// # Errors
+    /// Something cannot be moved; what was moved before stays so.
+    pub fn take_over(&self, from: &Self, tasks: &[String]) -> Result<(), TaskDirError> {
+        rename(&from.root.join("alloc/data"), &self.root.join("alloc/data"))?;
+        for name in tasks {
+            let (old, new) = (from.task(name)?, self.task(name)?);
+            if is_dir(&old.local()) {
+                make(&new.dir, 0o777, true)?;
+                rename(&old.local(), &new.local())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes away the mounts of all tasks. Files stay.
     pub fn unmount(&self) {
         for mount in mounts_below(&self.root) {
@@ -159,6 +175,15 @@ fn make(path: &Path, mode: u32, for_nobody: bool) -> Result<(), TaskDirError> {
             .map_err(|e| at(path, e))?;
     }
     Ok(())
+}
+
+fn is_dir(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir())
+}
+
+/// Moves a directory to where nothing or an empty one is. What a task put in its place does not count.
+fn rename(from: &Path, to: &Path) -> Result<(), TaskDirError> {
+    if is_dir(from) { fs::rename(from, to).map_err(|e| at(from, e)) } else { Ok(()) }
 }
 
 /// A tmpfs where the agent may mount one, else the plain directory.

@@ -42,7 +42,6 @@ const OF_TASK: &[Line<Task>] = &[
     ("secret", |task| !task.secrets.is_empty()),
     ("identity", |task| task.identity.iter().chain(&task.identities).any(is_handed_over)),
     ("csi_plugin", |task| task.csi_plugin_config.is_some()),
-    ("resources.device", |task| task.resources.as_ref().is_some_and(|asked| !asked.devices.is_empty())),
     ("resources.network", |task| task.resources.as_ref().is_some_and(|asked| !asked.networks.is_empty())),
 ];
 

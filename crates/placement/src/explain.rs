@@ -171,6 +171,11 @@ impl GroupTrace {
         }
     }
 
+    /// Takes another search's view of the nodes.
+    pub(crate) fn see(&mut self, other: Self) {
+        (self.ids, self.reasons, self.nodes) = (other.ids, other.reasons, other.nodes);
+    }
+
     /// How many nodes are no candidates, fail a check, have no room, would do.
     pub fn counts(&self) -> [usize; 4] {
         let mut counts = [0; 4];

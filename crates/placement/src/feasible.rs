@@ -4,15 +4,15 @@
 //! on something unique to a node are asked node by node. Nothing a job asks for is ever ignored: where a
 //! volume's row is not known, no node is feasible.
 
-use model::group::VolumeRequest;
 use model::node::DriverInfo;
-use model::{Job, NamespaceName, Node, TaskGroup};
+use model::{Job, Node, TaskGroup};
 
 use crate::constraint::{Check, DISTINCT_HOSTS, DISTINCT_PROPERTY, Target};
 use crate::device::{DeviceAsk, DeviceIndex, Match, Offer};
 use crate::ports::{NodePorts, PortAsk};
 use crate::version::{Requirement, Version};
-use crate::volume::{self, NoVolume};
+use crate::volume::NoVolume;
+use crate::volumes::{Requests, Site, Vacant, Volumes};
 
 /// Why a node may not run a group. Its text is the key under which metrics count it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,9 +78,8 @@ pub(crate) struct Checks {
     pub has_own: bool,
     /// A device may be asked for that is unique to a node.
     pub has_unique_devices: bool,
-    volumes: Vec<VolumeRequest>,
+    volumes: Requests,
     devices: Vec<DeviceAsk>,
-    namespace: NamespaceName,
     pub distinct_hosts_job: bool,
     pub distinct_hosts_group: bool,
     pub properties: Vec<Property>,
@@ -117,11 +116,10 @@ impl Checks {
             mode: group.networks.first().map(|n| n.mode.clone()),
             ports: group.networks.first().map(PortAsk::of).unwrap_or_default(),
             secrets: group.tasks.iter().flat_map(|t| &t.secrets).map(|s| s.provider.clone()).collect(),
-            volumes: group.volumes.values().cloned().collect(),
+            volumes: Requests::of(job.namespace(), job.id(), group),
             has_own: has_unique_devices || job_checks.iter().chain(&group_checks).any(|c| c.escaped),
             has_unique_devices,
             devices,
-            namespace: job.namespace(),
             job: job_checks,
             group: group_checks,
             distinct_hosts_job: hosts(&job.constraints),
@@ -147,13 +145,21 @@ impl Checks {
         if let Some(provider) = self.secrets.iter().find(|p| !has_provider(node, p)) {
             return Err(Filter::Secrets(provider.clone()));
         }
-        for request in &self.volumes {
-            match request.kind.as_str() {
-                "csi" => return Err(NoVolume::Csi(request.source.clone()).into()),
-                _ => volume::host_volume(node, request, None, &self.namespace, &|_| None)?,
-            }
-        }
         Ok(())
+    }
+
+    pub(crate) fn has_volumes(&self) -> bool {
+        !self.volumes.is_empty()
+    }
+
+    /// The checks on what other allocations use, too.
+    pub(crate) fn volumes(&self, node: &Node, rows: &Volumes, site: &dyn Site) -> Result<(), Filter> {
+        Ok(self.volumes.check(node, rows, site)?)
+    }
+
+    /// What no change of a node would bring.
+    pub(crate) fn missing(&self, rows: &Volumes) -> impl Iterator<Item = String> {
+        self.volumes.missing(rows)
     }
 
     /// Whether the node had the devices if nobody else used them.
@@ -239,6 +245,11 @@ fn says_false(text: &str) -> bool {
 /// # Errors
 /// The first check that fails.
 pub fn feasible(node: &Node, job: &Job, group: &TaskGroup) -> Result<(), Filter> {
+    feasible_with(node, job, group, &Volumes::default())
+}
+
+/// As [`feasible`], with what is known of volumes.
+pub(crate) fn feasible_with(node: &Node, job: &Job, group: &TaskGroup, rows: &Volumes) -> Result<(), Filter> {
     if !node.is_in_pool(job.node_pool()) {
         return Err(Filter::Pool);
     }
@@ -247,5 +258,6 @@ pub fn feasible(node: &Node, job: &Job, group: &TaskGroup) -> Result<(), Filter>
     }
     let checks = Checks::new(job, group);
     checks.shared(node)?;
-    checks.own(node)
+    checks.own(node)?;
+    checks.volumes(node, rows, &Vacant)
 }

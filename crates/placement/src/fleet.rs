@@ -31,6 +31,7 @@ use model::{AllocId, Allocation, ClientStatus, Job, JobId, NamespaceName, Node, 
 use crate::device::Instance;
 use crate::fit::{Amounts, Facts, Held, capacity};
 use crate::ports::{Claim, NodePorts};
+use crate::volumes::Volumes;
 
 const CHUNK: usize = 128;
 
@@ -163,6 +164,7 @@ pub struct Fleet {
     pools: Arc<Vec<String>>,
     datacenters: Arc<Vec<String>>,
     classes: Arc<Vec<String>>,
+    volumes: Arc<Volumes>,
 }
 
 impl Fleet {
@@ -211,6 +213,16 @@ impl Fleet {
                 self.hold(slot, Arc::new(Tenant { id: alloc.id.clone(), held, rank }));
             }
         }
+    }
+
+    /// With these rows of volumes.
+    #[must_use]
+    pub fn with_volumes(self, volumes: Volumes) -> Self {
+        Self { volumes: Arc::new(volumes), ..self }
+    }
+
+    pub(crate) fn volumes(&self) -> &Volumes {
+        &self.volumes
     }
 
     /// How many nodes there are.

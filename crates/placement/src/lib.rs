@@ -32,6 +32,7 @@ mod spread;
 mod updates;
 mod version;
 pub mod volume;
+mod volumes;
 mod work;
 
 pub use explain::{Explain, GroupTrace, Nearest, Placed, Quantity, Verdict};
@@ -40,6 +41,7 @@ pub use fit::{Amounts, Misfit, repick_ports, verify};
 pub use fleet::Fleet;
 pub use rejected::{RejectionLimits, Rejections};
 pub use schedule::{BLOCKED_CONFLICTS, BLOCKED_REMAINING, Decision, DryRun, Request, dry_run, give_up, schedule};
+pub use volumes::{Claim, Volumes};
 
 #[cfg(test)]
 extern crate self as placement;

@@ -40,6 +40,7 @@ use crate::rng::tie;
 use crate::score;
 use crate::seats::{Parts, ReasonNo, Seat, Seats, Standing};
 use crate::spread::{Spreads, Tuple};
+use crate::volumes::AtNode;
 use crate::work::{GroupNo, Work};
 use evict::Evictions;
 
@@ -181,6 +182,11 @@ impl Placer {
     /// True when nodes of one class may answer this group's (or its job's) checks differently.
     pub(crate) fn escaped(&self) -> bool {
         self.checks.job_escaped || self.checks.group_escaped
+    }
+
+    /// What no change of a node would bring, of what the group asks for.
+    pub(crate) fn missing(&self, work: &Work<'_>) -> impl Iterator<Item = String> {
+        self.checks.missing(work.fleet.volumes())
     }
 
     /// What was learned of computed classes.
@@ -365,6 +371,12 @@ impl Placer {
             && let Err(filter) = self.checks.own(work.fleet.node(slot))
         {
             return Err(self.seats.reason(&filter.to_string()));
+        }
+        if self.checks.has_volumes() {
+            let site = AtNode { work, slot, group_no: self.group_no, without: None };
+            if let Err(filter) = self.checks.volumes(work.fleet.node(slot), work.fleet.volumes(), &site) {
+                return Err(self.seats.reason(&filter.to_string()));
+            }
         }
         if !self.per_node {
             let job = self.checks.distinct_hosts_job && work.of_job(slot) > 0;

@@ -288,6 +288,7 @@ fn final_row(
         BLOCKED_REMAINING.clone_into(&mut eval.status_description);
         eval.class_eligibility = classes;
         eval.escaped_computed_class = outcome.escaped;
+        eval.missing_non_node_resources = outcome.missing.iter().cloned().collect();
         return eval;
     }
     let blocked = Evaluation {
@@ -297,6 +298,7 @@ fn final_row(
         status_description: BLOCKED_REMAINING.to_owned(),
         class_eligibility: classes,
         escaped_computed_class: outcome.escaped,
+        missing_non_node_resources: outcome.missing.iter().cloned().collect(),
         failed_tg_allocs: outcome.failed.clone(),
         snapshot_index: req.state.index(),
         ..following(req.eval, req.now, &mut *req.new_id)

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fsm::State;
-use model::{AllocId, Allocation, Job, NodeId};
+use model::group::VolumeRequest;
+use model::{AllocId, Allocation, Job, JobId, NamespaceName, NodeId};
 
 use crate::fit::Held;
 use crate::fleet::{Fleet, Rank, Slot, Tenant, group_key, job_key};
@@ -46,6 +47,9 @@ pub(crate) struct Work<'a> {
     /// How many of each group, by its key, make room for what this plan places.
     preempted: BTreeMap<u64, u32>,
     keys: Keys,
+    /// What the plan's own placements ask of volumes.
+    pub mounts: BTreeMap<AllocId, Vec<VolumeRequest>>,
+    job_id: Option<(NamespaceName, JobId)>,
 }
 
 impl<'a> Work<'a> {
@@ -73,6 +77,8 @@ impl<'a> Work<'a> {
             staged: BTreeMap::new(),
             preempted: BTreeMap::new(),
             keys: Keys::of(job),
+            mounts: BTreeMap::new(),
+            job_id: job.map(|job| (job.namespace(), job.id())),
         };
         for group in job.iter().flat_map(|j| &j.task_groups) {
             work.group(group.name());
@@ -92,6 +98,15 @@ impl<'a> Work<'a> {
             }
             self.groups.len() - 1
         })
+    }
+
+    /// The number of a group that was met before.
+    pub(crate) fn group_no(&self, name: &str) -> Option<GroupNo> {
+        self.groups.iter().position(|g| g == name)
+    }
+
+    pub(crate) fn job_id(&self) -> Option<(&NamespaceName, &JobId)> {
+        self.job_id.as_ref().map(|(namespace, id)| (namespace, id))
     }
 
     fn counts(&self) -> &Counts {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::bridge::Bridging;
 use crate::denied::Denied;
+use driver::devices::Devices;
 use driver::docker::OptionsText;
 use driver::raw_exec;
 use driver::supervisor::client::Launch;
@@ -46,6 +47,9 @@ pub struct Config {
     /// Directory of the host that jobs may mount, `:ro` behind it when for reading only. May be repeated.
     #[arg(long = "host-volume", value_name = "NAME=PATH[:ro]", value_parser = pair)]
     pub host_volumes: Vec<(String, String)>,
+    /// Devices of the host that jobs may ask for, besides the GPUs that are found; each path is one. May be repeated.
+    #[arg(long = "device", value_name = "VENDOR/TYPE/NAME=/dev/PATH[,/dev/PATH]", value_parser = pair)]
+    pub devices: Vec<(String, String)>,
     /// Directory for the allocations' files; `alloc` in the data directory unless given.
     #[arg(long)]
     pub alloc_dir: Option<PathBuf>,
@@ -157,6 +161,7 @@ impl Default for Config {
             node_pool: "default".to_owned(),
             meta: Vec::new(),
             host_volumes: Vec::new(),
+            devices: Vec::new(),
             alloc_dir: None,
             network_interface: String::new(),
             bridging: Bridging::default(),
@@ -226,6 +231,7 @@ impl Config {
         if bridge.len() > 15 || !begins || !bridge.chars().all(letter) {
             return Err(format!("bridge_network_name {bridge:?} is no name of an interface"));
         }
+        Devices::new(&self.devices).map_err(|error| error.to_string())?;
         if self.max_kill_timeout.0 < 0 {
             return Err("the longest kill timeout must not be negative".to_owned());
         }
@@ -245,6 +251,11 @@ impl Config {
             (name.clone(), HostVolumeInfo { path: path.to_owned(), read_only, ..HostVolumeInfo::default() })
         };
         self.host_volumes.iter().map(volume).collect()
+    }
+
+    /// Checked before: see [`Config::check`].
+    pub(crate) fn devices(&self) -> Devices {
+        Devices::new(&self.devices).unwrap_or_default()
     }
 
     pub(crate) fn reserved(&self) -> NodeReservedResources {

@@ -9,6 +9,7 @@ use crate::denied::Denied;
 use driver::Driver;
 use driver::cgroup::Cgroups;
 use driver::cores::Cores;
+use driver::devices::Devices;
 use kit::process::Shutdown;
 use lifecycle::OfNode;
 use model::{Allocation, Nanos, Node};
@@ -16,6 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::outbox::Outbox;
+use crate::runner::previous::Elsewhere;
 use crate::store::Store;
 
 pub type Drivers = BTreeMap<&'static str, Arc<dyn Driver>>;
@@ -25,6 +27,9 @@ pub struct Host {
     pub cgroups: Option<Cgroups>,
     /// Which cores belong to one task alone.
     pub cores: Arc<Cores>,
+    pub devices: Devices,
+    /// Says how allocations of other nodes stand.
+    pub elsewhere: Elsewhere,
     pub cgroup_parent: String,
     pub region: String,
     pub alloc_base: PathBuf,
@@ -57,6 +62,9 @@ pub struct Parts {
     pub cgroups: Option<Cgroups>,
     /// Which cores belong to one task alone.
     pub cores: Arc<Cores>,
+    pub devices: Devices,
+    /// Says how allocations of other nodes stand.
+    pub elsewhere: Elsewhere,
     pub cgroup_parent: String,
     pub region: String,
     pub alloc_base: PathBuf,
@@ -73,11 +81,14 @@ pub struct Parts {
 impl Host {
     pub fn new(parts: Parts) -> Self {
         let Parts { drivers, cgroups, cgroup_parent, region, alloc_base, node, .. } = parts;
-        let Parts { denied, removals_max, kill_timeout_max, bridging, store, outbox, cores, .. } = parts;
+        let Parts { denied, removals_max, kill_timeout_max, bridging, store, outbox, cores, devices, elsewhere, .. } =
+            parts;
         Self {
             drivers,
             cgroups,
             cores,
+            devices,
+            elsewhere,
             cgroup_parent,
             region,
             alloc_base,

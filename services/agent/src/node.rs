@@ -76,6 +76,8 @@ impl Maker {
             max_dynamic_port: config.max_dynamic_port.into(),
             version: NOMAD_VERSION.to_owned(),
         })?;
+        let mut resources = host.resources;
+        resources.devices = config.devices().list();
         let mut node = Node {
             id: self.id.clone(),
             secret_id: self.secret_id.clone(),
@@ -83,7 +85,7 @@ impl Maker {
             name: self.name(&host.hostname),
             http_addr: addr.to_string(),
             attributes: host.attributes,
-            node_resources: Some(host.resources),
+            node_resources: Some(resources),
             reserved_resources: Some(config.reserved()),
             meta: self.dynamic.over(config.meta()),
             host_volumes: config.host_volumes(),

@@ -32,6 +32,7 @@ use tokio::task::JoinHandle;
 use crate::host::Host;
 use crate::link::Wishes;
 use crate::runner::asks::{ASKS, Answer, Ask, AskError};
+use crate::runner::previous::Previous;
 use crate::runner::{self, Ended, Live, Origin, Runner, View, Wanted};
 use crate::store::{Progress, Stored};
 
@@ -209,7 +210,8 @@ impl Roster {
         let (wanted, wants) = watch::channel(Wanted { alloc: Arc::clone(&alloc), gone: false });
         let (view, views) = watch::channel(View::new(&alloc));
         let (asks, asked) = mpsc::channel(ASKS);
-        let origin = Origin { host: Arc::clone(&self.0.host), alloc, spec, dirs, progress };
+        let previous = self.previous(book, &alloc);
+        let origin = Origin { host: Arc::clone(&self.0.host), alloc, spec, dirs, progress, previous };
         let channels = runner::Channels {
             wanted: wants,
             contact: self.0.contact.subscribe(),
@@ -229,6 +231,22 @@ impl Roster {
             }
         });
         book.entries.insert(id, Entry { wanted, view: views, asks, task: Some(task) });
+    }
+
+    /// Whose end it waits for.
+    fn previous(&self, book: &Book, alloc: &Allocation) -> Previous {
+        let here = |id: &AllocId| book.entries.get(id).map(|entry| entry.view.clone());
+        let mut previous =
+            Previous { here: alloc.preempted_allocations.iter().filter_map(here).collect(), ..Previous::default() };
+        let Some(id) = alloc.previous_allocation.non_empty() else { return previous };
+        let Some(view) = here(id) else { return Previous { elsewhere: Some(id.clone()), ..previous } };
+        previous.here.push(view);
+        let group = alloc.job.as_deref().and_then(|job| job.lookup_group(&alloc.task_group));
+        let disk = group.and_then(|group| group.ephemeral_disk.as_ref());
+        if disk.is_some_and(|disk| disk.sticky == Some(true) || disk.migrate == Some(true)) {
+            previous.files = AllocDirs::new(&self.0.host.alloc_base, id.as_str()).ok();
+        }
+        previous
     }
 
     fn prepare(&self, alloc: &Allocation) -> Result<(AllocSpec, AllocDirs), String> {

@@ -21,6 +21,7 @@
 pub mod asks;
 mod perform;
 pub mod prepare;
+pub mod previous;
 mod tasks;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -42,6 +43,7 @@ use crate::bridge;
 use crate::host::Host;
 use crate::store::{Held, Progress};
 use asks::Ask;
+use previous::Previous;
 
 const INBOX: usize = 32;
 /// Tries of removing an allocation's directory, a second apart.
@@ -95,6 +97,7 @@ pub struct Origin {
     pub dirs: AllocDirs,
     /// Where an earlier agent stopped.
     pub progress: Option<Progress>,
+    pub previous: Previous,
 }
 
 /// How a runner is connected.
@@ -171,13 +174,23 @@ fn now() -> Timestamp {
 
 impl Runner {
     /// Runs the allocation until it is removed or the agent ends.
-    pub async fn run(origin: Origin, channels: Channels) -> Ended {
-        let Origin { host, alloc, spec, dirs, progress } = origin;
+    pub async fn run(origin: Origin, mut channels: Channels) -> Ended {
+        let Origin { host, mut alloc, mut spec, dirs, progress, previous } = origin;
         if host.halt.or(host.may_begin()).await.is_none() {
             return Ended::Left(Vec::new());
         }
         let restored = progress.is_some();
+        let mut files = None;
+        if !restored && !spec.wants_stop() {
+            let waited = previous.ended(&host.elsewhere, &mut channels.wanted);
+            let Some(over) = host.halt.or(waited).await else { return Ended::Left(Vec::new()) };
+            files = over;
+            (alloc, spec) = newest(&channels.wanted.borrow(), (alloc, spec), host.kill_timeout_max);
+        }
         let problem = build(&dirs, restored).await;
+        if let Some(from) = files {
+            take_over(&dirs, from, &alloc).await;
+        }
         let (outlet, inbox) = mpsc::channel(INBOX);
         let Progress { saved, held, network } = progress.unwrap_or_default();
         let saved = restored.then_some(saved);
@@ -414,6 +427,31 @@ impl Runner {
         self.host.store.forget(&self.id).await;
         self.host.outbox.forget(&self.id);
         tracing::info!(alloc_id = %self.id, "allocation is removed");
+    }
+}
+
+/// What is to run by the newest row, which may be nothing any more.
+fn newest(wanted: &Wanted, old: (Arc<Allocation>, AllocSpec), most: model::Nanos) -> (Arc<Allocation>, AllocSpec) {
+    let mut alloc = Arc::clone(&wanted.alloc);
+    if wanted.gone {
+        Arc::make_mut(&mut alloc).desired_status = model::DesiredStatus::Stop;
+    }
+    let spec = alloc.job.as_deref().and_then(|job| AllocSpec::new(&alloc, job, most).ok());
+    spec.map_or(old, |spec| (alloc, spec))
+}
+
+/// Files of the predecessor become this allocation's; where they cannot, it begins without.
+async fn take_over(dirs: &AllocDirs, from: AllocDirs, alloc: &Allocation) {
+    let group = alloc.job.as_deref().and_then(|job| job.lookup_group(&alloc.task_group));
+    let tasks: Vec<String> = group.iter().flat_map(|group| &group.tasks).map(|task| task.name.clone()).collect();
+    let into = dirs.clone();
+    let moved = tokio::task::spawn_blocking(move || into.take_over(&from, &tasks)).await;
+    match moved {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(alloc_id = %alloc.id, error = %chain(&error), "files of the predecessor stay behind")
+        }
+        Err(error) => tracing::warn!(alloc_id = %alloc.id, %error, "files of the predecessor stay behind"),
     }
 }
 

@@ -40,6 +40,7 @@ use crate::meta::DynamicMeta;
 use crate::node::{self, Maker};
 use crate::outbox::Outbox;
 use crate::roster::Roster;
+use crate::runner::previous::Elsewhere;
 use crate::store::{Store, StoreError, Stored, Writer};
 use crate::{OPENAPI, routes, sweep, teardown};
 
@@ -114,6 +115,7 @@ struct Agent {
     id: NodeId,
     identity: Identity,
     http: Http,
+    gateways: Gateways,
     shutdown: Shutdown,
     maker: Maker,
     node: watch::Sender<Arc<model::Node>>,
@@ -154,10 +156,14 @@ impl Agent {
         let making = maker.clone();
         let node = watch::Sender::new(Arc::new(tokio::task::spawn_blocking(move || making.make()).await??));
         let outbox = Outbox::default();
+        let http = Http::with_limits(identity.clone(), limits_out());
+        let gateways = Gateways::new(config.gateways.clone());
         let host = Arc::new(Host::new(Parts {
             drivers,
             cgroups,
             cores,
+            devices: config.devices(),
+            elsewhere: Elsewhere { http: http.clone(), gateways: gateways.clone() },
             cgroup_parent: config.cgroup_parent.clone(),
             region: config.settings.region.clone(),
             alloc_base: dir.alloc_base,
@@ -170,15 +176,13 @@ impl Agent {
             outbox: outbox.clone(),
         }));
         let roster = begin(&host, stored).await;
-        let http = Http::with_limits(identity.clone(), limits_out());
-        Ok(Self { config, id, identity, http, shutdown, maker, node, roster, outbox, store, writer })
+        Ok(Self { config, id, identity, http, gateways, shutdown, maker, node, roster, outbox, store, writer })
     }
 
     /// Everything runs from here on until shutdown.
     async fn serve(self, listener: Listener, public: Option<(Vec<Listener>, Tls)>) {
-        let Self { config, id, identity, http, shutdown, maker, node, roster, outbox, store, writer } = self;
+        let Self { config, id, identity, http, gateways, shutdown, maker, node, roster, outbox, store, writer } = self;
         let (readiness, metrics) = (Readiness::new(), Metrics::new(&[]));
-        let gateways = Gateways::new(config.gateways.clone());
         let link = Arc::new(Link::new(http.clone(), gateways.clone(), node.subscribe(), roster.clone()));
         // News goes on for a moment after everything else has ended, local state to the very last.
         let (news_end, writer_end) = (Shutdown::new(), Shutdown::new());

@@ -14,7 +14,8 @@ use api::usage::{AllocResourceUsage, HostStats};
 use client::http::Call;
 use futures::StreamExt as _;
 use kit::metrics::GaugeValue;
-use model::{Allocation, ClientStatus, Node, NodeStatus, Role, TaskStateKind};
+use queue::BlockedResources;
+use model::{Allocation, ClientStatus, EvalStatus, Node, NodeStatus, Role, TaskStateKind};
 
 use crate::app::App;
 use crate::processes::Process;
@@ -96,6 +97,7 @@ fn cluster(app: &App, gauges: &mut Gauges) {
         let count = view.state.jobs().filter(|job| job.status.as_deref() == Some(status)).count();
         gauges.add(format!("nomad.nomad.job_status.{status}"), &none, float(count));
     }
+    blocked(&view.state, gauges);
     let active = view.state.nodes().filter(|node| node.status == NodeStatus::Ready).count();
     gauges.add("nomad.nomad.heartbeat.active", &none, float(active));
     let summaries =
@@ -115,6 +117,22 @@ fn cluster(app: &App, gauges: &mut Gauges) {
         ] {
             gauges.add(format!("nomad.nomad.job_summary.{name}"), &labels, float(value));
         }
+    }
+}
+
+/// What waits for room asks for, by job and by where it was looked for.
+fn blocked(state: &fsm::State, gauges: &mut Gauges) {
+    let rows = state.evals().filter(|eval| eval.status == EvalStatus::Blocked);
+    let all = rows.fold(BlockedResources::default(), |all, row| all + BlockedResources::of(row));
+    for ((namespace, job), asked) in all.by_job.iter().take(ROWS_MAX) {
+        let labels = labels([("job", job.as_str()), ("namespace", namespace.as_str())]);
+        gauges.add("nomad.nomad.blocked_evals.job.cpu", &labels, float(asked.cpu_mhz));
+        gauges.add("nomad.nomad.blocked_evals.job.memory", &labels, float(asked.memory_mb));
+    }
+    for ((datacenter, class, pool), asked) in all.by_place.iter().take(ROWS_MAX) {
+        let labels = labels([("datacenter", datacenter), ("node_class", class), ("node_pool", pool)]);
+        gauges.add("nomad.nomad.blocked_evals.cpu", &labels, float(asked.cpu_mhz));
+        gauges.add("nomad.nomad.blocked_evals.memory", &labels, float(asked.memory_mb));
     }
 }
 

@@ -30,6 +30,8 @@ settings! {
         options: BTreeMap<String, String> = BTreeMap::new(),
         /// Directories of the host that jobs may mount, by name.
         host_volume: Labelled<HostVolume> = Labelled::default(),
+        /// Devices that jobs may ask for besides the GPUs that are found: `"vendor/type/name" = "/dev/a,/dev/b"`, each path one (ours).
+        device: BTreeMap<String, String> = BTreeMap::new(),
         /// What is kept back from tasks.
         reserved: Reserved = Reserved::default(),
         /// First port of those given out dynamically.

@@ -141,7 +141,7 @@ fn host_config(
         memory_reservation: memory.reservation,
         memory_swap: (memory.limit > 0).then_some(memory.limit),
         memory_swappiness: (memory.limit > 0 && host.cgroup_v1).then_some(0),
-        devices: Some(devices(config)),
+        devices: Some(devices(config, task)),
         init: config.init.then_some(true),
         pids_limit: pids(options, config)?,
         ulimits: Some(ulimits),
@@ -287,14 +287,20 @@ fn pids(options: &Options, config: &Config) -> Result<Option<i64>, DriverError> 
     Ok([task, node].into_iter().find(|n| *n > 0))
 }
 
-fn devices(config: &Config) -> Vec<DeviceMapping> {
+/// What the job names, and what the cluster gave the task.
+fn devices(config: &Config, task: &TaskConfig) -> Vec<DeviceMapping> {
     let or = |given: &str, other: &str| Some(if given.is_empty() { other } else { given }.to_owned());
     let one = |device: &super::config::Device| DeviceMapping {
         path_on_host: Some(device.host_path.clone()),
         path_in_container: or(&device.container_path, &device.host_path),
         cgroup_permissions: or(&device.cgroup_permissions, "rwm"),
     };
-    config.devices.iter().map(one).collect()
+    let given = task.around.devices.iter().map(|node| DeviceMapping {
+        path_on_host: Some(node.0.clone()),
+        path_in_container: Some(node.0.clone()),
+        cgroup_permissions: Some("rwm".to_owned()),
+    });
+    config.devices.iter().map(one).chain(given).collect()
 }
 
 fn log_config(options: &Options, config: &Config) -> HostConfigLogConfig {

@@ -5,12 +5,13 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::{Index, Job, NodeStatus};
+use model::{Index, Job, Node, NodeStatus, TaskGroup};
 
 use crate::feasible::Checks;
 use crate::read;
 use crate::reconcile::{Row, Update};
 use crate::updates;
+use crate::volumes::{AtNode, resolved};
 use crate::work::Work;
 
 /// Judges what a changed job means for its allocations.
@@ -62,6 +63,18 @@ impl<'a, 'w> Judge<'a, 'w> {
         if crowded || checks.shared(node).and_then(|()| checks.own(node)).is_err() {
             return Update::Destructive;
         }
+        if checks.has_volumes() && !self.keeps_volumes(job, group, alloc, node) {
+            return Update::Destructive;
+        }
         Update::InPlace
+    }
+
+    /// Whether its node still has the volumes that it uses, apart from its own use of them.
+    fn keeps_volumes(&self, job: &Job, group: &TaskGroup, alloc: Row<'a>, node: &Node) -> bool {
+        let (own, volumes) = (resolved(group, &alloc.name), self.work.fleet.volumes());
+        let Some(slot) = self.work.fleet.slot(&alloc.node_id) else { return false };
+        let Some(group_no) = self.work.group_no(group.name()) else { return false };
+        let site = AtNode { work: self.work, slot, group_no, without: Some(&alloc.id) };
+        Checks::new(job, &own).volumes(node, volumes, &site).is_ok()
     }
 }

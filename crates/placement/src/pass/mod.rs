@@ -33,6 +33,7 @@ use crate::reconcile::{Changes, Given, Place, Row, reconcile, reconcile_nodes};
 use crate::reschedule;
 use crate::rng::{Rng, mix};
 use crate::schedule::Request;
+use crate::volumes::{Variant, resolved, variant};
 use crate::work::Work;
 
 /// What a pass found, beside the plan.
@@ -49,6 +50,8 @@ pub(crate) struct Outcome {
     pub blocks: bool,
     pub classes: BTreeMap<String, bool>,
     pub escaped: bool,
+    /// What no change of a node would bring.
+    pub missing: BTreeSet<String>,
     /// Allocations of other jobs that make room.
     pub preempted: Vec<AllocStub>,
     /// Evaluations of their jobs.
@@ -56,8 +59,8 @@ pub(crate) struct Outcome {
     pub traces: Explain,
 }
 
-/// A group, by its name, of one version of the job.
-type PlacerKey<'a> = (&'a str, (Index, u64));
+/// A group, by its name, of one version of the job, and how a search differs from the group's others.
+type PlacerKey<'a> = (&'a str, (Index, u64), Variant);
 
 pub(crate) struct Pass<'a, 'p> {
     work: Work<'a>,
@@ -85,8 +88,10 @@ impl<'a> Pass<'a, '_> {
         let latest = state.latest_deployment(&eval.namespace, &eval.job_id).filter(|_| deploys);
         let judge = Judge::new(&work, job);
         let classify = |alloc: Row<'a>| judge.classify(alloc);
-        let may_run =
-            |group: &TaskGroup, node: &Node| job.is_some_and(|job| crate::feasible::feasible(node, job, group).is_ok());
+        let req_volumes = req.fleet.volumes();
+        let may_run = |group: &TaskGroup, node: &Node| {
+            job.is_some_and(|job| crate::feasible::feasible_with(node, job, group, req_volumes).is_ok())
+        };
         let given = Given {
             state,
             job,
@@ -158,6 +163,7 @@ impl<'a> Pass<'a, '_> {
     fn finish(mut self) -> Outcome {
         for placer in self.placers.values() {
             self.out.escaped |= placer.escaped();
+            self.out.missing.extend(placer.missing(&self.work));
             if self.out.blocks {
                 for (class, eligible) in placer.classes(&self.work) {
                     let known = self.out.classes.entry(class.to_owned()).or_insert(false);
@@ -224,13 +230,17 @@ impl<'a> Pass<'a, '_> {
         }
     }
 
-    fn placer(&mut self, key: PlacerKey<'a>, job: &Arc<Job>, group: &TaskGroup, per_node: bool) {
+    fn placer(&mut self, key: PlacerKey<'a>, job: &Arc<Job>, group: &TaskGroup, name: &str, per_node: bool) {
         if !self.placers.contains_key(&key) {
-            let placer = Placer::new(&mut self.work, job, group, per_node);
+            let own = key.2.map(|_| resolved(group, name));
+            let placer = Placer::new(&mut self.work, job, own.as_ref().unwrap_or(group), per_node);
             let (ids, seats) = (self.work.fleet.ids(), placer.seats());
             let mut trace = GroupTrace::new(group.name(), job.version(), ids, seats, placer.spreads());
             (trace.checked_at, trace.ranked_at) = ((self.clock)(), (self.clock)());
-            self.out.traces.groups.push(trace);
+            // Of several searches for one group the first stands for all, until one finds nothing.
+            if key.2.is_none() || self.trace(key.0, key.1.1).is_none() {
+                self.out.traces.groups.push(trace);
+            }
             self.placers.insert(key, placer);
         }
     }
@@ -238,8 +248,7 @@ impl<'a> Pass<'a, '_> {
     fn place(&mut self, wanted: Place<'a>, new_id: &mut dyn FnMut() -> String) {
         let (job, deployment) = self.version_for(&wanted);
         let Some(group) = job.lookup_group(wanted.group) else { return };
-        let key = (wanted.group, read::revision(job));
-        self.placer(key, job, group, false);
+        let key = (wanted.group, read::revision(job), variant(group, &wanted.name, self.placers.len()));
         if self.short.contains(&key) && wanted.replaces.is_none() {
             self.count_short(key);
             return;
@@ -247,6 +256,7 @@ impl<'a> Pass<'a, '_> {
         if let Some(stop) = &wanted.replaces {
             self.work.stop(stop.alloc);
         }
+        self.placer(key, job, group, &wanted.name, false);
         let preferred = wanted.previous.and_then(|previous| self.preferred(previous, job, group));
         let penalty: Vec<Slot> = match wanted.previous {
             Some(previous) => {
@@ -350,6 +360,9 @@ impl<'a> Pass<'a, '_> {
         };
         self.note_placed(&alloc, job.version(), &found.pick);
         if let Some(placer) = self.placers.get(&key) {
+            if !placer.group.volumes.is_empty() {
+                self.work.mounts.insert(id.clone(), placer.group.volumes.values().cloned().collect());
+            }
             self.work.place(found.pick.slot, placer.group_no, id, found.held);
         }
         self.plan.parts.entry(node.id.clone()).or_default().place.push(alloc);
@@ -360,6 +373,14 @@ impl<'a> Pass<'a, '_> {
         let Some(placer) = self.placers.get(&key) else { return };
         let metric = placer.metric(&self.work, None);
         let nearest = placer.nearest(&self.work);
+        if key.2.is_some() {
+            let (ids, seats) = (self.work.fleet.ids(), placer.seats());
+            let seen = GroupTrace::new(key.0, key.1.1, ids, seats, placer.spreads());
+            let mut traces = self.out.traces.groups.iter_mut();
+            if let Some(trace) = traces.find(|t| t.group == key.0 && t.job_version == key.1.1) {
+                trace.see(seen);
+            }
+        }
         self.note_short(key, nearest);
         match self.out.failed.get_mut(key.0) {
             Some(known) => known.coalesced_failures += 1,

@@ -18,6 +18,7 @@ use crate::placer::SUSPECT;
 use crate::read;
 use crate::reconcile::{NodeChanges, NodePlace, Place, SUCCESSFUL};
 use crate::seats::Standing;
+use crate::volumes::variant;
 use crate::work::Work;
 
 /// What became of the placements that found no room.
@@ -56,11 +57,11 @@ impl<'a> Pass<'a, '_> {
     fn place_on(&mut self, node: &NodeId, place: Place<'a>, misses: &mut Misses, new_id: &mut dyn FnMut() -> String) {
         let job = self.job;
         let Some((group, slot)) = job.lookup_group(place.group).zip(self.work.fleet.slot(node)) else { return };
-        let key = (place.group, read::revision(job));
-        self.placer(key, job, group, true);
+        let key = (place.group, read::revision(job), variant(group, &place.name, self.placers.len()));
         if let Some(stop) = &place.replaces {
             self.work.stop(stop.alloc);
         }
+        self.placer(key, job, group, &place.name, true);
         let Some(placer) = self.placers.get_mut(&key) else { return };
         let found =
             if placer.takes(&self.work, slot) { self.allot(key, slot) } else { self.make_room(key, Some(slot)) };

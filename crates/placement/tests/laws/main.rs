@@ -11,4 +11,5 @@ mod random;
 mod ranks;
 mod service;
 mod system;
+mod volumes;
 mod world;

@@ -9,6 +9,7 @@ use driver::env::{Inputs, TaskEnv};
 use driver::taskdir::AllocDirs;
 use driver::{DriverError, TaskConfig};
 use lifecycle::{StartFailure, StartFailureKind};
+use model::alloc::AllocatedDeviceResource;
 use model::resources::DNSConfig;
 use model::{Allocation, Job, Node, TaskGroup};
 use tokio_util::sync::CancellationToken;
@@ -70,6 +71,11 @@ impl Task {
             local.write_file(file, &job.payload.0).map_err(|e| hook_failure(&chain(&e)))?;
         }
         let node = host.node.borrow().clone();
+        let reserved = host.devices.reserve(devices_of(&alloc, &name)).map_err(|error| StartFailure {
+            kind: StartFailureKind::Hook,
+            message: error.to_string(),
+            recoverable: false,
+        })?;
         let env = TaskEnv::build(&Inputs {
             alloc: &alloc,
             job,
@@ -81,7 +87,7 @@ impl Task {
             isolation,
             host: &host.env,
             deny_list: &host.env_denied,
-            hooks: &[],
+            hooks: &reserved.env,
             parent_cgroup: Some(&host.cgroup_parent),
         });
         let interpolated = |text: &str| env.interpolate_strict(text).map_err(|e| validation_failure(e.to_string()));
@@ -99,7 +105,14 @@ impl Task {
             dirs,
             logs: LogSettings::from_model(task.log_config.as_ref()),
             env: env.vars,
-            around: Around { notes, cancel, namespace, dns, ..around(&alloc, job, group, &name, &node) },
+            around: Around {
+                notes,
+                cancel,
+                namespace,
+                dns,
+                devices: reserved.nodes,
+                ..around(&alloc, job, group, &name, &node)
+            },
         })
     }
 }
@@ -116,6 +129,12 @@ fn dns(
         Ok(DNSConfig { servers, searches, options })
     };
     given.map(read).transpose()
+}
+
+/// The devices that the cluster gave to a task.
+fn devices_of<'a>(alloc: &'a Allocation, task: &str) -> &'a [AllocatedDeviceResource] {
+    let given = alloc.allocated_resources.as_ref().and_then(|r| r.tasks.get(task));
+    given.map(|given| given.devices.as_slice()).unwrap_or_default()
 }
 
 /// What stands around the task.

@@ -50,6 +50,8 @@ pub struct Truth {
     pub nodes: Vec<Node>,
     pub news: Vec<(Instant, AllocClientUpdate)>,
     pub beats: u64,
+    /// Allocations that were asked for by themselves.
+    pub asked: Vec<AllocId>,
     /// Address of the gateway, index and epoch asked for.
     pub streams: Vec<(SocketAddr, u64, String)>,
     pub forget_node: bool,
@@ -116,6 +118,7 @@ impl Cluster {
             .route(BEAT, post(beat))
             .route(STREAM, get(stream))
             .route(NEWS, post(news))
+            .route("/v1/allocation/{id}", get(allocation))
             .layer(require(&[Role::Agent]))
             .with_state(gateway);
         let limits = Limits { drain: Duration::ZERO, ..Limits::internal() };
@@ -251,6 +254,33 @@ async fn news(State(gw): State<Arc<Gateway>>, Json(news): Json<News>) -> Result<
         truth.news.push((Instant::now(), update));
     }
     Ok(())
+}
+
+/// As the public API: blocks until the row is newer than the index.
+async fn allocation(
+    State(gw): State<Arc<Gateway>>,
+    axum::extract::Path(id): axum::extract::Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    let after: u64 = query["index"].parse().unwrap();
+    let mut index = gw.index.clone();
+    loop {
+        index.mark_unchanged();
+        let row = {
+            let mut truth = gw.truth.lock().unwrap();
+            truth.asked.push(id.as_str().into());
+            truth.allocs.get(&AllocId::from(id.as_str())).cloned()
+        };
+        match row {
+            None => return axum::http::StatusCode::NOT_FOUND.into_response(),
+            Some(row) if row.modify_index.0 > after => return Json(row).into_response(),
+            Some(_) => {
+                if gw.dead.or(index.changed()).await.is_none() {
+                    return axum::http::StatusCode::INTERNAL_SERVER_ERROR.into_response();
+                }
+            }
+        }
+    }
 }
 
 async fn stream(State(gw): State<Arc<Gateway>>, Query(query): Query<HashMap<String, String>>) -> Response {

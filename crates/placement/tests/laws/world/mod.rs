@@ -246,7 +246,11 @@ impl World {
                 let job =
                     self.state.job_version(key.0, key.1, alloc.job_incarnation.unwrap(), alloc.job_version.unwrap());
                 let job = job.unwrap();
-                placement::feasible(node, job, job.lookup_group(&alloc.task_group).unwrap()).unwrap();
+                let group = job.lookup_group(&alloc.task_group).unwrap();
+                // Whether a volume can be had is said by rows that only a scheduler is told of.
+                if group.volumes.is_empty() {
+                    placement::feasible(node, job, group).unwrap();
+                }
             }
         }
     }
