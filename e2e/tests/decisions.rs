@@ -79,14 +79,9 @@ async fn who_is_preempted_ends_first_and_comes_back_when_there_is_room() {
     let plan = json!({"Job": high(), "Diff": false});
     let planned: Value = api.put("/v1/job/high/plan", &Query::default(), &plan).await.unwrap().0;
     assert_eq!(planned["Annotations"]["PreemptedAllocs"].as_array().unwrap().len(), 2, "{planned:#}");
-    run(
-        &machine,
-        json!({"Meta": {"again": "1"}}).as_object().unwrap().iter().fold(high(), |mut job, (k, v)| {
-            job[k] = v.clone();
-            job
-        }),
-    )
-    .await;
+    let mut again = high();
+    again["Meta"] = json!({"again": "1"});
+    run(&machine, again).await;
     let placed = machine.until("/v1/job/high/allocations", "it has a place", |v| v[0]["ID"].is_string()).await;
     let id = placed[0]["ID"].as_str().unwrap().to_owned();
     let evicted = machine
@@ -104,7 +99,8 @@ async fn who_is_preempted_ends_first_and_comes_back_when_there_is_room() {
     let mut named: Vec<&str> =
         waits["PreemptedAllocations"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
     let mut wanted: Vec<&str> = evicted.iter().map(String::as_str).collect();
-    (named.sort_unstable(), wanted.sort_unstable());
+    named.sort_unstable();
+    wanted.sort_unstable();
     assert_eq!(named, wanted);
     // Their tasks ask for more time, and have it.
     for id in &evicted {
@@ -236,4 +232,125 @@ async fn what_may_not_run_without_the_cluster_ends_and_is_replaced_when_it_is_ba
     assert!(ended["ClientStatus"] == "complete" || ended["ClientStatus"] == "lost", "{ended:#}");
     running(&server, "stays", 1).await;
     assert!(lives(&alone).await && lives(&stays).await);
+}
+
+/// Statuses of a job's evaluations.
+fn statuses(evals: &Value, status: &str) -> usize {
+    all(evals, |eval| eval["Status"] == status).len()
+}
+
+#[tokio::test]
+async fn what_an_operator_sets_is_how_schedulers_decide() {
+    let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+    let pool =
+        "client {\n  enabled = true\n  cpu_total_compute = 4000\n  memory_total_mb = 1000\n  node_pool = \"special\"\n";
+    let mut server = Machine::new(dir.path(), "m", "127.0.0.1", port, &format!("{ALONE}{pool}}}\n{RAW_EXEC}"));
+    server.start(&[]);
+    server.until("/v1/nodes", "the node is ready", |v| ready_nodes(v) == 1).await;
+    let token = server.ok(&["node", "intro", "create", "-node-pool", "special"]);
+    let more = format!("{pool}  servers = [\"127.0.0.1:{}\"]\n}}\n{RAW_EXEC}", port + 1);
+    let mut client = Machine::new(dir.path(), "c", "127.0.0.3", port, &more);
+    client.start(&["-client-intro-token", token.trim()]);
+    server.until("/v1/nodes", "both nodes are ready", |v| ready_nodes(v) == 2).await;
+    let in_pool = |id: &str, count| {
+        let mut job = job(id, 50, count, 20, "exec sleep 1000");
+        job["NodePool"] = json!("special");
+        // Anti-affinity would part them all the same.
+        job["TaskGroups"][0]["Count"] = json!(1);
+        let mut other = job["TaskGroups"][0].clone();
+        other["Name"] = json!("h");
+        job["TaskGroups"].as_array_mut().unwrap().push(other);
+        job
+    };
+    let homes = |v: &Value| {
+        let mut homes: Vec<String> =
+            all(v, runs).iter().map(|alloc| alloc["NodeName"].as_str().unwrap().to_owned()).collect();
+        homes.sort();
+        homes.dedup();
+        homes.len()
+    };
+
+    // The cluster packs, the pool spreads.
+    let config = json!({"SchedulerAlgorithm": "binpack", "MemoryOversubscriptionEnabled": false});
+    put(&server, "/v1/operator/scheduler/configuration", &config).await;
+    run(&server, in_pool("packed", 2)).await;
+    assert_eq!(homes(&running(&server, "packed", 2).await), 1);
+    server.ok(&["job", "stop", "-purge", "packed"]);
+    let mut special = json!({"Name": "special", "SchedulerConfiguration": {"SchedulerAlgorithm": "spread",
+        "MemoryOversubscriptionEnabled": true}});
+    put(&server, "/v1/node/pool/special", &special).await;
+    let mut beyond = in_pool("spread", 2);
+    beyond["TaskGroups"][0]["Tasks"][0]["Resources"]["MemoryMaxMB"] = json!(200);
+    run(&server, beyond.clone()).await;
+    let spread = running(&server, "spread", 2).await;
+    assert_eq!(homes(&spread), 2);
+    let most = async |job: &str| {
+        let allocs = running(&server, job, 2).await;
+        let of_g = all(&allocs, |alloc| runs(alloc) && alloc["TaskGroup"] == "g")[0]["ID"].as_str().unwrap().to_owned();
+        let row = server.until(&format!("/v1/allocation/{of_g}"), "its row", |v| v["ID"].is_string()).await;
+        row["AllocatedResources"]["Tasks"]["t"]["Memory"]["MemoryMaxMB"].as_i64().unwrap()
+    };
+    assert_eq!(most("spread").await, 200, "the pool allows it");
+    server.ok(&["job", "stop", "-purge", "spread"]);
+    special["SchedulerConfiguration"] = Value::Null;
+    put(&server, "/v1/node/pool/special", &special).await;
+    beyond["ID"] = json!("within");
+    run(&server, beyond).await;
+    assert_eq!(most("within").await, 0, "the cluster does not");
+
+    // A pause keeps everything; what was asked for again and again meanwhile is looked at once.
+    let paused = json!({"SchedulerAlgorithm": "binpack", "PauseEvalBroker": true});
+    put(&server, "/v1/operator/scheduler/configuration", &paused).await;
+    let mut last = String::new();
+    for round in 0..12 {
+        let mut again = in_pool("again", 2);
+        again["Meta"] = json!({"round": round.to_string()});
+        last = run(&server, again).await;
+    }
+    server.until("/v1/job/again/evaluations", "all wait", |v| statuses(v, "pending") == 12).await;
+    assert_eq!(server.until("/v1/job/again/allocations", "none", Value::is_array).await, json!([]));
+    put(&server, "/v1/operator/scheduler/configuration", &config).await;
+    running(&server, "again", 2).await;
+    let shed = |v: &Value| statuses(v, "canceled") >= 10 && statuses(v, "pending") == 0;
+    let evals = server.until("/v1/job/again/evaluations", "the others are cancelled", shed).await;
+    assert_eq!(all(&evals, |eval| eval["ID"] == last.as_str())[0]["Status"], "complete");
+    let cancelled = all(&evals, |eval| eval["Status"] == "canceled");
+    assert!(cancelled.iter().all(|eval| !eval["StatusDescription"].as_str().unwrap().is_empty()), "{cancelled:#?}");
+
+    // Nothing is taken while registration is closed; what makes no sense is never taken.
+    let api = PublicClient::new(server.settings()).unwrap();
+    let register = async |job: Value| {
+        let done = api.put::<_, Value>("/v1/jobs", &Query::default(), &json!({ "Job": job })).await;
+        done.map(|_| ()).map_err(|error| error.to_string())
+    };
+    let closed = json!({"SchedulerAlgorithm": "binpack", "RejectJobRegistration": true});
+    put(&server, "/v1/operator/scheduler/configuration", &closed).await;
+    assert!(register(in_pool("late", 1)).await.unwrap_err().contains("403"));
+    put(&server, "/v1/operator/scheduler/configuration", &config).await;
+    let breaks: [(&str, Value); 6] = [
+        ("/TaskGroups/0/Count", json!(-1)),
+        ("/TaskGroups/0/Tasks/0/Resources/MemoryMB", json!(-5)),
+        ("/TaskGroups/0/Tasks/0/Resources/CPU", json!(i64::MIN)),
+        ("/Constraints", json!([{"LTarget": "${attr.kernel.name}", "Operand": "resembles", "RTarget": "linux"}])),
+        (
+            "/Spreads",
+            json!([{"Attribute": "${node.datacenter}", "Weight": 50, "SpreadTarget": [
+                {"Value": "dc1", "Percent": 60}, {"Value": "dc1", "Percent": 60}]}]),
+        ),
+        ("/Constraints", json!([{"LTarget": "${attr.kernel.name}", "Operand": "regexp", "RTarget": "((("}])),
+    ];
+    for (place, value) in breaks {
+        let mut bad = in_pool("bad", 1);
+        bad["Constraints"] = json!([]);
+        bad["Spreads"] = json!([]);
+        *bad.pointer_mut(place).unwrap() = value;
+        let refused = register(bad).await.unwrap_err();
+        assert!(refused.contains("400"), "{place}: {refused}");
+    }
+    // What asks for more than there is waits, whatever it is.
+    let mut vast = in_pool("vast", 1);
+    vast["TaskGroups"][0]["Tasks"][0]["Resources"] = json!({"CPU": 2_000_000_000, "MemoryMB": 2_000_000_000});
+    let eval = run(&server, vast).await;
+    let told = server.until(&format!("/v1/evaluation/{eval}"), "it is decided", |v| v["Status"] == "complete").await;
+    assert_eq!(told["FailedTGAllocs"]["g"]["NodesExhausted"], 2, "{told:#}");
 }

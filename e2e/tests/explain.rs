@@ -87,6 +87,10 @@ async fn every_decision_is_explained_node_by_node_until_the_scheduler_forgets() 
             assert_eq!(node["Standing"], standing, "{told}");
             assert!(node["Reason"].as_str().unwrap().contains(reason), "{told}");
         }
+        let needs = group["Needs"][0].as_str().unwrap_or_default();
+        let nearest =
+            if name == "huge" { "MB more memory on 2 nodes that pass all else" } else { "2 nodes have room and fail" };
+        assert!(needs.contains(nearest), "{told}");
         let file = if name == "huge" { &huge } else { &filtered };
         let planned = text(&cluster.steppe(&["job", "plan", file]).stdout);
         assert!(planned.contains("1 allocation without a place") && planned.contains(reason), "{planned}");

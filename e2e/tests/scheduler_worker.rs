@@ -155,6 +155,23 @@ async fn without_an_applier_evaluations_wait_and_nothing_is_held_against_them() 
     assert!(evals.iter().all(|id| state.eval(id).unwrap().status == EvalStatus::Complete));
 }
 
+/// A worker's dequeue waits for 20 s when there is nothing; its process does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn q_worker_004_a_worker_that_waits_for_work_ends_at_once_and_leaves_nothing_behind() {
+    let mut plane = plane(&[Role::State, Role::Broker, Role::Applier, Role::Controller, Role::Scheduler]).await;
+    plane.register(job("first", "service", 1, 10)).await;
+    plane.until("it works", |s| live(s, "first") == 1).await;
+    // What it found is acknowledged, so it asks for more.
+    let asked = std::time::Instant::now();
+    plane.stop("scheduler-0").await;
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    // Nothing was delivered to the dead: the next one to come has it at once.
+    let eval = plane.register(job("second", "service", 1, 10)).await;
+    plane.run(Role::Scheduler, "scheduler-1");
+    let state = plane.until("it is placed", |s| live(s, "second") == 1).await;
+    assert_eq!(state.eval(&eval).unwrap().status, EvalStatus::Complete);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_finds_the_broker_again_when_it_comes_back() {
     let mut plane = plane(&[Role::State, Role::Broker, Role::Applier, Role::Controller, Role::Scheduler]).await;

@@ -104,6 +104,11 @@ impl Operator {
     }
 }
 
+/// Whether there is an operator of that name.
+pub(crate) fn is_operator(operand: &str) -> bool {
+    !matches!(Operator::parse(operand, ""), Operator::Unknown)
+}
+
 /// A constraint (or an affinity's condition) ready to be asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Check {

@@ -5,6 +5,7 @@
 //! which the applier checks a plan again, the same that the scheduler used.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod absurd;
 mod ask;
 mod constraint;
 mod cores;

@@ -19,6 +19,7 @@ use model::ids::NewId;
 use model::metric::{AllocMetric, PlanAnnotations};
 use model::{EvalId, EvalStatus, Evaluation, Job, JobKind, NodeId};
 
+use crate::absurd::absurd;
 use crate::explain::Explain;
 use crate::fleet::Fleet;
 use crate::pass::{Outcome, Pass};
@@ -30,8 +31,6 @@ pub const BLOCKED_REMAINING: &str = "created to place remaining allocations";
 pub const BLOCKED_CONFLICTS: &str = "created due to placement conflicts";
 const TRIGGER_QUEUED: &str = "queued-allocs";
 const TRIGGER_ATTEMPTS: &str = "max-plan-attempts";
-/// Most allocations of one job.
-const COUNT_MAX: i64 = 1_000_000;
 /// Most classes that a blocked evaluation names one by one.
 const CLASSES_MAX: usize = 256;
 
@@ -102,26 +101,6 @@ pub fn schedule(req: Request<'_>) -> Decision {
     }
     let waits = is_blocked_kind(req.eval);
     decide(req, job, kind, waits)
-}
-
-/// What no validation should have let through, and no scheduling can carry out.
-fn absurd(job: &Job) -> Option<String> {
-    let mut total = 0_i64;
-    for group in &job.task_groups {
-        let (name, count) = (group.name(), group.count());
-        total = total.saturating_add(count.max(0));
-        if count < 0 {
-            return Some(format!("group {name:?} has a count of {count}"));
-        }
-        for task in &group.tasks {
-            let resources = task.resources.as_ref();
-            let cores = resources.map_or(0, model::resources::Resources::cores);
-            if task.cpu_mhz() < 0 || task.memory_mb() < 0 || group.disk_mb() < 0 || cores < 0 {
-                return Some(format!("task {:?} of group {name:?} asks for less than nothing", task.name));
-            }
-        }
-    }
-    (total > COUNT_MAX).then(|| format!("it has {total} allocations, more than {COUNT_MAX}"))
 }
 
 /// Decides what registering `job` would do; `req.eval` is for it and need not be in state.

@@ -279,7 +279,7 @@ impl Broker {
 
     /// What the blocked evaluations ask for, counted anew: what is no longer blocked is not in it.
     pub fn blocked_resources(&self) -> BlockedResources {
-        self.blocked.rows().fold(BlockedResources::default(), |sum, row| sum + BlockedResources::of(row))
+        BlockedResources::sum(self.blocked.rows().map(|row| BlockedResources::of(row)))
     }
 
     fn held(&self) -> usize {

@@ -93,6 +93,24 @@ impl BlockedResources {
     }
 }
 
+impl BlockedResources {
+    /// Of many at once.
+    pub fn sum(all: impl Iterator<Item = Self>) -> Self {
+        let mut sum = Self::default();
+        for one in all {
+            for (job, asked) in one.by_job {
+                let of_job = sum.by_job.entry(job).or_default();
+                *of_job = *of_job + asked;
+            }
+            for (place, asked) in one.by_place {
+                let of_place = sum.by_place.entry(place).or_default();
+                *of_place = *of_place + asked;
+            }
+        }
+        sum
+    }
+}
+
 impl Add for Asked {
     type Output = Self;
 

@@ -185,7 +185,7 @@ impl Runner {
             let waited = previous.ended(&host.elsewhere, &mut channels.wanted);
             let Some(over) = host.halt.or(waited).await else { return Ended::Left(Vec::new()) };
             files = over;
-            (alloc, spec) = newest(&channels.wanted.borrow(), (alloc, spec), host.kill_timeout_max);
+            (alloc, spec) = newest(&channels.wanted.borrow(), (alloc, spec), host.of_node());
         }
         let problem = build(&dirs, restored).await;
         if let Some(from) = files {
@@ -431,12 +431,16 @@ impl Runner {
 }
 
 /// What is to run by the newest row, which may be nothing any more.
-fn newest(wanted: &Wanted, old: (Arc<Allocation>, AllocSpec), most: model::Nanos) -> (Arc<Allocation>, AllocSpec) {
+fn newest(
+    wanted: &Wanted,
+    old: (Arc<Allocation>, AllocSpec),
+    node: lifecycle::OfNode<'_>,
+) -> (Arc<Allocation>, AllocSpec) {
     let mut alloc = Arc::clone(&wanted.alloc);
     if wanted.gone {
         Arc::make_mut(&mut alloc).desired_status = model::DesiredStatus::Stop;
     }
-    let spec = alloc.job.as_deref().and_then(|job| AllocSpec::new(&alloc, job, most).ok());
+    let spec = alloc.job.as_deref().and_then(|job| AllocSpec::new(&alloc, job, node).ok());
     spec.map_or(old, |spec| (alloc, spec))
 }
 

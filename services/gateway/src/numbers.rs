@@ -14,8 +14,8 @@ use api::usage::{AllocResourceUsage, HostStats};
 use client::http::Call;
 use futures::StreamExt as _;
 use kit::metrics::GaugeValue;
-use queue::BlockedResources;
 use model::{Allocation, ClientStatus, EvalStatus, Node, NodeStatus, Role, TaskStateKind};
+use queue::BlockedResources;
 
 use crate::app::App;
 use crate::processes::Process;
@@ -123,7 +123,7 @@ fn cluster(app: &App, gauges: &mut Gauges) {
 /// What waits for room asks for, by job and by where it was looked for.
 fn blocked(state: &fsm::State, gauges: &mut Gauges) {
     let rows = state.evals().filter(|eval| eval.status == EvalStatus::Blocked);
-    let all = rows.fold(BlockedResources::default(), |all, row| all + BlockedResources::of(row));
+    let all = BlockedResources::sum(rows.map(|row| BlockedResources::of(row)));
     for ((namespace, job), asked) in all.by_job.iter().take(ROWS_MAX) {
         let labels = labels([("job", job.as_str()), ("namespace", namespace.as_str())]);
         gauges.add("nomad.nomad.blocked_evals.job.cpu", &labels, float(asked.cpu_mhz));

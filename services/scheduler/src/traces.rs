@@ -33,17 +33,33 @@ pub struct Record {
     pub timeline: Vec<Moment>,
     /// Of the last decision.
     pub explain: Arc<Explain>,
+    /// What the two take.
+    bytes: Bytes,
+}
+
+/// Counted as they change: a record is not measured anew for each line of its history.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Bytes {
+    timeline: usize,
+    explain: usize,
 }
 
 impl Record {
     fn tell(&mut self, moments: impl IntoIterator<Item = Moment>) {
         let room = MOMENTS_MAX.saturating_sub(self.timeline.len());
-        self.timeline.extend(moments.into_iter().take(room));
+        for moment in moments.into_iter().take(room) {
+            self.bytes.timeline += size_of::<Moment>() + moment.detail.len();
+            self.timeline.push(moment);
+        }
+    }
+
+    fn learn(&mut self, explain: Explain) {
+        self.bytes.explain = explain.groups.iter().map(placement::GroupTrace::size).sum();
+        self.explain = Arc::new(explain);
     }
 
     fn size(&self) -> usize {
-        let said: usize = self.timeline.iter().map(|one| size_of::<Moment>() + one.detail.len()).sum();
-        size_of::<Self>() + said + self.explain.groups.iter().map(placement::GroupTrace::size).sum::<usize>()
+        size_of::<Self>() + self.bytes.timeline + self.bytes.explain
     }
 }
 
@@ -76,7 +92,7 @@ impl Traces {
         let moments = decided(&explain);
         self.change(eval, |record| {
             record.tell(moments);
-            record.explain = Arc::new(explain);
+            record.learn(explain);
         });
     }
 
@@ -89,9 +105,10 @@ impl Traces {
         let ring = &mut *ring;
         let record = ring.records.entry(eval.clone()).or_insert_with(|| {
             ring.order.push_back(eval.clone());
+            ring.bytes += size_of::<Record>();
             Record::default()
         });
-        let before = if record.timeline.is_empty() && record.explain.groups.is_empty() { 0 } else { record.size() };
+        let before = record.size();
         change(record);
         ring.bytes = ring.bytes + record.size() - before;
         while ring.bytes > self.bytes_max {
@@ -195,11 +212,28 @@ mod tests {
         assert!(traces.get(&id(999)).is_some());
         assert!(traces.get(&id(0)).is_none());
         let ring = traces.ring.lock().unwrap();
-        let held: usize = ring.records.values().map(Record::size).sum();
+        let held: usize = ring.records.values().map(measured).sum();
         assert_eq!(ring.bytes, held);
         assert_eq!(ring.order.len(), ring.records.len());
         assert!((50..1_000).contains(&ring.records.len()), "{}", ring.records.len());
         assert!(held <= 16 << 10);
+    }
+
+    /// Counted anew, from what there is.
+    fn measured(record: &Record) -> usize {
+        let said: usize = record.timeline.iter().map(|one| size_of::<Moment>() + one.detail.len()).sum();
+        size_of::<Record>() + said + record.explain.groups.iter().map(placement::GroupTrace::size).sum::<usize>()
+    }
+
+    #[test]
+    fn what_is_counted_is_what_there_is_whatever_becomes_of_a_record() {
+        let traces = Traces::default();
+        for n in 0..100 {
+            traces.note(&id(n % 7), Happening::Dequeued, "x".repeat(n));
+            traces.keep(&id(n % 5), Explain::default());
+        }
+        let ring = traces.ring.lock().unwrap();
+        assert_eq!(ring.bytes, ring.records.values().map(measured).sum::<usize>());
     }
 
     #[test]

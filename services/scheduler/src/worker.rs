@@ -364,17 +364,6 @@ mod tests {
         assert_eq!(guarded::<u32>(|| panic!("as a test")), None);
     }
 
-    /// Whatever a worker waits for is given up with its process, as in `run`.
-    #[tokio::test]
-    async fn q_worker_004_a_wait_ends_at_once_with_the_process() {
-        let shutdown = Shutdown::new();
-        let (ends, waits) = (shutdown.clone(), shutdown.clone());
-        let waiting = tokio::spawn(async move { waits.or(std::future::pending::<()>()).await });
-        ends.request();
-        let ended = tokio::time::timeout(Duration::from_secs(5), waiting).await;
-        assert_eq!(ended.expect("in time").expect("it did not panic"), None);
-    }
-
     #[test]
     fn util_002_only_rounds_without_progress_count() {
         let placed = PlanResult { placed: vec!["a".into()], ..PlanResult::default() };

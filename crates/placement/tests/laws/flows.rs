@@ -481,6 +481,60 @@ fn a_plan_once_done_leaves_nothing_to_do_and_counts_come_true() {
     }
 }
 
+/// What makes no sense at all fails with a sentence that says what; it does not wait for a node that cannot come.
+#[test]
+fn an_evaluation_of_a_job_that_makes_no_sense_fails_and_says_why() {
+    let target = |value: &str, percent| model::job::SpreadTarget { value: value.into(), percent };
+    let spread = |targets: Vec<model::job::SpreadTarget>| model::job::Spread {
+        attribute: "${meta.rack}".into(),
+        weight: Some(50),
+        spread_target: targets,
+    };
+    let mut twice = job("service", 1);
+    twice.spreads = vec![spread(vec![target("r1", 40), target("r1", 40)])];
+    let mut overfull = job("service", 1);
+    overfull.task_groups[0].spreads = vec![spread(vec![target("r1", 70), target("r2", 70)])];
+    let mut odd = job("service", 1);
+    odd.task_groups[0].tasks[0].constraints = vec![constraint("${attr.kernel.name}", "resembles", "linux")];
+    let mut wish = job("service", 1);
+    wish.affinities = vec![model::job::Affinity {
+        l_target: "${meta.rack}".into(),
+        operand: "~~".into(),
+        r_target: "r1".into(),
+        weight: Some(50),
+    }];
+    let mut huge = job("service", 1);
+    huge.task_groups[0].tasks[0].resources.as_mut().unwrap().memory_mb = Some(i64::MAX);
+    let mut negative = job("service", 1);
+    negative.task_groups[0].count = Some(-3);
+    let mut doubled = job("service", 1);
+    doubled.task_groups.push(doubled.task_groups[0].clone());
+    for (bad, why) in [
+        (twice, "has target \"r1\" twice"),
+        (overfull, "has targets of 140 %"),
+        (odd, "unknown operator \"resembles\""),
+        (wish, "unknown operator \"~~\""),
+        (huge, "MB of memory"),
+        (negative, "a count of -3"),
+        (doubled, "two groups are named \"g\""),
+    ] {
+        let mut world = World::with_nodes(2);
+        let eval = world.register_only_unchecked(&bad);
+        let row = world.decide(&eval).plan.eval.unwrap();
+        assert_eq!(row.status, EvalStatus::Failed, "{why}");
+        assert!(row.status_description.contains(why), "{}", row.status_description);
+    }
+    // Targets that name each other are texts: they are looked up once, and nothing goes round.
+    let mut cyclic = job("service", 1);
+    cyclic.constraints = vec![constraint("${meta.a}", "=", "${meta.b}"), constraint("${meta.b}", "=", "${meta.a}")];
+    let mut world = World::new();
+    let mut odd = crate::world::node(0);
+    odd.meta = [("a".to_owned(), "${meta.b}".to_owned()), ("b".to_owned(), "${meta.a}".to_owned())].into();
+    world.add_node(odd);
+    let eval = world.register(&cyclic);
+    assert_eq!(eval.failed_tg_allocs["g"].nodes_filtered, 1);
+}
+
 /// A job that no validation should have let through: its evaluation ends, with or without placements.
 #[test]
 fn a_job_that_makes_no_sense_fails_or_waits_and_never_panics() {
