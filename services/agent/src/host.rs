@@ -81,8 +81,9 @@ pub struct Parts {
 impl Host {
     pub fn new(parts: Parts) -> Self {
         let Parts { drivers, cgroups, cgroup_parent, region, alloc_base, node, .. } = parts;
-        let Parts { denied, removals_max, kill_timeout_max, bridging, store, outbox, cores, devices, elsewhere, .. } =
-            parts;
+        let Parts {
+            denied, removals_max, kill_timeout_max, bridging, store, outbox, cores, devices, elsewhere, ..
+        } = parts;
         Self {
             drivers,
             cgroups,
