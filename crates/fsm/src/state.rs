@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use imbl::ordmap::RangedIter;
+use imbl::shared_ptr::DefaultSharedPtr;
 use imbl::{OrdMap, OrdSet};
 use model::autopilot::AutopilotConfiguration;
 use model::job::JobSubmission;
@@ -288,7 +290,8 @@ impl State {
         namespace: &NamespaceName,
         id: &JobId,
     ) -> impl Iterator<Item = &'a Arc<Allocation>> {
-        of_job(&self.allocs_by_job, namespace, id).filter_map(|alloc| self.allocs.get(alloc))
+        let mut rows = Ascending::new(&self.allocs);
+        of_job(&self.allocs_by_job, namespace, id).filter_map(move |alloc| rows.get(alloc))
     }
 
     pub fn allocs_of_eval<'a>(&'a self, id: &EvalId) -> impl Iterator<Item = &'a Arc<Allocation>> {
@@ -420,9 +423,41 @@ fn of_job<'a, T: Clone + Default + Ord>(
     namespace: &NamespaceName,
     id: &JobId,
 ) -> impl Iterator<Item = &'a T> + use<'a, T> {
-    let (namespace, id) = (namespace.clone(), id.clone());
-    index
-        .range((namespace.clone(), id.clone(), T::default())..)
-        .take_while(move |(ns, job, _)| *job == id && *ns == namespace)
-        .map(|(_, _, entry)| entry)
+    // Up to the first id that comes after this one: no entry has to be compared.
+    let after = JobId::from(format!("{id}\0"));
+    let range = (namespace.clone(), id.clone(), T::default())..(namespace.clone(), after, T::default());
+    index.range(range).map(|(_, _, entry)| entry)
+}
+
+/// Looks up ids that ascend. Where they stand close together in the table it goes through the table, else it
+/// looks each of them up.
+struct Ascending<'a, K, V> {
+    table: &'a OrdMap<K, V>,
+    rest: Option<RangedIter<'a, K, V, DefaultSharedPtr>>,
+    /// Grows with what is found on the way, falls with what is not.
+    patience: u32,
+}
+
+impl<'a, K: Ord + Clone, V> Ascending<'a, K, V> {
+    /// Entries that are passed over on the way to the next one.
+    const STEPS: usize = 4;
+    const PATIENCE: u32 = 32;
+    const MISS: u32 = 8;
+
+    fn new(table: &'a OrdMap<K, V>) -> Self {
+        Self { table, rest: None, patience: Self::PATIENCE }
+    }
+
+    fn get(&mut self, id: &K) -> Option<&'a V> {
+        if self.patience == 0 {
+            return self.table.get(id);
+        }
+        let rest = self.rest.get_or_insert_with(|| self.table.range::<_, K>(id..));
+        if let Some((_, row)) = rest.by_ref().take(Self::STEPS).find(|(key, _)| *key == id) {
+            self.patience = (self.patience + 1).min(Self::PATIENCE);
+            return Some(row);
+        }
+        (self.rest, self.patience) = (None, self.patience.saturating_sub(Self::MISS));
+        self.table.get(id)
+    }
 }

@@ -1,9 +1,9 @@
 //! All nodes as flat numbers, kept up to date from the feed: what a scheduling pass scans.
 //!
 //! ```text
-//!  chunks: [Arc<Chunk>]          one Chunk = 128 slots
-//!    hot:  [Hot; 128]            numbers only: capacity, use, shape, pool, datacenter, flags, hash
-//!    rows: [Arc<NodeRow>; 128]   the row, its ports, what each allocation holds
+//!  chunks: [Arc<Chunk>]          one Chunk = 32 slots
+//!    hot:  [Hot; 32]             numbers only: capacity, use, shape, pool, datacenter, flags, hash
+//!    rows: [Arc<NodeRow>; 32]    the row, its ports, what each allocation holds
 //!  slots:  NodeId  -> slot       a node keeps its slot; a forgotten node's is used again
 //!  allocs: AllocId -> slot       allocations that hold something
 //!  shapes, pools, datacenters, classes: texts turned into small numbers
@@ -33,7 +33,7 @@ use crate::fit::{Amounts, Facts, Held, capacity};
 use crate::ports::{Claim, NodePorts};
 use crate::volumes::Volumes;
 
-const CHUNK: usize = 128;
+const CHUNK: usize = 32;
 
 pub(crate) type Slot = u32;
 

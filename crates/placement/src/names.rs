@@ -1,24 +1,34 @@
-//! The index in `job.group[index]`: which are taken, which come next.
+//! The index in `job.group[index]`: which are taken, which come next. Names are only read once somebody asks:
+//! where nothing has to change nobody does.
 
 use std::collections::BTreeMap;
 
 /// How many allocations have each index.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Names {
+pub(crate) struct Names<'a> {
     prefix: String,
     count: usize,
+    /// Not read yet.
+    given: Vec<&'a str>,
     /// By index, up to the count; those beyond it (there are few, if any) by number.
     used: Vec<u32>,
     beyond: BTreeMap<usize, u32>,
 }
 
-impl Names {
-    pub(crate) fn new<'a>(job: &str, group: &str, count: usize, names: impl Iterator<Item = &'a str>) -> Self {
-        let mut all = Self { prefix: format!("{job}.{group}"), count, used: vec![0; count], ..Self::default() };
-        for index in names.filter_map(crate::read::name_index) {
-            *all.entry(index) += 1;
+impl<'a> Names<'a> {
+    pub(crate) fn new(job: &str, group: &str, count: usize, names: impl Iterator<Item = &'a str>) -> Self {
+        Self { prefix: format!("{job}.{group}"), count, given: names.collect(), ..Self::default() }
+    }
+
+    fn read(&mut self) {
+        if self.used.len() < self.count {
+            self.used.resize(self.count, 0);
         }
-        all
+        for name in std::mem::take(&mut self.given) {
+            if let Some(index) = crate::read::name_index(name) {
+                *self.entry(index) += 1;
+            }
+        }
     }
 
     fn used(&self, index: usize) -> u32 {
@@ -40,6 +50,10 @@ impl Names {
 
     /// The lowest `n` free names below the count; when they run out, from 0 again.
     pub(crate) fn next(&mut self, n: usize) -> Vec<String> {
+        if n == 0 {
+            return Vec::new();
+        }
+        self.read();
         let free: Vec<usize> = (0..self.count).filter(|i| self.used(*i) == 0).take(n).collect();
         let more = (0..self.count.max(1)).cycle().take(n - free.len());
         let indexes: Vec<usize> = free.iter().copied().chain(more).collect();
@@ -49,6 +63,7 @@ impl Names {
     /// Names for canaries: those of allocations about to be replaced, then free ones, then above the
     /// count; never one that a canary has.
     pub(crate) fn next_canaries(&mut self, n: usize, canaries: &[&str], destructive: &[&str]) -> Vec<String> {
+        self.read();
         let held: Vec<usize> = canaries.iter().filter_map(|name| crate::read::name_index(name)).collect();
         let mut replaced: Vec<usize> = destructive.iter().filter_map(|name| crate::read::name_index(name)).collect();
         replaced.sort_unstable();
@@ -68,12 +83,14 @@ impl Names {
 
     /// One allocation gives its index back.
     pub(crate) fn unset(&mut self, index: usize) {
+        self.read();
         let number = self.entry(index);
         *number = number.saturating_sub(1);
     }
 
     /// A name under which nobody else runs: the same one, or the next free when others have it too.
     pub(crate) fn unique(&mut self, name: String) -> String {
+        self.read();
         let Some(index) = crate::read::name_index(&name) else { return name };
         if self.used(index) <= 1 {
             return name;
@@ -88,9 +105,9 @@ impl Names {
 mod tests {
     use super::*;
 
-    fn names(count: usize, used: &[usize]) -> Names {
-        let list: Vec<String> = used.iter().map(|i| format!("j.g[{i}]")).collect();
-        Names::new("j", "g", count, list.iter().map(String::as_str))
+    fn names(count: usize, used: &[usize]) -> Names<'static> {
+        let list = used.iter().map(|i| &*Box::leak(format!("j.g[{i}]").into_boxed_str()));
+        Names::new("j", "g", count, list)
     }
 
     /// names-001, names-004

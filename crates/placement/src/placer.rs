@@ -206,22 +206,24 @@ impl Placer {
         for alloc in work.allocs.iter().filter(|a| !a.is_terminal()) {
             if let Some(slot) = work.fleet.slot(&alloc.node_id) {
                 let mine = alloc.task_group == self.group.name();
-                self.count(work.fleet.node(slot), mine, 1);
+                self.count(work, slot, mine, 1);
             }
         }
         for event in &work.events {
-            self.count(work.fleet.node(event.slot), event.group == self.group_no, event.living);
+            self.count(work, event.slot, event.group == self.group_no, event.living);
         }
         self.cursor = work.events.len();
     }
 
     /// Returns the nodes that a freed value of a property lets in again.
-    fn count(&mut self, node: &Node, mine: bool, change: i64) -> Vec<Slot> {
+    fn count(&mut self, work: &Work<'_>, slot: Slot, mine: bool, change: i64) -> Vec<Slot> {
         if change == 0 {
             return Vec::new();
         }
+        let node = work.fleet.node(slot);
         if mine && !self.spreads.is_empty() {
-            let tuple = self.spreads.tuple(node);
+            let seat = self.seats.get(slot);
+            let tuple = if seat.standing == Standing::Open { seat.tuple } else { self.spreads.tuple(node) };
             self.spreads.count(tuple, change);
         }
         let mut freed = Vec::new();
@@ -416,7 +418,7 @@ impl Placer {
         while let Some(event) = work.events.get(self.cursor).copied() {
             self.cursor += 1;
             let mine = event.group == self.group_no;
-            let freed = self.count(work.fleet.node(event.slot), mine, event.living);
+            let freed = self.count(work, event.slot, mine, event.living);
             self.rescore(work, event.slot);
             for slot in freed {
                 self.rescore(work, slot);

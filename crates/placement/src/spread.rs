@@ -39,6 +39,8 @@ struct Counted {
     values: Vec<(Option<f64>, u64)>,
     /// Least and most of what values in use have; `None` when none is.
     range: Option<(u64, u64)>,
+    /// How many values are used so often; without those that are not used.
+    often: BTreeMap<u64, u32>,
 }
 
 /// The value id of a node that lacks the property.
@@ -53,8 +55,8 @@ pub(crate) struct Spreads {
     tuples: Vec<u32>,
     ids: BTreeMap<Vec<u32>, Tuple>,
     key: Vec<u32>,
-    /// Grows with every change of a score.
-    pub epoch: u64,
+    /// What changed, in order: the tuple whose score alone did, or `None` for all of them.
+    pub log: Vec<Option<Tuple>>,
 }
 
 impl Block {
@@ -149,7 +151,7 @@ fn evened(current: u64, range: Option<(u64, u64)>) -> f64 {
 
 impl Counted {
     fn new(block: Block) -> Self {
-        Self { block, ids: BTreeMap::new(), values: Vec::new(), range: None }
+        Self { block, ids: BTreeMap::new(), values: Vec::new(), range: None, often: BTreeMap::new() }
     }
 
     /// The number of the node's value.
@@ -165,13 +167,27 @@ impl Counted {
         id
     }
 
-    fn count(&mut self, id: u32, change: i64) {
-        let Some((_, used)) = self.values.get_mut(id as usize) else { return };
-        *used = used.saturating_add_signed(change);
-        if self.block.wanted.is_empty() {
-            let in_use = || self.values.iter().map(|(_, used)| *used).filter(|used| *used > 0);
-            self.range = in_use().min().zip(in_use().max());
+    /// True when values beside this one are wanted differently now.
+    fn count(&mut self, id: u32, change: i64) -> bool {
+        let Some((_, used)) = self.values.get_mut(id as usize) else { return false };
+        let before = *used;
+        *used = before.saturating_add_signed(change);
+        let now = *used;
+        if !self.block.wanted.is_empty() {
+            return false;
         }
+        if now > 0 {
+            *self.often.entry(now).or_default() += 1;
+        }
+        if let Some(number) = self.often.get_mut(&before).filter(|_| before > 0) {
+            *number -= 1;
+            if *number == 0 {
+                self.often.remove(&before);
+            }
+        }
+        let (least, most) = (self.often.first_key_value(), self.often.last_key_value());
+        let range = least.zip(most).map(|((least, _), (most, _))| (*least, *most));
+        std::mem::replace(&mut self.range, range) != range
     }
 
     fn score(&self, id: u32, total_weight: f64) -> f64 {
@@ -222,13 +238,14 @@ impl Spreads {
 
     /// An allocation of the group came to (1) or left (-1) a node with these values.
     pub(crate) fn count(&mut self, tuple: Tuple, change: i64) {
-        self.epoch += 1;
+        let mut others = self.blocks.len() > 1;
         let at = tuple as usize * self.blocks.len();
         for (n, block) in self.blocks.iter_mut().enumerate() {
             if let Some(id) = self.tuples.get(at + n) {
-                block.count(*id, change);
+                others |= block.count(*id, change);
             }
         }
+        self.log.push((!others).then_some(tuple));
     }
 
     /// The spread score of nodes with these values; `None` adds nothing to the mean.

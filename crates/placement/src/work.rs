@@ -83,10 +83,6 @@ impl<'a> Work<'a> {
         for group in job.iter().flat_map(|j| &j.task_groups) {
             work.group(group.name());
         }
-        for at in 0..work.allocs.len() {
-            let alloc = work.allocs[at];
-            work.group(&alloc.task_group);
-        }
         work
     }
 
@@ -94,7 +90,14 @@ impl<'a> Work<'a> {
         self.groups.iter().position(|g| g == name).unwrap_or_else(|| {
             self.groups.push(name.to_owned());
             if let Some(counts) = self.counts.get_mut() {
-                counts.of_group.push(vec![0; counts.of_job.len()]);
+                // Nothing of a group that had no number yet was stopped or placed.
+                let mut of_group = vec![0; counts.of_job.len()];
+                for alloc in self.allocs.iter().filter(|a| a.task_group == name && a.occupies_node()) {
+                    if let Some(slot) = self.fleet.slot(&alloc.node_id) {
+                        of_group[slot as usize] += 1;
+                    }
+                }
+                counts.of_group.push(of_group);
             }
             self.groups.len() - 1
         })
@@ -114,9 +117,11 @@ impl<'a> Work<'a> {
             let end = self.fleet.end();
             let mut counts = Counts { of_job: vec![0; end], of_group: vec![vec![0; end]; self.groups.len()] };
             for alloc in self.allocs.iter().filter(|a| a.occupies_node()) {
-                let group = self.groups.iter().position(|g| *g == alloc.task_group);
-                if let Some((slot, group)) = self.fleet.slot(&alloc.node_id).zip(group) {
-                    counts.add(slot, group);
+                if let Some(slot) = self.fleet.slot(&alloc.node_id) {
+                    counts.of_job[slot as usize] += 1;
+                    if let Some(group) = self.groups.iter().position(|g| *g == alloc.task_group) {
+                        counts.of_group[group][slot as usize] += 1;
+                    }
                 }
             }
             counts

@@ -1,9 +1,11 @@
 //! Allocations: what their nodes say, what operators ask, when room appears, when rows are forgotten.
 
+use std::sync::Arc;
+
 use fsm::command::{AllocClientUpdate, Refusal};
-use fsm::{Change, Command, Plan, PlanStop, Table};
+use fsm::{Change, Command, Plan, PlanStop, State, Table};
 use model::alloc::DesiredTransition;
-use model::{ClientStatus, DesiredStatus, EvalStatus, Evaluation, Index, NodeStatus, Role};
+use model::{Allocation, ClientStatus, DesiredStatus, EvalStatus, Evaluation, Index, NodeStatus, Role};
 
 use crate::world::{self, World, eval, ids, job, ns};
 
@@ -277,4 +279,37 @@ fn store_032_a_job_whose_last_evaluation_is_forgotten_is_dead_and_can_go() {
     world.accept(Role::Controller, reap(vec![], vec![(ns(), "once".into()), (ns(), "fresh".into())]));
     assert!(world.state.job(&ns(), &"once".into()).is_none());
     assert!(world.state.job(&ns(), &"fresh".into()).is_some(), "a pending job is kept");
+}
+
+#[test]
+fn the_allocations_of_a_job_are_those_of_all_that_name_it_in_the_order_of_ids() {
+    let mut state = State::default();
+    // Ids that are the beginning of others, and allocations of several jobs between each other: 1 of 2, 1 of 3, few.
+    let jobs = ["a", "ab", "a b", "b", "", "z"];
+    let mut seed = 7_u64;
+    for n in 0..2_000_u64 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let job = match seed >> 60 {
+            0..8 => "a",
+            8..13 => "ab",
+            other => jobs[usize::try_from(other % 6).unwrap()],
+        };
+        let namespace = if seed >> 50 & 7 == 0 { "other" } else { "default" };
+        let row = Allocation {
+            id: format!("{:016x}", seed.rotate_left(17)).into(),
+            namespace: namespace.into(),
+            job_id: job.into(),
+            node_id: format!("n{}", n % 7).into(),
+            ..Allocation::default()
+        };
+        state.commit(Index(n + 1), &Change::Alloc(Arc::new(row)));
+    }
+    for namespace in ["default", "other", "none"] {
+        for job in jobs.into_iter().chain(["aa", "nobody"]) {
+            let got: Vec<_> = state.allocs_of_job(&namespace.into(), &job.into()).map(|a| a.id.clone()).collect();
+            let all = state.allocs().filter(|a| a.job_id == *job && a.namespace == *namespace);
+            assert_eq!(got, all.map(|a| a.id.clone()).collect::<Vec<_>>(), "{namespace} {job:?}");
+        }
+    }
+    assert!(state.allocs_of_job(&"default".into(), &"a".into()).count() > 500);
 }

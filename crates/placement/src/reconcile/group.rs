@@ -26,7 +26,7 @@ struct Group<'a> {
     migrate: Vec<Row<'a>>,
     lost: Vec<Row<'a>>,
     now: Vec<Row<'a>>,
-    names: Names,
+    names: Names<'a>,
     desired: DesiredUpdates,
 }
 
@@ -56,7 +56,7 @@ impl<'a> Reconciler<'a, '_> {
         }
         let had_current = all.iter().any(|a| read::alloc_revision(a) == read::revision(job));
         let canaries = self.clean_canaries(&mut all, spec, &state, &mut desired);
-        let mut classes = self.classify(&all);
+        let mut classes = self.classify(&all, Some((spec, read::revision(job))));
         desired.ignore += u64::try_from(classes.ignored).unwrap_or(0);
         let back = self.reconnect(job, spec, std::mem::take(&mut classes.reconnecting), &mut desired);
         classes.drop_all(&back.stopped);
@@ -203,7 +203,7 @@ impl<'a> Reconciler<'a, '_> {
         if spec.rolling_update().is_none() || current.is_empty() {
             return current;
         }
-        let classes = self.classify(&current);
+        let classes = self.classify(&current, None);
         for alloc in &classes.migrate {
             self.out.stop.push(Stop::new(alloc, MIGRATING));
         }
@@ -475,7 +475,7 @@ fn place<'a>(spec: &'a TaskGroup, name: String, previous: Option<Row<'a>>) -> Pl
     }
 }
 
-fn unset(names: &mut Names, alloc: Row<'_>) {
+fn unset(names: &mut Names<'_>, alloc: Row<'_>) {
     if let Some(index) = read::name_index(&alloc.name) {
         names.unset(index);
     }

@@ -1,7 +1,7 @@
 //! Where each allocation of a group stands: well, to be moved, lost with its node, out of its reach or back
 //! from there, or failed and due for another try.
 
-use model::{ClientStatus, DesiredStatus, NodeStatus, Timestamp};
+use model::{ClientStatus, DesiredStatus, Index, NodeStatus, TaskGroup, Timestamp};
 
 use super::{Reconciler, Row};
 use crate::read;
@@ -54,10 +54,13 @@ enum Look {
 }
 
 impl<'a> Reconciler<'a, '_> {
-    pub(super) fn classify(&self, all: &[Row<'a>]) -> Classes<'a> {
+    /// `newest`: the group that all are of, as the newest version of the job has it, and that version.
+    pub(super) fn classify(&self, all: &[Row<'a>], newest: Option<(&'a TaskGroup, (Index, u64))>) -> Classes<'a> {
         let mut classes = Classes::default();
         for alloc in all.iter().copied() {
-            let set = match self.class(alloc) {
+            let group = newest.filter(|(_, revision)| read::alloc_revision(alloc) == *revision).map(|(spec, _)| spec);
+            let group = group.or_else(|| self.group_of(alloc));
+            let set = match self.class_as(alloc, group) {
                 Class::Untainted => &mut classes.untainted,
                 Class::Migrate => &mut classes.migrate,
                 Class::Lost => &mut classes.lost,
@@ -76,9 +79,13 @@ impl<'a> Reconciler<'a, '_> {
 
     /// Where one allocation stands; the first that holds.
     pub(super) fn class(&self, alloc: Row<'a>) -> Class {
+        self.class_as(alloc, self.group_of(alloc))
+    }
+
+    /// The same, with what its version of the job says of its group.
+    fn class_as(&self, alloc: Row<'a>, group: Option<&'a TaskGroup>) -> Class {
         let transition = &alloc.desired_transition;
         let node = self.given.state.node(&alloc.node_id).map(|node| node.status);
-        let group = self.group_of(alloc);
         let back = alloc.needs_reconnect();
         let status = alloc.client_status;
         let expired = group.is_some_and(|group| alloc.is_expired(group, Timestamp(self.given.now)));
@@ -167,8 +174,12 @@ impl<'a> Reconciler<'a, '_> {
     /// When the policy lets it be tried again; `None` when never. What is out of reach counts from when it
     /// went, and is replaced once at most.
     fn next_try(&self, alloc: Row<'a>, disconnecting: bool) -> Option<i64> {
-        let group = self.group_of(alloc)?;
         let by_hand = self.given.batch && alloc.desired_transition.should_reschedule();
+        let ended = matches!(alloc.client_status, ClientStatus::Failed | ClientStatus::Lost | ClientStatus::Unknown);
+        if !(ended || disconnecting || by_hand) {
+            return None;
+        }
+        let group = self.group_of(alloc)?;
         let at = match alloc.client_status {
             ClientStatus::Failed | ClientStatus::Lost => read::failure_time(alloc),
             _ if disconnecting && group.replaces_unreachable() => self.given.now,

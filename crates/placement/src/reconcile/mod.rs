@@ -126,7 +126,7 @@ pub(crate) struct Changes<'a> {
     pub followup_of: Vec<(Row<'a>, EvalId)>,
     pub desired: BTreeMap<String, DesiredUpdates>,
     pub followups: Vec<Evaluation>,
-    pub names: BTreeMap<String, Names>,
+    pub names: BTreeMap<String, Names<'a>>,
 }
 
 /// What is known.
@@ -175,11 +175,7 @@ impl<'a, 'b> Reconciler<'a, 'b> {
         let job = self.given.job;
         let stopped = job.is_none_or(|job| job.is_stopped());
         self.pick_deployment(stopped);
-        let mut groups: BTreeMap<&'a str, Vec<Row<'a>>> = BTreeMap::new();
-        for alloc in self.given.allocs {
-            groups.entry(&alloc.task_group).or_default().push(alloc);
-        }
-        groups.values_mut().for_each(in_order);
+        let mut groups = by_group(self.given.allocs);
         if stopped {
             for (name, all) in groups {
                 self.stop_all(name, &all);
@@ -269,6 +265,22 @@ impl<'a, 'b> Reconciler<'a, 'b> {
             ..Evaluation::default()
         }
     }
+}
+
+/// The allocations of each group in their order. What is asked of a row here is asked at once: in a large job the
+/// rows are far apart.
+fn by_group<'a>(allocs: &[Row<'a>]) -> BTreeMap<&'a str, Vec<Row<'a>>> {
+    type Keyed<'a> = (Option<usize>, &'a AllocId, Row<'a>);
+    let mut groups: BTreeMap<&'a str, Vec<Keyed<'a>>> = BTreeMap::new();
+    for alloc in allocs.iter().copied() {
+        let keyed = (read::name_index(&alloc.name), &alloc.id, alloc);
+        groups.entry(&alloc.task_group).or_default().push(keyed);
+    }
+    let rows = |mut all: Vec<Keyed<'a>>| {
+        all.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+        all.into_iter().map(|(.., row)| row).collect()
+    };
+    groups.into_iter().map(|(name, all)| (name, rows(all))).collect()
 }
 
 /// Puts allocations into the order of every set: by index and id.
