@@ -1067,3 +1067,138 @@ fn val_071_val_072_what_is_not_carried_out_is_named() {
     let job = changed(TASK, &json!({"Schedule": {"Cron": {"Start": "0 8 * * * *", "End": "0 17"}}}));
     assert_eq!(model::unbuilt(&job), Vec::<String>::new(), "where the reference asks for a licence");
 }
+
+/// A group on a bridge network, with these services and its task `t`.
+fn in_mesh(services: Value) -> Job {
+    changed(
+        GROUP,
+        &json!({"Networks": [{"Mode": "bridge", "DynamicPorts": [{"Label": "http", "To": 8080}]}], "Services": services}),
+    )
+}
+
+fn is_unchanged_by_canonicalizing(job: &Job) {
+    let mut again = job.clone();
+    again.canonicalize();
+    assert_eq!(&again, job);
+}
+
+#[test]
+fn val_043_a_service_in_the_mesh_brings_its_proxy_and_its_port() {
+    let job = in_mesh(json!([connect(json!({"SidecarService": {}}))]));
+    assert_eq!(report(&validate(&job)), "");
+    is_unchanged_by_canonicalizing(&job);
+    let group = serde_json::to_value(&job.task_groups[0]).unwrap();
+    let task = &group["Tasks"][1];
+    for (field, want) in [
+        ("/Name", json!("connect-proxy-s")),
+        ("/Kind", json!("connect-proxy:s")),
+        ("/Driver", json!("docker")),
+        ("/Lifecycle", json!({"Hook": "prestart", "Sidecar": true})),
+        ("/Resources/CPU", json!(250)),
+        ("/Resources/MemoryMB", json!(128)),
+        ("/LogConfig/MaxFiles", json!(2)),
+        ("/LogConfig/MaxFileSizeMB", json!(2)),
+        ("/ShutdownDelay", json!(5 * SECOND)),
+        ("/Config/image", json!("${meta.connect.sidecar_image}")),
+        (
+            "/Constraints",
+            json!([{"LTarget": "${attr.consul.version}", "RTarget": ">= 1.8.0", "Operand": "semver"},
+                {"LTarget": "${attr.consul.grpc}", "RTarget": "0", "Operand": ">"}]),
+        ),
+    ] {
+        assert_eq!(task.pointer(field), Some(&want), "{field}: {task}");
+    }
+    let port = &group["Networks"][0]["DynamicPorts"][1];
+    assert_eq!((&port["Label"], &port["To"]), (&json!("connect-proxy-s"), &json!(-1)));
+    // what the author says of the task wins
+    let own = json!({"SidecarService": {}, "SidecarTask": {"Name": "envoy", "Driver": "raw_exec", "Config": {"command": "e"},
+        "Resources": {"CPU": 700}, "Meta": {"a": "b"}, "ShutdownDelay": SECOND}});
+    let job = in_mesh(json!([connect(own)]));
+    let task = serde_json::to_value(&job.task_groups[0].tasks[1]).unwrap();
+    assert_eq!((&task["Name"], &task["Driver"]), (&json!("envoy"), &json!("raw_exec")));
+    assert_eq!((&task["Resources"]["CPU"], &task["Resources"]["MemoryMB"]), (&json!(700), &json!(300)));
+    assert_eq!((&task["Meta"]["a"], &task["ShutdownDelay"]), (&json!("b"), &json!(SECOND)));
+    is_unchanged_by_canonicalizing(&job);
+    // nothing without a network
+    let job = changed(GROUP, &json!({"Services": [connect(json!({"SidecarService": {}}))]}));
+    assert_eq!(job.task_groups[0].tasks.len(), 1);
+}
+
+#[test]
+fn val_043_gateways_bring_their_task_and_native_services_name_theirs() {
+    let listener = json!({"Port": 8080, "Protocol": "http", "Services": [{"Name": "web"}]});
+    let ingress = json!({"Gateway": {"Ingress": {"Listeners": [listener], "TLS": {"TLSMinVersion": "TLSv1_2"}}}});
+    let job = in_mesh(json!([connect(ingress)]));
+    assert_eq!(report(&validate(&job)), "");
+    is_unchanged_by_canonicalizing(&job);
+    let group = serde_json::to_value(&job.task_groups[0]).unwrap();
+    let task = &group["Tasks"][1];
+    assert_eq!((&task["Name"], &task["Kind"]), (&json!("connect-ingress-s"), &json!("connect-ingress:s")));
+    assert_eq!((&task["Lifecycle"], &task["Config"]["image"]), (&Value::Null, &json!("${meta.connect.gateway_image}")));
+    assert_eq!(task["Constraints"][0]["RTarget"], ">= 1.11.2");
+    let proxy = &group["Services"][0]["Connect"]["Gateway"]["Proxy"];
+    assert_eq!(proxy["EnvoyGatewayNoDefaultBind"], true);
+    assert_eq!(
+        (&proxy["EnvoyGatewayBindAddresses"]["web"]["Address"], &proxy["EnvoyGatewayBindAddresses"]["web"]["Port"]),
+        (&json!("0.0.0.0"), &json!(8080))
+    );
+    let mesh = in_mesh(json!([connect(json!({"Gateway": {"Mesh": {}}}))]));
+    assert_eq!(report(&validate(&mesh)), "");
+    assert_eq!(mesh.task_groups[0].networks[0].dynamic_ports[1].label, "connect-mesh-s-lan");
+    let native = in_mesh(json!([connect(json!({"Native": true}))]));
+    assert_eq!(report(&validate(&native)), "");
+    assert_eq!(native.task_groups[0].services[0].task_name, "t");
+    assert_eq!(native.task_groups[0].tasks[0].kind, "connect-native:s");
+    is_unchanged_by_canonicalizing(&native);
+}
+
+#[test]
+fn val_044_a_proxy_whose_name_is_taken_gets_six_letters_more() {
+    let mut value = good();
+    value["TaskGroups"][0]["Networks"] = json!([{"Mode": "bridge", "DynamicPorts": [{"Label": "http"}]}]);
+    value["TaskGroups"][0]["Services"] = json!([connect(json!({"SidecarService": {}}))]);
+    value["TaskGroups"][0]["Tasks"][0]["Name"] = json!("connect-proxy-s");
+    let mut job: Job = serde_json::from_value(value).unwrap();
+    job.canonicalize();
+    let name = &job.task_groups[0].tasks[1].name;
+    let rest = name.strip_prefix("connect-proxy-s-").unwrap();
+    assert!(rest.len() == 6 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()), "{name}");
+    is_unchanged_by_canonicalizing(&job);
+}
+
+#[test]
+fn val_047_an_exposed_check_gets_a_path_and_a_port() {
+    let mut service = connect(json!({"SidecarService": {}}));
+    let check = |name: &str, kind: &str, extra: Value| {
+        let mut check = json!({"Name": name, "Type": kind, "Path": "/health", "Expose": true, "Interval": 10 * SECOND, "Timeout": SECOND});
+        check.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        check
+    };
+    service["Checks"] = json!([check("a", "http", json!({})), check("b", "grpc", json!({"PortLabel": "http"}))]);
+    let job = in_mesh(json!([service]));
+    assert_eq!(report(&validate(&job)), "");
+    is_unchanged_by_canonicalizing(&job);
+    let group = serde_json::to_value(&job.task_groups[0]).unwrap();
+    let paths = &group["Services"][0]["Connect"]["SidecarService"]["Proxy"]["Expose"]["Paths"];
+    let label = group["Services"][0]["Checks"][0]["PortLabel"].as_str().unwrap();
+    assert!(label.starts_with("svc_s_ck_") && label.len() == "svc_s_ck_".len() + 6, "{label}");
+    assert_eq!(paths[0], json!({"Path": "/health", "Protocol": "http", "LocalPathPort": 8080, "ListenerPort": label}));
+    assert_eq!((&paths[1]["Protocol"], &paths[1]["ListenerPort"]), (&json!("http2"), &json!("http")));
+    let labels: Vec<&str> =
+        job.task_groups[0].networks[0].dynamic_ports.iter().map(|port| port.label.as_str()).collect();
+    assert_eq!(labels, ["http", "connect-proxy-s", label]);
+}
+
+#[test]
+fn val_058_the_identity_of_a_service_is_known_by_the_service() {
+    let identity = json!({"Identity": {"Audience": ["consul.io"]}});
+    let of_task = changed(TASK, &service(identity.clone()));
+    let named = |service: &model::service::Service| {
+        let identity = service.identity.clone().unwrap();
+        (identity.name, identity.service_name)
+    };
+    assert_eq!(named(&of_task.task_groups[0].tasks[0].services[0]), ("consul-service_t-s-80".into(), "s".into()));
+    let of_group = changed(GROUP, &service(identity));
+    assert_eq!(named(&of_group.task_groups[0].services[0]), ("consul-service_s-80".into(), "s".into()));
+    is_unchanged_by_canonicalizing(&of_group);
+}

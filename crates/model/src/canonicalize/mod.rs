@@ -7,7 +7,8 @@
 //!                                    and migrate are merged into the groups, group restart into tasks
 //!                        ──server──▶ stored form: fields that only a client writes are gone, those
 //!                                    that only the cluster writes are zero, tasks have an identity,
-//!                                    what is used is asked of the node (`implied`)
+//!                                    services of the mesh bring their proxies (`mesh`), what is used is
+//!                                    asked of the node (`implied`)
 //! ```
 //!
 //! `/v1/jobs/parse` with `Canonicalize` stops after the first. Register, plan and validate do both.
@@ -15,14 +16,15 @@
 //! Invariants: both steps are idempotent and total (no input makes them fail; what is wrong is left for
 //! [`crate::validate`]); a stored job that is read and registered again comes out as it went in. Nothing
 //! here knows a server's configuration: region, namespace of the request and job priority caps are the
-//! caller's. Not done: the proxy tasks of the service mesh and the identities that Consul and Vault get by
-//! default, since those blocks cannot be registered yet ([`crate::unbuilt`]).
+//! caller's. Not done: the identities that a server's configuration gives to users of Consul and Vault, since
+//! no such configuration is taken.
 //!
 //! Source: `types.json` (`_defaults`, `_server_diff`), recorded answers.
 
 mod client;
 mod connect;
 mod implied;
+mod mesh;
 mod server;
 mod service;
 mod task;
@@ -39,6 +41,11 @@ impl Job {
     pub fn canonicalize(&mut self) {
         client::job(self);
         server::job(self);
+        if mesh::bring(self) {
+            client::job(self);
+            server::job(self);
+        }
+        mesh::name_identities(self);
         implied::constraints(self);
     }
 }
