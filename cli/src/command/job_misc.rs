@@ -12,6 +12,7 @@ use super::{Cx, Failure, job_status, lookup, machine, monitor, show};
 use crate::format::table;
 
 const EXAMPLE: &str = include_str!("example.nomad.hcl");
+const EXAMPLE_CONNECT: &str = include_str!("example-connect.nomad.hcl");
 
 fn decode<T: serde::de::DeserializeOwned>(value: Value, what: &str) -> Result<T, Failure> {
     serde_json::from_value(value).map_err(|error| Failure::new(format!("Error querying {what}: {error}")))
@@ -70,11 +71,8 @@ pub async fn evaluate(cx: &mut Cx) -> Result<u8, Failure> {
 
 pub async fn init(cx: &mut Cx) -> Result<u8, Failure> {
     let path = cx.flags.args.first().map_or("example.nomad.hcl", String::as_str).to_owned();
-    let text = if cx.flags.is("short") {
-        EXAMPLE.lines().filter(|line| !line.trim_start().starts_with('#')).map(|line| format!("{line}\n")).collect()
-    } else {
-        EXAMPLE.to_owned()
-    };
+    let example = if cx.flags.is("connect") { EXAMPLE_CONNECT } else { EXAMPLE };
+    let text = if cx.flags.is("short") { without_comments(example) } else { example.to_owned() };
     let written = std::fs::File::create_new(&path).and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => Failure::new(format!("Job '{path}' already exists")),
@@ -82,4 +80,8 @@ pub async fn init(cx: &mut Cx) -> Result<u8, Failure> {
     })?;
     cx.ui.line(format!("Example job file written to {path}"));
     Ok(0)
+}
+
+fn without_comments(text: &str) -> String {
+    text.lines().filter(|line| !line.trim_start().starts_with('#')).map(|line| format!("{line}\n")).collect()
 }

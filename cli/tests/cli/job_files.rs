@@ -71,3 +71,32 @@ fn a_job_file_is_read_from_the_web() {
     let missing = run(&["job", "validate", &format!("{}/nope", fake.address)], &[]);
     assert!(missing.code == 255 && missing.err.contains("Error reading job file from http://"), "{missing:?}");
 }
+
+/// Each example is a job file of the language, with and without its comments.
+#[test]
+fn every_example_of_init_is_a_job_file() {
+    for (flags, id, groups) in [
+        (&[][..], "example", 1),
+        (&["-short"][..], "example", 1),
+        (&["-connect"][..], "countdash", 2),
+        (&["-short", "-connect"][..], "countdash", 2),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.nomad.hcl").display().to_string();
+        let done = crate::fake::run(&[&["job", "init"], flags, &[path.as_str()]].concat(), &[]);
+        assert_eq!((done.code, done.out), (0, format!("Example job file written to {path}\n")), "{}", done.err);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.contains("# "), !flags.contains(&"-short"), "{text}");
+        let done = crate::fake::run(&["job", "run", "-output", &path], &[]);
+        assert_eq!(done.code, 0, "{}", done.err);
+        let job: serde_json::Value = serde_json::from_str(&done.out).unwrap();
+        assert_eq!((&job["Job"]["ID"], job["Job"]["TaskGroups"].as_array().unwrap().len()), (&id.into(), groups));
+        // and its layout is the canonical one
+        assert_eq!(crate::fake::run(&["fmt", "-check", &path], &[]).code, 0, "{text}");
+        let mut job: model::Job = serde_json::from_value(job["Job"].clone()).unwrap();
+        job.canonicalize();
+        assert_eq!(model::report(&model::validate(&job)), "");
+        // one that is there is not replaced
+        assert_eq!(crate::fake::run(&["job", "init", &path], &[]).code, 1);
+    }
+}

@@ -173,3 +173,55 @@ fn each_reference_of_the_table_is_filled_in_or_stays() {
     // in a driver's configuration, what nobody knows is an error
     assert!(env.interpolate_strict("${nonsense}").is_err());
 }
+
+/// Names, whence they come, an example, and how they stand here; docs/jobspec-coverage.md shows them.
+fn attributes() -> Vec<Vec<&'static str>> {
+    include_str!("data/attributes.tsv").lines().skip(1).map(|line| line.split('\t').collect()).collect()
+}
+
+/// An attribute of a node, as the table names it.
+fn in_the_table(name: &str) -> String {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match name.strip_prefix("numa.node").and_then(|rest| rest.strip_suffix(".cores")) {
+        Some(node) if digits(node) => "numa.node<N>.cores".to_owned(),
+        _ => name.to_owned(),
+    }
+}
+
+#[test]
+fn a_host_says_what_it_is_in_the_names_of_the_reference() {
+    let dir = std::env::temp_dir();
+    let options = driver::fingerprint::Options {
+        alloc_dir: dir,
+        network_interface: "lo".to_owned(),
+        version: "2.0.5".to_owned(),
+        ..driver::fingerprint::Options::default()
+    };
+    let host = driver::fingerprint::Host::read(&options).unwrap();
+    let said: BTreeMap<String, &String> = host.attributes.iter().map(|(k, v)| (in_the_table(k), v)).collect();
+    let table = attributes();
+    for row in &table {
+        let [name, _, example, how] = row[..] else { panic!("{row:?}") };
+        match how {
+            // as the example: a number where that is one
+            "here" => {
+                let value = said.get(name).unwrap_or_else(|| panic!("{name} is not said"));
+                let is_number = |text: &str| text.parse::<i64>().is_ok();
+                assert!(!is_number(example) || is_number(value), "{name} is {value:?}, as {example:?}");
+            }
+            // not every host has it
+            "some" => {}
+            how => {
+                assert!(how.starts_with("absent: ") || how.starts_with("elsewhere: "), "{row:?}");
+                assert!(!said.contains_key(name), "{name} is said: is {how:?} still true?");
+            }
+        }
+        if let Some(path) = how.strip_prefix("elsewhere: ") {
+            let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+            assert!(root.join(path).exists() || root.join(format!("{path}.rs")).exists(), "{path}");
+        }
+    }
+    for name in said.keys() {
+        assert!(table.iter().any(|row| row[0] == name), "{name} is no name of the reference");
+    }
+}

@@ -10,6 +10,8 @@
 //!
 //! It is linear in the text and keeps a stack bounded by [`limits::NESTING`].
 
+use hcl_primitives::ident::{is_id_continue, is_id_start};
+
 use crate::diagnostics::{Fallible, Problem, Span};
 use crate::limits;
 
@@ -252,7 +254,7 @@ impl<'a> Scan<'a> {
     fn word(&mut self) {
         self.weight += weight::WORD;
         self.last = (b'a', self.at);
-        let word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+        let word = is_id_continue;
         let rest = &self.text[self.at..];
         self.at += rest.find(|c: char| !word(c)).unwrap_or(rest.len()).max(1);
         while !self.text.is_char_boundary(self.at) {
@@ -328,7 +330,7 @@ impl<'a> Scan<'a> {
         if self.bytes.get(name) == Some(&b'-') {
             name += 1;
         }
-        let word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+        let word = is_id_continue;
         let rest = &self.text[name..];
         let end = name + rest.find(|c: char| !word(c)).unwrap_or(rest.len());
         self.last = (b'<', start);
@@ -346,10 +348,7 @@ impl<'a> Scan<'a> {
             let end = self.text[self.at..].find('\n').map_or(self.bytes.len(), |n| self.at + n);
             let line = self.text[self.at..end].trim();
             // A list may go on after the delimiter on the same line.
-            if line
-                .strip_prefix(delimiter)
-                .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '-'))
-            {
+            if line.strip_prefix(delimiter).is_some_and(|rest| !rest.starts_with(is_id_continue)) {
                 let indent = self.text[self.at..end].len() - self.text[self.at..end].trim_start().len();
                 let text = &self.text[body..self.at];
                 self.at += indent + delimiter.len();
@@ -399,8 +398,7 @@ impl<'a> Scan<'a> {
         let Some(Frame { open: Open::Block, at, .. }) = self.stack.last() else { return Ok(()) };
         let between = &self.text[*at + 1..next];
         let name = between.trim();
-        let is_name = name.starts_with(|c: char| c.is_alphabetic() || c == '_')
-            && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+        let is_name = name.starts_with(is_id_start) && name.chars().all(is_id_continue);
         if between.contains('\n') || !is_name {
             return Ok(());
         }

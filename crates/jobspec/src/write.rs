@@ -337,7 +337,8 @@ fn string(text: &str) -> String {
 }
 
 fn quoted_label(text: &str) -> String {
-    format!("{:?}", text.chars().filter(|c| !c.is_control()).collect::<String>())
+    let plain: String = text.chars().filter(|c| !c.is_control()).collect();
+    format!("\"{}\"", plain.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 fn quoted(text: &str) -> String {

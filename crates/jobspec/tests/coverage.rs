@@ -192,8 +192,30 @@ fn environment(out: &mut String) {
     let _ = write!(
         out,
         "\n## Environment of a task\n\n`crates/driver/src/env.rs` and `crates/driver/src/fingerprint.rs` build what tasks \
-         see; `crates/driver/tests/environment.rs` lists each name of the reference with the test or the reason.\n"
+         see; `crates/driver/tests/environment.rs` lists each variable and reference of the reference with the test or the \
+         reason.\n"
     );
+    let rows: Vec<Vec<&str>> = include_str!("../../driver/tests/data/attributes.tsv")
+        .lines()
+        .skip(1)
+        .map(|line| line.split('\t').collect())
+        .collect();
+    let _ = write!(
+        out,
+        "\n## Attributes and default meta of a node ({})\n\n*tested*: `crates/driver/tests/environment.rs` \
+         `a_host_says_what_it_is_in_the_names_of_the_reference` reads a host and looks for it, and for names that are not \
+         here.\n\n| name | whence | example | here |\n|---|---|---|---|\n",
+        rows.len()
+    );
+    for row in &rows {
+        let [name, from, example, how] = row[..] else { panic!("{row:?}") };
+        let how = match how {
+            "here" => "tested".to_owned(),
+            "some" => "tested, where the host says it".to_owned(),
+            how => how.replace("absent: ", "not there: ").replace("elsewhere: ", "set and tested in "),
+        };
+        let _ = writeln!(out, "| {} | {} | {} | {how} |", plain(name), plain(from), plain(example));
+    }
 }
 
 #[test]

@@ -74,3 +74,12 @@ proptest! {
         }
     }
 }
+
+/// Found by fuzzing: a mark that goes on with a letter was cut off its word.
+#[test]
+fn words_of_any_script_stay_whole() {
+    for text in ["t\u{17b5}ask \"t\" {\n}\n", "job \"a\" {\n  lo\u{1ced}cals = 1\n}\n", "v = strin\u{1bf3}g\n"] {
+        let formatted = jobspec::format("a.hcl", text).unwrap();
+        assert_eq!(formatted, text);
+    }
+}

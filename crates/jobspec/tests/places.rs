@@ -33,7 +33,7 @@ fn what_registration_refuses_is_shown_where_it_stands() {
         ("17-duplicate-static-port", "group.g.network[0].port.two.static: Static port 8080"),
         ("18-bad-constraint-target", "constraint[0].attribute: unsupported attribute"),
         ("19-only-lifecycle-tasks", "group.g: Task group g must have"),
-        ("20-unknown-volume-mount", "group.g.task.t.volume_mount[0].volume: Volume Mount (0)"),
+        ("20-unknown-volume-mount", "group.g.volume.data.type: volume has unrecognized type nfs"),
     ] {
         let text = sample(name);
         let found = found(&text);

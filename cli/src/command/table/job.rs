@@ -146,7 +146,7 @@ pub static COMMANDS: &[Command] = &[
         summary: "Writes an example job file",
         about: "The file is example.nomad.hcl unless named; one that is there is not replaced.",
         reach: Reach::Nobody,
-        flags: &[switch("short", "Without comments.")],
+        flags: &[switch("connect", "Of services in the service mesh."), switch("short", "Without comments.")],
         args: (0, 1),
         runner: Runner::Client(|cx| Box::pin(job_misc::init(cx))),
         ..PLAIN

@@ -98,11 +98,11 @@ pub(super) fn lines(text: &str) -> Vec<Vec<Token<'_>>> {
 }
 
 fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || matches!(c, '_' | '-')
+    hcl_primitives::ident::is_id_continue(c)
 }
 
 fn starts_word(c: char) -> bool {
-    c.is_alphabetic() || c == '_'
+    hcl_primitives::ident::is_id_start(c)
 }
 
 fn line_length(rest: &str) -> usize {
