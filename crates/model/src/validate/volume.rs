@@ -107,7 +107,9 @@ pub(super) fn mounts(task: &Task, group: &TaskGroup, found: &mut Findings) {
         if name.is_empty() {
             found.at(format!("{path}.volume")).say(format!("Volume Mount ({i}) references an empty volume"));
         } else {
-            let there = group.volumes.keys().map(String::as_str);
+            // one of a type that there is not is refused, and mounts nothing
+            let known = group.volumes.iter().filter(|(_, volume)| matches!(volume.kind.as_str(), "host" | "csi"));
+            let there = known.map(|(name, _)| name.as_str());
             found
                 .at(format!("{path}.volume"))
                 .unless_there(name, there, || format!("Volume Mount ({i}) references undefined volume {name}"));
