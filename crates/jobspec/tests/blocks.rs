@@ -213,6 +213,9 @@ fn default_here(row: &Row) -> Option<Value> {
         ("job.group.task.service", "task") => json!("l"),
         ("job.group.task.scaling", "min") => json!(0),
         ("job.group.task.scaling", "type") => json!("vertical_cpu"),
+        // a registered service of Consul is known by its identity (val-058)
+        ("job.group.service.identity", "name") => json!("consul-service_j-g-"),
+        ("job.group.service.identity", "service_name") => json!("j-g"),
         // only the identity of a task has a name and an audience of its own accord
         ("job.group.service.identity" | "job.group.service.connect.sidecar_task.identity", "name" | "aud") => {
             Value::Null

@@ -112,7 +112,7 @@ job "a" {
         "33:9 group.web.task.api.template[0].destination: destination escapes allocation directory",
         "35:9 group.web.task.api.template[0].change_mode: Invalid change mode given: \"restrt\"",
         "23:9 group.web.task.api.lifecycle.hook: invalid hook: prestrt (did you mean \"prestart\"?)",
-        "29:9 group.web.task.api.volume_mount[0].volume: Volume Mount (0) references undefined volume dat (did you mean \"data\"?)",
+        "29:9 group.web.task.api.volume_mount[0].volume: Volume Mount (0) references undefined volume dat",
     ];
     let found = found(text);
     for want in wanted {
