@@ -31,6 +31,10 @@ use crate::cluster::{AGENTS_MAX, Cluster, Place, SCHEDULERS_MAX, Shape};
 use crate::machine::{Ceilings, Machine};
 use crate::report::Report;
 
+/// As the `steppe` program: simulated nodes cost what agents cost.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(name = "steppe-bench", about = "Measure a cluster: start what a case needs, load it, and say what it cost")]
 struct Args {

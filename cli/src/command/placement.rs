@@ -30,7 +30,7 @@ pub fn reasons(metric: &AllocMetric) -> Vec<String> {
             out.push(format!("No nodes are available in datacenter {datacenter:?}"));
         }
     }
-    let each = |map: &BTreeMap<String, i64>, text: fn(&str, i64) -> String| -> Vec<String> {
+    let each = |map: &model::SmallMap<String, i64>, text: fn(&str, i64) -> String| -> Vec<String> {
         map.iter().map(|(name, number)| text(&printable(name), *number)).collect()
     };
     out.extend(each(&metric.class_filtered, |class, n| format!("Class {class:?}: {n} nodes excluded by filter")));
@@ -84,8 +84,8 @@ mod tests {
             nodes_in_pool: 3,
             nodes_exhausted: 2,
             coalesced_failures: 2,
-            constraint_filtered: BTreeMap::from([("${attr.kernel.name} = plan9".to_owned(), 1)]),
-            dimension_exhausted: BTreeMap::from([("memory".to_owned(), 2)]),
+            constraint_filtered: model::SmallMap::from([("${attr.kernel.name} = plan9".to_owned(), 1)]),
+            dimension_exhausted: model::SmallMap::from([("memory".to_owned(), 2)]),
             ..AllocMetric::default()
         };
         let text = failures(&BTreeMap::from([("web".to_owned(), metric)]));

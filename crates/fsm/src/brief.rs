@@ -76,7 +76,7 @@ mod tests {
 
     use super::*;
 
-    fn states(events: usize) -> std::collections::BTreeMap<String, TaskState> {
+    fn states(events: usize) -> model::SmallMap<String, TaskState> {
         let state = TaskState { restarts: 3, events: vec![TaskEvent::default(); events], ..TaskState::default() };
         [("t".to_owned(), state)].into()
     }

@@ -16,7 +16,7 @@ use model::scaling::ScalingEvent;
 use model::scheduler_config::SchedulerConfiguration;
 use model::{
     AllocId, ClientStatus, DeploymentId, DeploymentStatus, Eligibility, EvalId, EvalStatus, Evaluation, Index, Job,
-    JobId, NamespaceName, Node, NodeId, NodeStatus, Role, Term, Timestamp,
+    JobId, NamespaceName, Node, NodeId, NodeStatus, Role, SmallMap, Term, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -392,8 +392,9 @@ pub struct AllocClientUpdate {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub client_description: String,
     /// None: as they were.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub task_states: BTreeMap<String, TaskState>,
+    #[serde(skip_serializing_if = "SmallMap::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, TaskState>))]
+    pub task_states: SmallMap<String, TaskState>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deployment_status: Option<AllocDeploymentStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]

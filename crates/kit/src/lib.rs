@@ -10,7 +10,6 @@ pub mod gossip;
 pub mod guard;
 pub mod https;
 pub mod introduction;
-pub mod memory;
 pub mod metrics;
 pub mod pki;
 pub mod process;

@@ -141,7 +141,6 @@ impl Shell {
         };
         shell.keep_identity(identity);
         shell.keep_address();
-        crate::memory::keep(&shell.background);
         Ok(shell)
     }
 

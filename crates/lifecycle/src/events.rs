@@ -25,7 +25,7 @@ fn event(kind: &str, display: impl Into<String>) -> TaskEvent {
 }
 
 fn with(mut event: TaskEvent, details: &[(&str, String)]) -> TaskEvent {
-    event.details = details.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect::<BTreeMap<_, _>>();
+    event.details = details.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
     event
 }
 

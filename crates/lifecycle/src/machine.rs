@@ -178,7 +178,7 @@ pub enum Effect {
 pub struct Report {
     pub client_status: ClientStatus,
     pub client_description: String,
-    pub task_states: BTreeMap<String, TaskState>,
+    pub task_states: model::SmallMap<String, TaskState>,
     pub deployment_status: Option<AllocDeploymentStatus>,
 }
 
@@ -685,7 +685,8 @@ impl Machine {
         }
         let terminal_at = client_status.is_terminal().then(|| self.terminal_at.unwrap_or(now));
         self.terminal_at = terminal_at;
-        let mut task_states: BTreeMap<_, _> = self.tasks.iter().map(|(n, t)| (n.clone(), t.state.clone())).collect();
+        let mut task_states: model::SmallMap<_, _> =
+            self.tasks.iter().map(|(n, t)| (n.clone(), t.state.clone())).collect();
         if let Some(at) = terminal_at {
             for state in task_states.values_mut().filter(|s| s.finished_at.is_none()) {
                 state.finished_at = Some(at);

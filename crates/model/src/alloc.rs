@@ -2,7 +2,6 @@
 //!
 //! Source: the wire form of the compatible interface (`types.json`).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +20,7 @@ use crate::nil::is_default;
 use crate::resources::DNSConfig;
 use crate::resources::NetworkResource;
 use crate::resources::Resources;
+use crate::small_map::SmallMap;
 use crate::status::ClientStatus;
 use crate::status::DesiredStatus;
 use crate::status::TaskStateKind;
@@ -49,9 +49,9 @@ pub struct Allocation {
     pub task_group: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
-    #[serde(with = "nil", skip_serializing_if = "BTreeMap::is_empty")]
-    #[cfg_attr(feature = "openapi", schema(nullable))]
-    pub task_resources: BTreeMap<String, Resources>,
+    #[serde(with = "nil", skip_serializing_if = "SmallMap::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(nullable, value_type = BTreeMap<String, Resources>))]
+    pub task_resources: SmallMap<String, Resources>,
     pub allocated_resources: Option<AllocatedResources>,
     pub metrics: Option<AllocMetric>,
     pub desired_status: DesiredStatus,
@@ -61,9 +61,9 @@ pub struct Allocation {
     pub desired_transition: DesiredTransition,
     pub client_status: ClientStatus,
     pub client_description: String,
-    #[serde(with = "nil", skip_serializing_if = "BTreeMap::is_empty")]
-    #[cfg_attr(feature = "openapi", schema(nullable))]
-    pub task_states: BTreeMap<String, TaskState>,
+    #[serde(with = "nil", skip_serializing_if = "SmallMap::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(nullable, value_type = BTreeMap<String, TaskState>))]
+    pub task_states: SmallMap<String, TaskState>,
     #[serde(rename = "DeploymentID", skip_serializing_if = "DeploymentId::is_empty")]
     pub deployment_id: DeploymentId,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,9 +93,9 @@ pub struct Allocation {
     #[serde(with = "nil", skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "openapi", schema(nullable))]
     pub alloc_states: Vec<AllocState>,
-    #[serde(with = "nil", skip_serializing_if = "BTreeMap::is_empty")]
-    #[cfg_attr(feature = "openapi", schema(nullable))]
-    pub signed_identities: BTreeMap<String, String>,
+    #[serde(with = "nil", skip_serializing_if = "SmallMap::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(nullable, value_type = BTreeMap<String, String>))]
+    pub signed_identities: SmallMap<String, String>,
     #[serde(rename = "SigningKeyID", skip_serializing_if = "String::is_empty")]
     pub signing_key_id: String,
     /// Internal: the version of the job this allocation runs. Rows carry it instead of `job`; a
@@ -113,12 +113,12 @@ pub struct Allocation {
 #[serde(default, rename_all = "PascalCase")]
 pub struct AllocatedResources {
     #[serde(with = "nil")]
-    #[cfg_attr(feature = "openapi", schema(nullable))]
-    pub tasks: BTreeMap<String, AllocatedTaskResources>,
+    #[cfg_attr(feature = "openapi", schema(nullable, value_type = BTreeMap<String, AllocatedTaskResources>))]
+    pub tasks: SmallMap<String, AllocatedTaskResources>,
     pub shared: AllocatedSharedResources,
     #[serde(with = "nil")]
     #[cfg_attr(feature = "openapi", schema(schema_with = task_lifecycles))]
-    pub task_lifecycles: BTreeMap<String, Option<TaskLifecycle>>,
+    pub task_lifecycles: SmallMap<String, Option<TaskLifecycle>>,
 }
 
 /// A map, or `null`, of what may be `null`, too: the derived schema has no word for the inner one.
@@ -306,7 +306,8 @@ pub struct TaskEvent {
     pub message: String,
     pub display_message: String,
     #[serde(with = "crate::nil::object")]
-    pub details: BTreeMap<String, String>,
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, String>))]
+    pub details: SmallMap<String, String>,
     pub fails_task: bool,
     pub restart_reason: String,
     pub setup_error: String,
@@ -355,8 +356,8 @@ pub struct AllocStub {
     pub client_description: String,
     pub desired_transition: DesiredTransition,
     #[serde(with = "nil")]
-    #[cfg_attr(feature = "openapi", schema(nullable))]
-    pub task_states: BTreeMap<String, TaskState>,
+    #[cfg_attr(feature = "openapi", schema(nullable, value_type = BTreeMap<String, TaskState>))]
+    pub task_states: SmallMap<String, TaskState>,
     pub deployment_status: Option<AllocDeploymentStatus>,
     #[serde(rename = "FollowupEvalID")]
     pub followup_eval_id: EvalId,

@@ -39,6 +39,7 @@ pub mod scaling;
 pub mod scheduler_config;
 pub mod scores;
 pub mod service;
+pub mod small_map;
 pub mod span_text;
 pub mod status;
 pub mod summary;
@@ -58,6 +59,7 @@ pub use job::Job;
 pub use nearest::nearest;
 pub use node::Node;
 pub use parse_shape::parse_shape;
+pub use small_map::SmallMap;
 pub use status::{
     ClientStatus, DeploymentStatus, DesiredStatus, Eligibility, EvalStatus, JobKind, JobStatus, NodeStatus, Role,
     TaskStateKind,

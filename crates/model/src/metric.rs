@@ -11,6 +11,7 @@ use crate::ids::NodeId;
 use crate::nil;
 use crate::resources::Resources;
 use crate::scores::Scores;
+use crate::small_map::SmallMap;
 use crate::time::Nanos;
 
 /// `AllocationMetric` on the wire.
@@ -23,30 +24,30 @@ pub struct AllocMetric {
     pub nodes_in_pool: i64,
     pub node_pool: String,
     #[serde(with = "nil")]
-    #[cfg_attr(feature = "openapi", schema(nullable))]
-    pub nodes_available: BTreeMap<String, i64>,
+    #[cfg_attr(feature = "openapi", schema(nullable, value_type = BTreeMap<String, i64>))]
+    pub nodes_available: SmallMap<String, i64>,
     #[serde(with = "nil")]
-    #[cfg_attr(feature = "openapi", schema(nullable))]
-    pub class_filtered: BTreeMap<String, i64>,
+    #[cfg_attr(feature = "openapi", schema(nullable, value_type = BTreeMap<String, i64>))]
+    pub class_filtered: SmallMap<String, i64>,
     #[serde(with = "nil")]
-    #[cfg_attr(feature = "openapi", schema(nullable))]
-    pub constraint_filtered: BTreeMap<String, i64>,
+    #[cfg_attr(feature = "openapi", schema(nullable, value_type = BTreeMap<String, i64>))]
+    pub constraint_filtered: SmallMap<String, i64>,
     pub nodes_exhausted: i64,
     #[serde(with = "nil")]
-    #[cfg_attr(feature = "openapi", schema(nullable))]
-    pub class_exhausted: BTreeMap<String, i64>,
+    #[cfg_attr(feature = "openapi", schema(nullable, value_type = BTreeMap<String, i64>))]
+    pub class_exhausted: SmallMap<String, i64>,
     #[serde(with = "nil")]
-    #[cfg_attr(feature = "openapi", schema(nullable))]
-    pub dimension_exhausted: BTreeMap<String, i64>,
+    #[cfg_attr(feature = "openapi", schema(nullable, value_type = BTreeMap<String, i64>))]
+    pub dimension_exhausted: SmallMap<String, i64>,
     #[serde(with = "nil")]
     #[cfg_attr(feature = "openapi", schema(nullable))]
     pub quota_exhausted: Vec<String>,
     #[serde(with = "nil")]
-    #[cfg_attr(feature = "openapi", schema(nullable))]
-    pub resources_exhausted: BTreeMap<String, Resources>,
+    #[cfg_attr(feature = "openapi", schema(nullable, value_type = BTreeMap<String, Resources>))]
+    pub resources_exhausted: SmallMap<String, Resources>,
     #[serde(with = "nil")]
-    #[cfg_attr(feature = "openapi", schema(nullable))]
-    pub scores: BTreeMap<String, f64>,
+    #[cfg_attr(feature = "openapi", schema(nullable, value_type = BTreeMap<String, f64>))]
+    pub scores: SmallMap<String, f64>,
     pub allocation_time: Nanos,
     pub coalesced_failures: i64,
     #[serde(with = "nil")]

@@ -126,7 +126,7 @@ pub(crate) struct Placer {
     hands: Hands,
     reasons: BTreeMap<Short, ReasonNo>,
     distinct_hosts: Option<ReasonNo>,
-    available: BTreeMap<String, i64>,
+    available: model::SmallMap<String, i64>,
     cursor: usize,
 }
 
@@ -171,7 +171,7 @@ impl Placer {
             hands: Hands::default(),
             reasons: BTreeMap::new(),
             distinct_hosts: None,
-            available: BTreeMap::new(),
+            available: model::SmallMap::new(),
             cursor: 0,
         };
         placer.count_existing(work);

@@ -189,7 +189,6 @@ impl Agent {
         let writing = tokio::spawn(writer.run(writer_end.clone()));
         let talking = spawn_link(&link, &readiness, &outbox, &store, &shutdown, &news_end);
         let background = Background::new(shutdown.clone());
-        kit::memory::keep(&background);
         let fingerprint = spawn_background(
             &background,
             Work { config: &config, id: &id, maker: maker.clone(), node, roster: &roster, metrics: &metrics },

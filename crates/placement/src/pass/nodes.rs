@@ -168,8 +168,8 @@ pub(super) fn targets(work: &Work<'_>, job: Option<&Arc<Job>>) -> BTreeSet<NodeI
     work.state.nodes().filter(may).map(|node| node.id.clone()).collect()
 }
 
-fn available(work: &Work<'_>, job: &Job) -> BTreeMap<String, i64> {
-    let mut available = BTreeMap::new();
+fn available(work: &Work<'_>, job: &Job) -> model::SmallMap<String, i64> {
+    let mut available = model::SmallMap::new();
     for node in work.state.nodes().filter(|node| node.is_ready() && node.is_in_pool(job.node_pool())) {
         if read::in_datacenters(job, &node.datacenter) {
             *available.entry(node.datacenter.clone()).or_default() += 1;

@@ -64,7 +64,7 @@ pub fn stub(state: &Rows, alloc: &Allocation, show: AllocStubs) -> AllocStub {
         client_status: alloc.client_status,
         client_description: alloc.client_description.clone(),
         desired_transition: alloc.desired_transition.clone(),
-        task_states: if show.task_states { alloc.task_states.clone() } else { BTreeMap::new() },
+        task_states: if show.task_states { alloc.task_states.clone() } else { model::SmallMap::new() },
         deployment_status: alloc.deployment_status.clone(),
         followup_eval_id: alloc.followup_eval_id.clone(),
         next_allocation: alloc.next_allocation.clone(),
@@ -134,7 +134,7 @@ fn total(held: &AllocatedResources) -> Resources {
 /// An allocation as a node gets it: with its job instead of the reference to it.
 pub fn with_job(state: &Rows, alloc: &Allocation) -> Allocation {
     let job = alloc.job.clone().or_else(|| state.job_of_alloc(alloc).cloned());
-    Allocation { job, job_version: None, job_incarnation: None, signed_identities: BTreeMap::new(), ..alloc.clone() }
+    Allocation { job, job_version: None, job_incarnation: None, signed_identities: Default::default(), ..alloc.clone() }
 }
 
 #[derive(IntoParams)]

@@ -295,7 +295,7 @@ impl World {
             id: alloc.id.clone(),
             node_id: alloc.node_id.clone(),
             client_status: status,
-            task_states: BTreeMap::from([("t".to_owned(), task)]),
+            task_states: model::SmallMap::from([("t".to_owned(), task)]),
             deployment_status,
             modify_time: self.now,
             ..AllocClientUpdate::default()
