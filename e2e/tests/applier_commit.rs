@@ -9,6 +9,7 @@ use std::time::Duration;
 use api::state::{PROPOSE, Proposed, READ_INDEX, ReadIndex};
 use api::{Code, ErrorBody};
 use applier::apply::{Applier, NotActive, Submission, Watch};
+use applier::room::{Follow, Room};
 use axum::body::Bytes;
 use axum::extract::State as Shared;
 use axum::http::StatusCode;
@@ -18,6 +19,7 @@ use axum::{Json, Router};
 use client::http::{Call, Http, Target};
 use client::lease::LeaseKeeper;
 use client::peers::{PeerAddr, StaticPeers};
+use client::replica::Replica;
 use client::state::StateClient;
 use client::tls::Identity;
 use e2e::nouns;
@@ -102,6 +104,7 @@ async fn read_index(Shared(this): Shared<Arc<StandIn>>) -> Json<ReadIndex> {
 /// An applier before a stand-in, a node with room for one of two jobs, and a plan for each.
 struct World {
     plane: Plane,
+    replica: Replica,
     stand_in: Arc<StandIn>,
     submit: mpsc::Sender<Submission>,
     first: Plan,
@@ -135,7 +138,8 @@ impl World {
 
         let peers = StaticPeers(vec![(Role::State, PeerAddr { name: "stand-in".into(), addr })]);
         let state = StateClient::new(plane.caller(Role::Applier, "applier-0"), Arc::new(peers), Role::Applier);
-        let replica = plane.replica.clone();
+        let room = Room::default();
+        let replica = plane.shell.replica(&fsm::Table::ALL, Box::new(Follow::new(room.clone())));
         let (lease, _) = LeaseKeeper::start(
             state.clone(),
             replica.clone(),
@@ -153,8 +157,9 @@ impl World {
             commit: metrics.sample("commit", &[]),
         };
         let (submit, submissions) = mpsc::channel(8);
-        tokio::spawn(Applier { state, replica, lease, metrics, watch: Watch::default() }.run(submissions));
-        Self { plane, stand_in, submit, first, second, shutdown }
+        let applier = Applier { state, replica: replica.clone(), room, lease, metrics, watch: Watch::default() };
+        tokio::spawn(applier.run(submissions));
+        Self { plane, replica, stand_in, submit, first, second, shutdown }
     }
 
     fn fates(&self, fates: impl IntoIterator<Item = Fate>) {
@@ -180,7 +185,7 @@ impl World {
     /// How many allocations the log really has.
     async fn placed(&self) -> usize {
         let index = self.plane.state.read_index(WITHIN).await.unwrap();
-        self.plane.replica.reached(index, WITHIN).await.unwrap().allocs().count()
+        self.replica.reached(index, WITHIN).await.unwrap().allocs().count()
     }
 }
 
@@ -275,7 +280,7 @@ async fn what_was_not_done_and_forgotten_gives_its_room_back() {
     world.fates([Fate::LostBefore, Fate::TooOld]);
     assert_eq!(answered(world.submit(&world.first).await).await, Err(NotActive));
     let index = world.plane.state.read_index(WITHIN).await.unwrap();
-    world.plane.replica.reached(index, WITHIN).await.unwrap();
+    world.replica.reached(index, WITHIN).await.unwrap();
     let results = answered(world.submit(&world.second).await).await.unwrap();
     assert_eq!(results[0].placed.len(), 1);
     assert_eq!(world.placed().await, 1);

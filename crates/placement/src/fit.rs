@@ -13,6 +13,7 @@ use model::{Allocation, Node};
 
 use crate::cores::{self, Core};
 use crate::device::{DeviceIndex, Instance};
+use crate::fleet::remove_all;
 use crate::ports::{Claim, NoPort, NodePorts, Offered, PortAsk};
 use crate::rng::Rng;
 
@@ -197,7 +198,6 @@ pub fn verify<'a>(
     place: &[Allocation],
 ) -> Result<(), Misfit> {
     let facts = Facts::of(node);
-    let capacity = capacity(node);
     let mut all = Held::default();
     let mut count = 0_usize;
     for alloc in existing.filter(|a| a.occupies_node()) {
@@ -205,13 +205,25 @@ pub fn verify<'a>(
         count += 1;
         all.take(held);
     }
+    verify_beside(node, &facts, all, count, place)
+}
+
+/// Whether `place` goes beside `count` allocations that hold `all` together.
+pub(crate) fn verify_beside(
+    node: &Node,
+    facts: &Facts,
+    mut all: Held,
+    count: usize,
+    place: &[Allocation],
+) -> Result<(), Misfit> {
+    let capacity = capacity(node);
     all.claims.sort_unstable();
     let most = usize::try_from(node.node_max_allocs).unwrap_or(0);
     if most > 0 && count + place.len() > most {
         return Err(Misfit::MaxAllocs);
     }
     for alloc in place {
-        let held = Held::of(alloc, &facts);
+        let held = Held::of(alloc, facts);
         if held.cores.iter().any(|c| all.cores.contains(c) || !facts.cores.iter().any(|core| core.id == *c)) {
             return Err(Misfit::Cores);
         }
@@ -247,7 +259,15 @@ impl Misfit {
 }
 
 impl Held {
-    fn take(&mut self, other: Self) {
+    /// What is left when `other` is given back; the lists are sorted.
+    pub(crate) fn give(&mut self, other: &Self) {
+        self.amounts.sub(other.amounts);
+        remove_all(&mut self.claims, &other.claims);
+        remove_all(&mut self.cores, &other.cores);
+        remove_all(&mut self.devices, &other.devices);
+    }
+
+    pub(crate) fn take(&mut self, other: Self) {
         self.amounts.add(other.amounts);
         self.cores.extend(other.cores);
         self.claims.extend(other.claims);

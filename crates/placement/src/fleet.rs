@@ -29,7 +29,7 @@ use model::hash::{fnv1a, fnv1a_from};
 use model::{AllocId, Allocation, ClientStatus, Job, JobId, NamespaceName, Node, NodeId};
 
 use crate::device::Instance;
-use crate::fit::{Amounts, Facts, Held, capacity};
+use crate::fit::{self, Amounts, Facts, Held, Misfit, capacity};
 use crate::ports::{Claim, NodePorts};
 use crate::volumes::Volumes;
 
@@ -179,10 +179,7 @@ impl Fleet {
     /// Takes over one row change. `state` is the state after it (or after the whole line it came in).
     pub fn apply(&mut self, state: &State, change: &Change) {
         match change {
-            Change::Node(node) => match state.node(&node.id) {
-                Some(node) => self.put_node(state, node),
-                None => self.drop_node(&node.id),
-            },
+            Change::Node(node) => self.refresh_node(state, &node.id),
             Change::NodeGone { id } if state.node(id).is_none() => self.drop_node(id),
             Change::Alloc(alloc) => self.refresh_alloc(state, &alloc.id),
             Change::AllocClient { update, .. } => self.refresh_alloc(state, &update.id),
@@ -336,11 +333,60 @@ impl Fleet {
         (&mut chunk.hot[at % CHUNK], Arc::make_mut(&mut chunk.rows[at % CHUNK]))
     }
 
-    fn refresh_alloc(&mut self, state: &State, id: &AllocId) {
+    /// Counts a node as the state has it, or not any more.
+    pub fn refresh_node(&mut self, state: &State, id: &NodeId) {
+        match state.node(id) {
+            Some(node) => self.put_node(state, node),
+            None => self.drop_node(id),
+        }
+    }
+
+    /// Counts an allocation as the state has it, or not any more.
+    pub fn refresh_alloc(&mut self, state: &State, id: &AllocId) {
         self.release(id);
         if let Some(alloc) = state.alloc(id) {
             self.hold_row(state, alloc);
         }
+    }
+
+    /// The node on which an allocation is counted.
+    pub fn node_of(&self, alloc: &AllocId) -> Option<&NodeId> {
+        let slot = *self.allocs.get(alloc)?;
+        self.ids.get(slot as usize)
+    }
+
+    /// As [`crate::verify`], beside what is counted here instead of beside rows: whether `place` goes onto the node
+    /// when `leaving` have left it and `coming` are there, too.
+    ///
+    /// # Errors
+    /// The first thing that is short.
+    pub fn verify<'a>(
+        &self,
+        node: &Node,
+        leaving: impl Iterator<Item = &'a AllocId>,
+        coming: impl Iterator<Item = &'a Allocation>,
+        place: &[Allocation],
+    ) -> Result<(), Misfit> {
+        let Some(slot) = self.slot(&node.id) else { return crate::verify(node, coming, place) };
+        let (hot, row) = (self.hot(slot), self.row(slot));
+        let mut there = Held {
+            amounts: hot.used,
+            cores: row.cores.clone(),
+            claims: row.claims.clone(),
+            devices: row.devices.clone(),
+        };
+        let mut count = hot.allocs as usize;
+        for id in leaving {
+            if let Ok(at) = row.tenants.binary_search_by(|tenant| tenant.id.cmp(id)) {
+                there.give(&row.tenants[at].held);
+                count -= 1;
+            }
+        }
+        for alloc in coming.filter(|alloc| alloc.occupies_node()) {
+            there.take(Held::of(alloc, &row.facts));
+            count += 1;
+        }
+        fit::verify_beside(node, &row.facts, there, count, place)
     }
 
     fn hold_row(&mut self, state: &State, alloc: &Allocation) {
@@ -510,7 +556,7 @@ fn insert_all<T: Ord + Copy>(set: &mut Vec<T>, items: &[T]) {
     }
 }
 
-fn remove_all<T: Ord>(set: &mut Vec<T>, items: &[T]) {
+pub(crate) fn remove_all<T: Ord>(set: &mut Vec<T>, items: &[T]) {
     for item in items {
         if let Ok(at) = set.binary_search(item) {
             set.remove(at);

@@ -32,6 +32,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::check::{Checker, Repicked};
 use crate::overlay::{Effect, Overlay};
+use crate::room::Room;
 
 const PROPOSE: Duration = Duration::from_secs(10);
 const CATCH_UP: Duration = Duration::from_secs(5);
@@ -63,6 +64,7 @@ pub fn placements(plan: &Plan) -> usize {
 pub struct Applier {
     pub state: StateClient,
     pub replica: Replica,
+    pub room: Room,
     pub lease: LeaseKeeper,
     pub metrics: crate::Counts,
     pub watch: Watch,
@@ -123,9 +125,9 @@ impl Applier {
     }
 
     fn check(&self, overlay: &mut Overlay, batch: Vec<Submission>) -> Checked {
-        let state = self.replica.state();
-        overlay.settle(&state);
-        let mut checker = Checker::new(&state, overlay);
+        let seen = self.room.look();
+        overlay.settle(&seen.state);
+        let mut checker = Checker::new(&seen.state, &seen.fleet, overlay);
         let (mut plans, mut repicked, mut answers) = (Vec::new(), Vec::new(), Vec::new());
         for submission in batch {
             answers.push((submission.plans.len(), submission.answer));

@@ -4,9 +4,9 @@
 pub mod apply;
 pub mod check;
 pub mod overlay;
+pub mod room;
 pub mod routes;
 
-use client::replica::NoObserver;
 use fsm::{LeaseName, Table};
 use kit::metrics::{Counter, Metrics, Sample};
 use kit::process::{Settings, Shutdown};
@@ -99,12 +99,13 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     let limits = config.rejections.limits();
     let shell = Shell::start(config.settings, Role::Applier, shutdown).await?;
     let state = shell.state();
-    let replica = shell.replica(TABLES, Box::new(NoObserver));
+    let room = room::Room::default();
+    let replica = shell.replica(TABLES, Box::new(room::Follow::new(room.clone())));
     let (lease, keeping) = shell.lease(LeaseName::Applier, &state, &replica);
     let counts = Counts::new(&shell.metrics);
     let (submit, submissions) = mpsc::channel(WAITING_MAX);
     let watch = apply::Watch { rejections: Rejections::new(limits, 0), since: std::time::Instant::now() };
-    let applier = apply::Applier { state, replica, lease: lease.clone(), metrics: counts, watch };
+    let applier = apply::Applier { state, replica, room, lease: lease.clone(), metrics: counts, watch };
     let applying = shell.vital("applying", applier.run(submissions));
     let router = routes::router().into_router();
     shell.serve(router.with_state(routes::App { submit, lease }), OPENAPI).await?;

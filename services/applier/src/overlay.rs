@@ -70,6 +70,11 @@ impl Overlay {
         self.entries.iter().map(|(_, effect)| effect.moves(node)).sum()
     }
 
+    /// Allocations that were declared lost.
+    pub fn stopped(&self) -> impl Iterator<Item = &AllocId> {
+        self.entries.iter().flat_map(|(_, effect)| effect.stopped.keys())
+    }
+
     /// True when the allocation was declared lost.
     pub fn is_stopped(&self, alloc: &AllocId) -> bool {
         self.entries.iter().any(|(_, effect)| effect.stopped.contains_key(alloc))

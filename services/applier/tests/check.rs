@@ -154,7 +154,8 @@ impl World {
 
 /// Checks a batch against a replica and the overlay.
 fn check(replica: &State, overlay: &Overlay, plans: &mut [Plan]) -> (Effect, Vec<Repicked>) {
-    let mut checker = Checker::new(replica, overlay);
+    let fleet = Fleet::from_state(replica);
+    let mut checker = Checker::new(replica, &fleet, overlay);
     let repicked = plans.iter_mut().map(|plan| checker.check(plan, 99)).collect();
     (checker.finish(), repicked)
 }
@@ -390,7 +391,8 @@ fn a_plan_that_cannot_be_checked_is_refused_and_the_others_are_not() {
     let mut world = World::new(&[node("n1", 1_000)]);
     let mut plans = [world.planned("bad", 1, 10), world.planned("good", 1, 10)];
     let overlay = Overlay::default();
-    let mut checker = Checker::new(&world.state, &overlay);
+    let fleet = Fleet::from_state(&world.state);
+    let mut checker = Checker::new(&world.state, &fleet, &overlay);
     checker.skip(&mut plans[0]);
     checker.check(&mut plans[1], 1);
     let (_, results) = world.apply(plans.into());
