@@ -30,6 +30,7 @@ use tokio::time::Instant;
 
 use crate::events::log::Log;
 use crate::events::shape;
+use crate::wishes::{List, Wishes};
 
 /// Most blocking queries at a time.
 pub const WAITING_MAX: usize = 16_384;
@@ -114,6 +115,7 @@ pub struct Watches {
     dirty: Mutex<Vec<Table>>,
     table_work: Notify,
     nodes: Mutex<NodeRemovals>,
+    wishes: Wishes,
     parked: Arc<Semaphore>,
     /// What the event stream tells of the same feed.
     events: Arc<Log>,
@@ -139,6 +141,7 @@ impl Default for Watches {
             dirty: Mutex::default(),
             table_work: Notify::new(),
             nodes: Mutex::default(),
+            wishes: Wishes::default(),
             parked: Arc::new(Semaphore::new(WAITING_MAX)),
             events: Arc::default(),
         }
@@ -172,6 +175,11 @@ impl Watches {
     pub fn enlist(self: &Arc<Self>, key: Key) -> Waiter {
         let notify = Arc::clone(lock(&self.waiters).entry(key.clone()).or_default());
         Waiter { watches: Arc::clone(self), key, notify }
+    }
+
+    /// What the cluster changes of a node's allocations from now on.
+    pub fn wishes_of(&self, node: &NodeId) -> List {
+        self.wishes.open(node, || self.view.load().state.index())
     }
 
     /// When an allocation of the node was last forgotten, at the latest.
@@ -250,12 +258,13 @@ pub struct Follow {
     watches: Arc<Watches>,
     view: View,
     keys: Vec<Key>,
+    wishes: Vec<(Index, NodeId, AllocId)>,
     tables: [bool; Table::ALL.len()],
 }
 
 impl Follow {
     pub fn new(watches: Arc<Watches>) -> Self {
-        Self { watches, view: View::default(), keys: Vec::new(), tables: [false; Table::ALL.len()] }
+        Self { watches, view: View::default(), keys: Vec::new(), wishes: Vec::new(), tables: [false; Table::ALL.len()] }
     }
 
     fn note(&mut self, change: &Change, state: &State, index: Index) {
@@ -279,7 +288,10 @@ impl Follow {
             Change::Node(node) => keys.push(Key::Node(node.id.clone())),
             Change::NodeGone { id } => keys.push(Key::Node(id.clone())),
             Change::NodeRevoked { id, .. } => keys.push(Key::NodeWishes(id.clone())),
-            Change::Alloc(row) => alloc_keys(row, true, keys),
+            Change::Alloc(row) => {
+                alloc_keys(row, true, keys);
+                self.wishes.push((index, row.node_id.clone(), row.id.clone()));
+            }
             Change::AllocClient { update, .. } => {
                 state.alloc(&update.id).into_iter().for_each(|row| alloc_keys(row, false, keys));
             }
@@ -331,6 +343,8 @@ impl Observer for Follow {
     fn reset(&mut self, state: &Arc<State>) {
         let index = state.index();
         self.view = View { state: Arc::clone(state), gone: [index; Table::ALL.len()] };
+        // After a reset every stream is told everything.
+        self.wishes.clear();
         *lock(&self.watches.nodes) = NodeRemovals { otherwise: index, nodes: HashMap::new() };
         self.watches.view.store(Arc::new(self.view.clone()));
         self.watches.wake_all();
@@ -344,7 +358,8 @@ impl Observer for Follow {
 
     fn settled(&mut self, state: &Arc<State>) {
         self.view.state = Arc::clone(state);
-        self.watches.view.store(Arc::new(self.view.clone()));
+        let view = Arc::new(self.view.clone());
+        self.watches.wishes.note(self.wishes.drain(..), || self.watches.view.store(view));
         self.watches.wake(self.keys.drain(..));
         self.watches.events.announce(state.index());
         let changed = Table::ALL.into_iter().filter(|t| std::mem::take(&mut self.tables[*t as usize]));

@@ -25,6 +25,7 @@ pub mod read;
 pub mod routes;
 pub mod statsd;
 pub mod traces;
+mod wishes;
 pub mod write;
 
 use std::net::SocketAddr;

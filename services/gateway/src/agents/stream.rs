@@ -13,7 +13,8 @@
 //! ```
 //!
 //! A stream keeps an index and nothing else of its node: what changed since is found in the replica by
-//! `AllocModifyIndex`, which news from the node itself does not move, so a node is not told its own news.
+//! `AllocModifyIndex`, which news from the node itself does not move, so a node is not told its own news. Which rows to
+//! look at is known from the feed ([`crate::wishes`]); at the stream's start, and when that is not whole, all of the node's.
 //! Removals leave no row; after one the node is told everything, and what is not in it is gone.
 //!
 //! Invariants
@@ -36,7 +37,7 @@ use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use kit::guard::{Peer, Refused};
-use model::{Index, NodeId};
+use model::{Allocation, Index, NodeId};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -48,6 +49,7 @@ use super::{fresh, own_node, reached, taken};
 use crate::app::{App, random_unit};
 use crate::blocking::{Key, View, Waiter};
 use crate::routes::allocs::with_job;
+use crate::wishes::List;
 
 const KEEPALIVE: Duration = Duration::from_secs(1);
 /// A stream lives so long, and up to half as long again: a gateway that comes back fills up again.
@@ -157,6 +159,7 @@ struct Teller {
     app: App,
     node: NodeId,
     waiter: Waiter,
+    wishes: List,
     /// The node knows the cluster's wishes up to here; 0: nothing.
     told: Index,
     epoch: String,
@@ -172,8 +175,9 @@ struct Teller {
 impl Teller {
     fn new(app: App, node: NodeId, admission: String, told: Index, epoch: String) -> Self {
         let waiter = app.watches.enlist(Key::NodeWishes(node.clone()));
+        let wishes = app.watches.wishes_of(&node);
         let ends = Instant::now() + AGE_MIN.mul_f64(1.0 + random_unit() / 2.0);
-        Self { app, node, waiter, told, epoch, ends, first: true, admission, shut_out: false }
+        Self { app, node, waiter, wishes, told, epoch, ends, first: true, admission, shut_out: false }
     }
 
     /// Whether the changes since the last line cannot be told as changes.
@@ -192,7 +196,10 @@ impl Teller {
         if view.state.shuts_out(&self.node, &self.admission) {
             return !self.shut_out;
         }
-        self.is_full(view) || view.state.allocs_of_node(&self.node).any(|row| row.alloc_modify_index > self.told)
+        let newer = |row: &Arc<Allocation>| row.alloc_modify_index > self.told;
+        let state = &view.state;
+        let noted = || self.wishes.any(self.told, state.index(), |id| state.alloc(id).is_some_and(newer));
+        self.is_full(view) || noted().unwrap_or_else(|| state.allocs_of_node(&self.node).any(newer))
     }
 
     fn line(&mut self, view: &View) -> StreamLine {
@@ -202,8 +209,15 @@ impl Teller {
             return StreamLine { full: true, ..self.bare() };
         }
         let full = self.is_full(view);
-        let rows = state.allocs_of_node(&self.node).filter(|row| full || row.alloc_modify_index > self.told);
-        let upserts = rows.map(|row| with_job(state, row)).collect();
+        let changed = self.wishes.take(self.told, state.index()).filter(|_| !full);
+        let is_news = |row: &&Arc<Allocation>| full || row.alloc_modify_index > self.told;
+        let upserts = match changed {
+            Some(ids) => {
+                let rows = ids.iter().filter_map(|id| state.alloc(id)).filter(|row| row.node_id == self.node);
+                rows.filter(is_news).map(|row| with_job(state, row)).collect()
+            }
+            None => state.allocs_of_node(&self.node).filter(is_news).map(|row| with_job(state, row)).collect(),
+        };
         self.told = state.index();
         self.epoch.clone_from(&state.cluster().epoch);
         StreamLine { full, upserts, ..self.bare() }
