@@ -178,3 +178,14 @@ fn the_rest_is_passed_on_docker_30_docker_41_docker_46_docker_47() {
     assert_eq!(host.log_config.unwrap().typ.as_deref(), Some("syslog"));
     assert_eq!(host.devices.unwrap()[0].path_in_container.as_deref(), Some("/dev/fuse"));
 }
+
+#[test]
+fn a_container_may_open_the_devices_that_its_task_was_given_device_03() {
+    let mut task = task();
+    task.around.devices = vec![crate::devices::DeviceNode("/dev/nvidia0".into())];
+    let body = made_for(&task, json!({}), json!({"devices": [{"host_path": "/dev/fuse"}]})).unwrap();
+    let devices = body.host_config.unwrap().devices.unwrap();
+    let paths: Vec<_> = devices.iter().map(|one| one.path_in_container.as_deref().unwrap()).collect();
+    assert_eq!(paths, ["/dev/fuse", "/dev/nvidia0"]);
+    assert_eq!(devices[1].cgroup_permissions.as_deref(), Some("rwm"));
+}
