@@ -288,13 +288,14 @@ async fn a_configuration_read_again_names_what_waits_for_the_next_start_and_prof
     let text = text.replace("\"INFO\"", "\"WARN\"");
     let log_file = dir.path().join("more.log");
     let now = format!(
-        "{text}enable_debug = true\nlimits {{ http_max_conns_per_client = 7 }}\nlog_file = \"{}\"\nleave_on_terminate = true\n",
+        "{text}enable_debug = true\nlimits {{ http_max_conns_per_client = 7 }}\nlog_file = \"{}\"\nleave_on_terminate = true\n\
+         client {{ meta {{ rack = \"r9\" }} }}\ntelemetry {{ filter_default = false prefix_filter = [\"+nomad.raft\"] }}\n",
         log_file.display()
     );
     std::fs::write(&file, now).unwrap();
     one.ok(&["operator", "api", "-X", "POST", "/v1/agent/reload"]);
     let deadline = Instant::now() + WITHIN;
-    let wanted = "taking effect at the next start only: limits.http_max_conns_per_client, enable_debug";
+    let wanted = "taking effect at the next start only: enable_debug";
     while !one.log().contains(wanted) {
         assert!(Instant::now() < deadline, "{}", one.log());
         std::thread::sleep(Duration::from_millis(50));
@@ -303,6 +304,17 @@ async fn a_configuration_read_again_names_what_waits_for_the_next_start_and_prof
     // From now on lines go to the file, too, and the machine leaves when it is told to end.
     let config = one.until("/v1/agent/self", "settings", |v| v["config"]["LeaveOnTerm"] == true).await;
     assert_eq!(config["config"]["EnableDebug"], false, "that waits");
+    // Metadata, telemetry and limits do not wait.
+    let node = one.until("/v1/nodes?prefix=", "a node", |v| ready_nodes(v) == 1).await[0]["ID"].clone();
+    let path = format!("/v1/node/{}", node.as_str().unwrap());
+    one.until(&path, "the node's new metadata", |v| v["Meta"]["rack"] == "r9").await;
+    one.until("/v1/metrics", "fewer metrics", |v| {
+        let names: Vec<&str> =
+            v["Gauges"].as_array().into_iter().flatten().filter_map(|g| g["Name"].as_str()).collect();
+        !names.is_empty() && names.iter().all(|name| name.starts_with("nomad.raft"))
+    })
+    .await;
+    assert!(!one.log().contains("starting it again"), "{}", one.log());
     for words in
         [&["monitor", "export", "-on-disk"] as &[&str], &["monitor", "export", "-on-disk", "-server-id", "one"]]
     {

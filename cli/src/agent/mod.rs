@@ -54,7 +54,7 @@ const GRACE: Duration = Duration::from_secs(4);
 const LOCK: &str = "agent.lock";
 /// Keys, and beginnings of keys, that take effect when the files are read again. Files of certificates are read again,
 /// too, under the names they have.
-const AT_ONCE: [&str; 8] = [
+const AT_ONCE: [&str; 11] = [
     "log_level",
     "log_file",
     "log_rotate_",
@@ -62,6 +62,9 @@ const AT_ONCE: [&str; 8] = [
     "syslog_facility",
     "leave_on_",
     "client.drain_on_shutdown",
+    "client.meta",
+    "limits.",
+    "telemetry.",
     "disable_",
 ];
 
@@ -260,6 +263,9 @@ fn serve(machine: &mut Machine, kept: bool, typed: &Parsed, ui: &mut Ui) -> anyh
     trust::prepare(machine, &specs, &runtime, &log)?;
     trust::come_back(machine, &specs, &log)?;
     described::write(machine)?;
+    for spec in &specs {
+        tell(spec)?;
+    }
     let mut wishes = {
         let _inside = runtime.enter();
         Wishes::listen()?
@@ -410,7 +416,14 @@ fn reload(machine: &mut Machine, children: &mut Children, typed: &Parsed, log: &
         log.warn(&format!("what /v1/agent/self shows is as it was: {error:#}"));
     }
     let filter = log_filter(&loaded.config.log_level);
+    let now = machine.processes();
     for spec in &mut children.specs {
+        if let Some(now) = now.iter().find(|now| now.name == spec.name) {
+            spec.words.clone_from(&now.words);
+        }
+        if let Err(error) = tell(spec) {
+            log.warn(&format!("{} goes on as it was told before: {error:#}", spec.name));
+        }
         spec.log_level.clone_from(&filter);
         if let Err(error) = fs::write(level_file(&spec.home), &filter) {
             log.warn(&format!("the log level of {} cannot be changed: {error}", spec.name));
@@ -426,7 +439,17 @@ fn reload(machine: &mut Machine, children: &mut Children, typed: &Parsed, log: &
     }
 }
 
-/// The settings that this process itself goes by; others are its processes', and theirs at their start.
+/// Leaves the words of a process where it reads them again.
+fn tell(spec: &Spec) -> anyhow::Result<()> {
+    let path = spec.home.join(kit::again::WORDS);
+    let about = || format!("writing {}", path.display());
+    fs::create_dir_all(&spec.home).with_context(about)?;
+    let text = serde_json::to_vec(&spec.words).with_context(about)?;
+    files::replace(&path, &text, 0o600).with_context(about)
+}
+
+/// The settings that may change while the machine runs: what this process itself goes by, and what its processes
+/// read again. All others take effect at the next start.
 fn take_up(config: &mut Config, now: &Config) {
     config.log_level.clone_from(&now.log_level);
     config.log_file.clone_from(&now.log_file);
@@ -438,6 +461,9 @@ fn take_up(config: &mut Config, now: &Config) {
     config.leave_on_interrupt = now.leave_on_interrupt;
     config.leave_on_terminate = now.leave_on_terminate;
     config.client.drain_on_shutdown.clone_from(&now.client.drain_on_shutdown);
+    config.client.meta.clone_from(&now.client.meta);
+    config.limits = now.limits.clone();
+    config.telemetry = now.telemetry.clone();
     config.disable_update_check = now.disable_update_check;
     config.disable_anonymous_signature = now.disable_anonymous_signature;
 }

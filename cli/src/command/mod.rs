@@ -208,8 +208,10 @@ impl Failure {
             }
             source = cause.source();
         }
+        let about_tls = of_tls(&text);
         let failure = Self::new(text);
         match error {
+            _ if about_tls.is_some() => Self { hint: about_tls.map(str::to_owned), ..failure },
             PublicError::Connect { .. } => failure.hint(
                 "is the cluster running? `steppe dev` starts one here; -address or $NOMAD_ADDR says where another is",
             ),
@@ -220,6 +222,21 @@ impl Failure {
             _ => failure,
         }
     }
+}
+
+/// What to do where the two ends do not agree on HTTPS, by what the TLS library and servers say.
+fn of_tls(text: &str) -> Option<&'static str> {
+    const KNOWN: [(&str, &str); 5] = [
+        ("HTTP request to an HTTPS server", "the API speaks HTTPS: say https:// in -address or $NOMAD_ADDR"),
+        ("UnknownIssuer", "-ca-cert or $NOMAD_CACERT names the authority that made the server's certificate"),
+        (
+            "NotValidForName",
+            "-tls-server-name or $NOMAD_TLS_SERVER_NAME gives a name that is in the server's certificate",
+        ),
+        ("CertificateRequired", "the API wants a certificate of the caller: -client-cert and -client-key"),
+        ("InvalidContentType", "the API speaks plain HTTP: say http:// in -address or $NOMAD_ADDR"),
+    ];
+    KNOWN.iter().find(|(said, _)| text.contains(said)).map(|(_, hint)| *hint)
 }
 
 /// What to do about a 403, where something can be done.
@@ -518,4 +535,18 @@ fn tell(command: &Command, mut ui: Ui, failure: &Failure) -> u8 {
 /// What `steppe version` says.
 pub fn version() -> String {
     format!("Steppe v{}", env!("CARGO_PKG_VERSION"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of_tls;
+
+    #[test]
+    fn who_does_not_agree_on_https_is_told_what_to_say() {
+        let told = |text: &str| of_tls(text).unwrap_or_default();
+        assert!(told("400 (Client sent an HTTP request to an HTTPS server.)").contains("https://"));
+        assert!(told("invalid peer certificate: UnknownIssuer").contains("-ca-cert"));
+        assert!(told("received fatal alert: CertificateRequired").contains("-client-cert"));
+        assert_eq!(of_tls("Connection refused (os error 111)"), None);
+    }
 }

@@ -15,8 +15,8 @@ Made from the types in `crates/config/src/settings` by `cargo run -p xtask -- co
 in order, of a directory the `*.hcl` and `*.json` files by name; what is said later goes over what was said before, and
 flags go over files: blocks and maps merge key by key, a later file's list takes the place of an earlier one's.
 `steppe config validate PATH…` says what is wrong without starting anything. On SIGHUP the files are read again;
-`log_level`, `log_file`, `log_rotate_*`, `enable_syslog`, `syslog_facility`, `leave_on_*` and `client.drain_on_shutdown`
-take effect at once; the log names what waits for the next start.
+`log_level`, `log_file`, `log_rotate_*`, `enable_syslog`, `syslog_facility`, `leave_on_*`, `limits`, `telemetry`,
+`client.meta` and `client.drain_on_shutdown` take effect at once; the log names what waits for the next start.
 ";
 
 /// The whole document.

@@ -3,6 +3,7 @@
 //! the scheduler's world and decides nothing.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod again;
 pub mod background;
 pub mod certs;
 mod error_bodies;

@@ -23,6 +23,7 @@
 pub mod bounds;
 mod gate;
 mod linger;
+pub mod live;
 mod refuse;
 
 use std::any::Any;
@@ -56,6 +57,7 @@ use crate::process::Shutdown;
 use crate::vouched::{Vouched, Vouching};
 use gate::{Denied, Gate, Pass};
 use linger::Lingering;
+use live::Live;
 
 const BACKLOG: u32 = 1024;
 const H1_BUFFER_BYTES_MAX: usize = 64 * 1024;
@@ -105,6 +107,8 @@ pub struct Limits {
     pub h2_send_buffer_bytes: usize,
     /// Longest time for what runs when shutdown is requested.
     pub drain: Duration,
+    /// Somebody may change some of these while the listener listens.
+    pub live: Option<Live>,
 }
 
 impl Limits {
@@ -121,6 +125,7 @@ impl Limits {
             h2_connection_window_bytes: 4 << 20,
             h2_send_buffer_bytes: 256 << 10,
             drain: Duration::from_secs(5),
+            live: None,
         }
     }
 
@@ -137,6 +142,7 @@ impl Limits {
             h2_connection_window_bytes: 1 << 20,
             h2_send_buffer_bytes: 64 << 10,
             drain: Duration::from_secs(5),
+            live: None,
         }
     }
 }
@@ -190,6 +196,7 @@ struct Shared {
     tls: Tls,
     router: Router,
     limits: Limits,
+    live: Live,
     shutdown: Shutdown,
     /// Drain is over.
     cut: CancellationToken,
@@ -217,8 +224,20 @@ impl Shared {
             .max_header_list_size(H2_HEADERS_BYTES_MAX)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT);
-        let gate = Gate::new(limits.connections_max, limits.connections_per_ip_max);
-        Self { tls, router, limits, shutdown, cut: CancellationToken::new(), gate, told: Mutex::new(None), h1, h2 }
+        let live = limits.live.clone().unwrap_or_else(|| Live::of(&limits));
+        let gate = Gate::new(limits.connections_max, live.clone());
+        Self {
+            tls,
+            router,
+            limits,
+            live,
+            shutdown,
+            cut: CancellationToken::new(),
+            gate,
+            told: Mutex::new(None),
+            h1,
+            h2,
+        }
     }
 
     /// Begins the task of a connection, or its refusal.
@@ -331,7 +350,7 @@ impl Shared {
 
     async fn before_deadline<T>(&self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
         // A connection that has asked for nothing yet has nothing to finish.
-        let work = self.shutdown.or(tokio::time::timeout(self.limits.handshake, work));
+        let work = self.shutdown.or(tokio::time::timeout(self.live.handshake(), work));
         match work.await {
             Some(Ok(result)) => result,
             Some(Err(_)) => Err(io::ErrorKind::TimedOut.into()),

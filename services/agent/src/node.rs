@@ -1,8 +1,9 @@
 //! The node as the cluster knows it: what the host is, what the operator said, what drivers offer.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use driver::fingerprint::{FingerprintError, Host, Options};
@@ -29,6 +30,8 @@ pub struct Maker {
     addr: SocketAddr,
     drivers: Drivers,
     dynamic: Arc<DynamicMeta>,
+    /// What the configuration says, which may be read again.
+    configured: Arc<RwLock<BTreeMap<String, String>>>,
 }
 
 impl Maker {
@@ -40,7 +43,9 @@ impl Maker {
         addr: SocketAddr,
         drivers: Drivers,
     ) -> Self {
-        Self { config, alloc_base, id, secret_id, place: String::new(), addr, drivers, dynamic: Arc::default() }
+        let configured = Arc::new(RwLock::new(config.meta()));
+        let (place, dynamic) = (String::new(), Arc::default());
+        Self { config, alloc_base, id, secret_id, place, addr, drivers, dynamic, configured }
     }
 
     /// See [`model::node::PLACE`].
@@ -58,8 +63,13 @@ impl Maker {
         &self.dynamic
     }
 
-    pub fn configured_meta(&self) -> std::collections::BTreeMap<String, String> {
-        self.config.meta()
+    pub fn configured_meta(&self) -> BTreeMap<String, String> {
+        self.configured.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Nodes made from here on have this instead.
+    pub fn configure_meta(&self, meta: BTreeMap<String, String>) {
+        *self.configured.write().unwrap_or_else(PoisonError::into_inner) = meta;
     }
 
     /// Looks at the host and the drivers. Blocks for some milliseconds.
@@ -87,7 +97,7 @@ impl Maker {
             attributes: host.attributes,
             node_resources: Some(resources),
             reserved_resources: Some(config.reserved()),
-            meta: self.dynamic.over(config.meta()),
+            meta: self.dynamic.over(self.configured_meta()),
             host_volumes: config.host_volumes(),
             node_class: config.node_class.clone(),
             node_pool: config.node_pool.clone(),

@@ -14,6 +14,7 @@ use client::http::{Http, Target};
 use hyper_util::rt::TokioIo;
 use kit::process::Shutdown;
 use kit::server::bounds::Bounds;
+use kit::server::live::Live;
 use kit::server::{self, Limits, Listener, Tls};
 use model::Role;
 use tokio::task::JoinHandle;
@@ -34,6 +35,12 @@ struct App {
     requests: std::sync::Arc<tokio::sync::Semaphore>,
 }
 
+/// Limits of the listener, as the operator wants them.
+pub fn limits(bounds: &Bounds) -> Limits {
+    let usual = Limits { connections_max: 1_024, drain: Duration::from_secs(1), ..Limits::public(BODY_BYTES_MAX) };
+    bounds.limit(usual)
+}
+
 /// Serves until shutdown.
 pub fn spawn(
     listener: Listener,
@@ -41,6 +48,7 @@ pub fn spawn(
     http: Http,
     gateways: Gateways,
     bounds: &Bounds,
+    live: &Live,
     shutdown: Shutdown,
 ) -> JoinHandle<()> {
     if let Ok(addr) = listener.local_addr() {
@@ -48,8 +56,7 @@ pub fn spawn(
     }
     let requests = std::sync::Arc::new(tokio::sync::Semaphore::new(REQUESTS_MAX));
     let router = Router::new().fallback(pass_on).with_state(App { http, gateways, requests });
-    let limits = Limits { connections_max: 1_024, drain: Duration::from_secs(1), ..Limits::public(BODY_BYTES_MAX) };
-    let (router, limits) = (bounds.adorn(router), bounds.limit(limits));
+    let (router, limits) = (bounds.adorn(router), Limits { live: Some(live.clone()), ..limits(bounds) });
     tokio::spawn(server::serve(listener, tls, router, limits, shutdown))
 }
 

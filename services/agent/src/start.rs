@@ -24,6 +24,7 @@ use kit::metrics::Metrics;
 use kit::process::ready::Readiness;
 use kit::process::{Shutdown, advertised, ops};
 use kit::renew;
+use kit::server::live::Live;
 use kit::server::{self, Limits, Listener, Tls};
 use model::{NodeId, Role};
 use tokio::sync::watch;
@@ -194,14 +195,16 @@ impl Agent {
             Work { config: &config, id: &id, maker: maker.clone(), node, roster: &roster, metrics: &metrics },
         );
         let (public, tls) = public.unwrap_or((Vec::new(), Tls::Plain));
+        let live = Live::of(&crate::pass_on::limits(&config.bounds));
         let pass_on = |listener| {
             let (http, gateways) = (http.clone(), gateways.clone());
-            crate::pass_on::spawn(listener, tls.clone(), http, gateways, &config.bounds, shutdown.clone())
+            crate::pass_on::spawn(listener, tls.clone(), http, gateways, &config.bounds, &live, shutdown.clone())
         };
         let passing_on: Vec<_> = public.into_iter().map(pass_on).collect();
         keep_identity(&background, identity.clone(), http, gateways);
         watch_silence(&background, &link, &roster);
         tracing::info!(node_id = %id, name = %link.node.borrow().name, "agent started");
+        follow(&config, &maker, &fingerprint, live);
         let app = routes::App::new(Arc::clone(&link), roster.clone(), maker, fingerprint, shutdown.clone());
         let router = routes::router().into_router();
         let router = router.with_state(app).merge(ops::router(readiness, metrics, OPENAPI, &shutdown));
@@ -418,5 +421,20 @@ fn limits_in() -> Limits {
         h2_connection_window_bytes: 256 << 10,
         h2_send_buffer_bytes: 64 << 10,
         ..Limits::internal()
+    }
+}
+
+/// Takes up what may change while the agent runs: metadata of the node, limits of the public listener.
+fn follow(config: &Config, maker: &Maker, fingerprint: &kit::background::Task, live: Live) {
+    let (maker, fingerprint) = (maker.clone(), fingerprint.clone());
+    let followed = kit::again::follow(config.settings.log_level_file.as_deref(), move |now: Config| {
+        live.set(&crate::pass_on::limits(&now.bounds));
+        maker.configure_meta(now.meta());
+        // The node is registered again if that changes it.
+        fingerprint.poke();
+        tracing::info!("metadata and limits were read again");
+    });
+    if let Err(error) = followed {
+        tracing::warn!(%error, "metadata and limits cannot be read again while this runs");
     }
 }

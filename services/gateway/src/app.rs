@@ -22,9 +22,8 @@ use crate::agents::beats::Beats;
 use crate::agents::news::NewsDesk;
 use crate::agents::stream::Streams;
 use crate::blocking::Watches;
-use crate::bounds::Shown;
+use crate::bounds::Told;
 use crate::machine::Machine;
-use crate::numbers::Published;
 
 /// Log streams at a time.
 pub const LOG_STREAMS_MAX: usize = 1_024;
@@ -61,8 +60,8 @@ pub struct Inner {
     pub counts: Counts,
     pub shutdown: Shutdown,
     pub purge_revokes: bool,
-    pub shown: Shown,
-    pub published: Published,
+    /// What is told of metrics.
+    pub told: Told,
     /// `None` in tests, where the directory is fixed.
     pub gossip: Option<Gossip>,
     pub machine: Machine,
@@ -104,10 +103,8 @@ pub struct Parts {
     pub shutdown: Shutdown,
     /// Whether a purge takes a node's trust.
     pub purge_revokes: bool,
-    /// Which metrics are shown.
-    pub shown: Shown,
-    /// Which of the costlier metrics are given.
-    pub published: Published,
+    /// What is told of metrics.
+    pub told: Told,
     pub gossip: Option<Gossip>,
     pub machine: Machine,
     pub data_dir: Option<PathBuf>,
@@ -153,8 +150,7 @@ impl App {
             metrics: parts.metrics,
             shutdown: parts.shutdown,
             purge_revokes: parts.purge_revokes,
-            shown: parts.shown,
-            published: parts.published,
+            told: parts.told,
             gossip: parts.gossip,
             machine: parts.machine,
             data_dir: parts.data_dir,

@@ -1,10 +1,14 @@
 //! What an operator may say about the listeners and the metrics of a gateway.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use kit::metrics::MetricsSummary;
 use kit::server::Limits;
 use kit::server::bounds::{Bounds, limited};
 use model::Nanos;
 use model::time::parse_go_duration;
+
+use crate::numbers::Published;
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct ListenerBounds {
@@ -33,6 +37,28 @@ impl ListenerBounds {
 
     pub fn shown(&self) -> Shown {
         Shown { rules: self.metrics_prefixes.clone(), hidden: self.metrics_hidden }
+    }
+}
+
+/// What is told of metrics; may change while the gateway runs. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Told(Arc<RwLock<(Shown, Published)>>);
+
+impl Told {
+    pub fn new(shown: Shown, published: Published) -> Self {
+        Self(Arc::new(RwLock::new((shown, published))))
+    }
+
+    pub fn set(&self, shown: Shown, published: Published) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = (shown, published);
+    }
+
+    pub fn shown(&self) -> Shown {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    pub fn published(&self) -> Published {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).1
     }
 }
 

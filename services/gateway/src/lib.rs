@@ -40,6 +40,7 @@ use fsm::Table;
 use kit::guard::Peer;
 use kit::https::{Https, HttpsSettings};
 use kit::process::{Settings, Shutdown};
+use kit::server::live::Live;
 use kit::server::{self, Limits, Listener, Tls};
 use kit::shell::{Shell, ShellError, Stranger};
 use kit::vouched::{Vouching, VouchingSettings};
@@ -126,6 +127,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     let shell = Shell::start(settings, Role::Gateway, shutdown).await?;
     let watches = Watches::new();
     let replica = shell.replica(&Table::ALL, Box::new(Follow::new(Arc::clone(&watches))));
+    let told = bounds::Told::new(config.bounds.shown(), config.published);
     let app = App::start(Parts {
         name: shell.name.clone(),
         region: shell.settings.region.clone(),
@@ -137,18 +139,32 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
         metrics: shell.metrics.clone(),
         shutdown: shell.shutdown.clone(),
         purge_revokes: config.purge_revokes,
-        shown: config.bounds.shown(),
-        published: config.published,
+        told: told.clone(),
         gossip: Some(shell.gossip.clone()),
         machine: config.machine,
         data_dir: Some(shell.settings.data_dir.clone()),
         keys: shell.gossip.keys().clone(),
     });
-    statsd::spawn(&config.statsd, app.clone());
+    let statsd = statsd::spawn(config.statsd, app.clone());
     // The first is the one that others are told.
     shell.set_tags(publics.first().map(|(addr, _)| (TAG_HTTP, addr.to_string()))).await;
     let router = config.bounds.public.adorn(public::router(app.clone()));
-    let limits = config.bounds.public.limit(Limits::public(body::BODY_BYTES_MAX));
+    let usual = || Limits::public(body::BODY_BYTES_MAX);
+    let (limits, agents) = (config.bounds.public.limit(usual()), config.bounds.agents());
+    let (of_public, of_agents) = (Live::of(&limits), Live::of(&agents));
+    let (limits, agents) =
+        (Limits { live: Some(of_public.clone()), ..limits }, Limits { live: Some(of_agents.clone()), ..agents });
+    let level_file = shell.settings.log_level_file.clone();
+    let followed = kit::again::follow(level_file.as_deref(), move |now: Config| {
+        of_public.set(&now.bounds.public.limit(usual()));
+        of_agents.set(&now.bounds.agents());
+        told.set(now.bounds.shown(), now.published);
+        statsd.send_if_modified(|sent| std::mem::replace(sent, now.statsd.clone()) != now.statsd);
+        tracing::info!("limits and telemetry were read again");
+    });
+    if let Err(error) = followed {
+        tracing::warn!(%error, "limits and telemetry cannot be read again while this runs");
+    }
     let mut serving = Vec::new();
     for (addr, listener) in publics {
         if !addr.ip().is_loopback() && !config.https.verifies() {
@@ -164,7 +180,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), ShellError> {
     let internal = internal.with_state(app.clone()).fallback(|| async { StatusCode::NOT_FOUND });
     let internal = internal.layer(from_fn_with_state((app, passed_on), public_only));
     let stranger = Stranger { path: api::state::INTRODUCE, vouching };
-    shell.serve_with(internal, OPENAPI, Some(stranger), config.bounds.agents()).await?;
+    shell.serve_with(internal, OPENAPI, Some(stranger), agents).await?;
     for serving in serving {
         let _ = serving.await;
     }

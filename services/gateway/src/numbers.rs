@@ -81,10 +81,10 @@ pub async fn of(app: &App, machine: &[Process]) -> Vec<GaugeValue> {
         let labels = of_node(node);
         let allocs: Vec<Arc<Allocation>> = view.state.allocs_of_node(id).take(ROWS_MAX).cloned().collect();
         allocations(&mut gauges, &labels, node, &allocs);
-        if app.published.publish_node_metrics {
+        if app.told.published().publish_node_metrics {
             host(app, &mut gauges, &labels, node).await;
         }
-        if app.published.publish_allocation_metrics {
+        if app.told.published().publish_allocation_metrics {
             usage(app, &mut gauges, node, &allocs).await;
         }
     }

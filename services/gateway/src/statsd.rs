@@ -9,6 +9,8 @@ use std::time::Duration;
 use kit::metrics::MetricsSummary;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::app::App;
 use crate::machine::Asked;
@@ -26,7 +28,7 @@ const PACKET_BYTES_MAX: usize = 1_200;
 const LINES_MAX: usize = 20_000;
 
 /// Where metrics are sent.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, PartialEq, clap::Args)]
 pub struct Statsd {
     /// `host:port` that metrics are sent to as statsd takes them.
     #[arg(long)]
@@ -42,19 +44,36 @@ pub struct Statsd {
     pub datadog_tags: Vec<String>,
 }
 
-/// Sends until shutdown, if somebody is to be sent to.
-pub fn spawn(settings: &Statsd, app: App) {
+/// Sends until shutdown, to whom the settings name at the time.
+pub fn spawn(settings: Statsd, app: App) -> watch::Sender<Statsd> {
+    let (sender, mut now) = watch::channel(settings);
+    tokio::spawn(async move {
+        let shutdown = app.shutdown.clone();
+        let working = async {
+            loop {
+                let _sending = begin(&now.borrow_and_update().clone(), &app);
+                if now.changed().await.is_err() {
+                    // Nobody is left who could change them.
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        shutdown.or(working).await;
+    });
+    sender
+}
+
+/// One task for each; they end when the set is dropped.
+fn begin(settings: &Statsd, app: &App) -> JoinSet<()> {
+    let mut sending = JoinSet::new();
     let plain = settings.statsd_address.clone().map(|address| Sink { address, by_tcp: false, tags: None });
     let by_tcp = settings.statsite_address.clone().map(|address| Sink { address, by_tcp: true, tags: None });
     let tags = || Some(settings.datadog_tags.clone());
     let tagged = settings.datadog_address.clone().map(|address| Sink { address, by_tcp: false, tags: tags() });
     for sink in plain.into_iter().chain(by_tcp).chain(tagged) {
-        let app = app.clone();
-        tokio::spawn(async move {
-            let shutdown = app.shutdown.clone();
-            shutdown.or(keep(app, sink)).await;
-        });
+        sending.spawn(keep(app.clone(), sink));
     }
+    sending
 }
 
 /// Somebody to be sent to.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::live::Live;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// So many refusals are answered at once; beyond, a connection is just closed.
@@ -17,7 +18,7 @@ pub(super) enum Denied {
 
 pub(super) struct Gate {
     connections_max: usize,
-    per_ip_max: Option<usize>,
+    live: Live,
     counts: Mutex<Counts>,
     refusals: Arc<Semaphore>,
 }
@@ -25,7 +26,6 @@ pub(super) struct Gate {
 #[derive(Default)]
 struct Counts {
     total: usize,
-    /// Only kept where there is a limit by address.
     by_ip: HashMap<IpAddr, usize>,
 }
 
@@ -36,9 +36,9 @@ pub(super) struct Pass {
 }
 
 impl Gate {
-    pub(super) fn new(connections_max: usize, per_ip_max: Option<usize>) -> Arc<Self> {
+    pub(super) fn new(connections_max: usize, live: Live) -> Arc<Self> {
         let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
-        Arc::new(Self { connections_max, per_ip_max, counts: Mutex::default(), refusals })
+        Arc::new(Self { connections_max, live, counts: Mutex::default(), refusals })
     }
 
     pub(super) fn enter(self: &Arc<Self>, ip: IpAddr) -> Result<Pass, Denied> {
@@ -47,13 +47,12 @@ impl Gate {
         if counts.total >= self.connections_max {
             return Err(Denied::TooMany);
         }
-        if let Some(max) = self.per_ip_max {
-            let count = counts.by_ip.entry(ip).or_default();
-            if *count >= max {
-                return Err(Denied::TooManyFromAddress);
-            }
-            *count += 1;
+        // Counted without a limit, too: there may be one while they last.
+        let count = counts.by_ip.get(&ip).copied().unwrap_or(0);
+        if self.live.per_ip_max().is_some_and(|max| count >= max) {
+            return Err(Denied::TooManyFromAddress);
         }
+        counts.by_ip.insert(ip, count + 1);
         counts.total += 1;
         Ok(Pass { gate: self.clone(), ip })
     }
@@ -83,10 +82,13 @@ impl Drop for Pass {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::Limits;
 
     #[test]
     fn an_address_may_hold_its_share_and_gets_it_back() {
-        let gate = Gate::new(3, Some(2));
+        let limits = |most: usize| Limits { connections_per_ip_max: Some(most), ..Limits::internal() };
+        let live = Live::of(&limits(2));
+        let gate = Gate::new(3, live.clone());
         let (a, b) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
         let first = gate.enter(a).ok();
         let _second = gate.enter(a).ok();
@@ -97,5 +99,9 @@ mod tests {
         assert!(gate.enter(a).is_ok());
         assert_eq!(gate.lock().total, 2);
         assert_eq!(gate.lock().by_ip.len(), 2);
+        live.set(&limits(1));
+        assert_eq!(gate.enter(a).err(), Some(Denied::TooManyFromAddress));
+        live.set(&Limits { connections_per_ip_max: None, ..limits(1) });
+        assert!(gate.enter(a).is_ok());
     }
 }

@@ -51,7 +51,7 @@ async fn metrics(State(app): State<App>, asked: Asked, options: Options) -> Answ
         return options.style.json(&summary(&app, &asked).await);
     }
     let machine = processes::of_asked(&app, &asked);
-    let mut families = Families { by_name: BTreeMap::new(), without_host: app.published.metrics_without_host };
+    let mut families = Families { by_name: BTreeMap::new(), without_host: app.told.published().metrics_without_host };
     if asked.server {
         show_own(&app);
         families.add(&app.metrics.prometheus(), &app.name);
@@ -65,7 +65,8 @@ async fn metrics(State(app): State<App>, asked: Asked, options: Options) -> Answ
     for (name, text) in ask(&app, &machine, PATH).await {
         families.add(&String::from_utf8_lossy(&text), &name);
     }
-    families.by_name.retain(|name, _| app.shown.is(name));
+    let shown = app.told.shown();
+    families.by_name.retain(|name, _| shown.is(name));
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], families.text()).into_response())
 }
 
@@ -86,7 +87,7 @@ fn host_of(app: &App, asked: &Asked) -> String {
 /// Everything that the machine's processes count, and what follows from rows, as far as it is to be shown.
 pub async fn summary(app: &App, asked: &Asked) -> MetricsSummary {
     let machine = processes::of_asked(app, asked);
-    let with_host = !app.published.metrics_without_host;
+    let with_host = !app.told.published().metrics_without_host;
     let named = |summary, host: &str| if with_host { named(summary, host) } else { summary };
     show_own(app);
     let own = app.metrics.summary();
@@ -102,7 +103,7 @@ pub async fn summary(app: &App, asked: &Asked) -> MetricsSummary {
             Err(error) => tracing::debug!(peer = name, error = %error, "metrics cannot be read"),
         }
     }
-    app.shown.retain(&mut all);
+    app.told.shown().retain(&mut all);
     all
 }
 

@@ -302,8 +302,7 @@ impl Cluster {
         );
         let node_id_file = dir.path().join("node-id");
         let app = App::start(Parts {
-            shown: Default::default(),
-            published: Default::default(),
+            told: Default::default(),
             name: "gateway-0".into(),
             region: "global".into(),
             datacenter: "dc1".into(),
