@@ -1064,6 +1064,9 @@ fn what_a_job_uses_is_asked_of_its_node() {
 fn val_071_val_072_what_is_not_carried_out_is_named() {
     let job = changed(TASK, &json!({"CSIPluginConfig": {"ID": "a", "Type": "node"}}));
     assert!(model::unbuilt(&job).iter().any(|line| line.starts_with("csi_plugin")), "{:?}", model::unbuilt(&job));
+    let job = changed(TASK, &json!({"Resources": {"Cores": 2, "NUMA": {"Affinity": "require"}}}));
+    assert_eq!(report(&validate(&job)), "");
+    assert_eq!(model::unbuilt(&job), Vec::<String>::new(), "where the reference asks for a licence");
     let job = changed(TASK, &json!({"Schedule": {"Cron": {"Start": "0 8 * * * *", "End": "0 17"}}}));
     assert_eq!(model::unbuilt(&job), Vec::<String>::new(), "where the reference asks for a licence");
 }
