@@ -48,7 +48,7 @@ pub struct Allocation {
     pub job: Option<Arc<Job>>,
     pub task_group: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub resources: Option<Resources>,
+    pub resources: Option<Box<Resources>>,
     #[serde(with = "nil", skip_serializing_if = "SmallMap::is_empty")]
     #[cfg_attr(feature = "openapi", schema(nullable, value_type = BTreeMap<String, Resources>))]
     pub task_resources: SmallMap<String, Resources>,
@@ -89,7 +89,7 @@ pub struct Allocation {
     pub create_time: i64,
     pub modify_time: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub shared_resources: Option<Resources>,
+    pub shared_resources: Option<Box<Resources>>,
     #[serde(with = "nil", skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "openapi", schema(nullable))]
     pub alloc_states: Vec<AllocState>,

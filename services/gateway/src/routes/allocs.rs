@@ -86,10 +86,11 @@ pub fn public(state: &Rows, alloc: &Allocation) -> Allocation {
 /// With what it holds in the older form, too.
 pub fn expanded(mut shown: Allocation) -> Allocation {
     if let Some(held) = &shown.allocated_resources {
-        shown.resources = Some(total(held));
+        shown.resources = Some(Box::new(total(held)));
         shown.task_resources = held.tasks.iter().map(|(name, task)| (name.clone(), of_task(task))).collect();
         let networks = held.shared.networks.clone();
-        shown.shared_resources = Some(Resources { disk_mb: Some(held.shared.disk_mb), networks, ..nothing() });
+        let shared = Resources { disk_mb: Some(held.shared.disk_mb), networks, ..nothing() };
+        shown.shared_resources = Some(Box::new(shared));
     }
     shown
 }
