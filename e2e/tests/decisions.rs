@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use client::public::{PublicClient, Query};
-use e2e::cluster::free_port;
+use e2e::cluster::{free_port, text};
 use e2e::fleet::ready_nodes;
 use e2e::machine::{ALONE, Machine, RAW_EXEC, until};
 use serde_json::{Value, json};
@@ -170,8 +170,8 @@ async fn each_device_has_one_task_and_who_finds_none_waits() {
         assert_eq!((&device["Vendor"], &device["Name"]), (&json!("acme"), &json!("n")));
         let own = device["DeviceIDs"][0].as_str().unwrap().to_owned();
         until("the task says what it was given", async || {
-            let said = machine.ok(&["alloc", "logs", id]);
-            (said.trim() == own).then_some(())
+            let said = machine.steppe(&["alloc", "logs", id]);
+            (text(&said.stdout).trim() == own).then_some(())
         })
         .await;
         given.push(own);
