@@ -32,15 +32,16 @@ use model::{Index, Term};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock;
 use crate::replica::Replica;
 use crate::state::{ProposeError, StateClient};
+use crate::{calm, clock};
 
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 const VALID_FOR: Duration = Duration::from_secs(2);
 const CALL: Duration = Duration::from_millis(900);
 const POLL: Duration = Duration::from_millis(100);
-const LOOK: Duration = Duration::from_secs(1);
+/// While another holds it: a change of the row is seen at once, that the whole state was replaced may not be.
+const LOOK: Duration = Duration::from_secs(3);
 
 /// The lease as this process holds it.
 #[derive(Clone, Debug)]
@@ -143,9 +144,7 @@ impl Keeper {
         let seen = self.replica.index();
         if !self.is_free() {
             // Until the row may have changed.
-            if self.replica.past(seen, LOOK).await.is_none() {
-                tokio::time::sleep(POLL).await;
-            }
+            let _ = self.replica.past(seen, LOOK).await;
             return;
         }
         let sent = clock::boot_time();
@@ -196,7 +195,11 @@ impl Keeper {
             self.held.send_replace(None);
             return;
         }
-        let pause = if result.is_ok() { RENEW_EVERY } else { POLL };
-        tokio::time::sleep(pause.saturating_sub(clock::boot_time().saturating_sub(sent))).await;
+        let left = |pause: Duration| pause.saturating_sub(clock::boot_time().saturating_sub(sent));
+        if result.is_ok() {
+            calm::between(left(RENEW_EVERY / 2), left(RENEW_EVERY + RENEW_EVERY / 10)).await;
+        } else {
+            tokio::time::sleep(left(POLL)).await;
+        }
     }
 }

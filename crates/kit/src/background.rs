@@ -30,6 +30,7 @@ use crate::process::Shutdown;
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
     pub name: &'static str,
+    /// About: whoever waits does so in step with others of its process.
     pub period: Duration,
     /// Longest time for one activation.
     pub limit: Duration,
@@ -146,7 +147,7 @@ where
         finish(&task, start.elapsed(), result);
         let wait = async {
             tokio::select! {
-                () = tokio::time::sleep(spec.period) => {}
+                () = client::calm::about(spec.period) => {}
                 () = task.poke.notified() => {}
             }
         };

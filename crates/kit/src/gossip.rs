@@ -81,7 +81,9 @@ pub enum GossipError {
 /// How fast things go; the defaults suit 3 to 30 members in one network.
 #[derive(Clone, Debug)]
 pub struct Timing {
+    /// About: members that are well are asked in step with what else a process does.
     pub probe_period: Duration,
+    /// For an answer. Then others ask whoever gave none, who is suspect after one and a half times as long again.
     pub probe_rtt: Duration,
     pub suspect: Duration,
     pub spread: Duration,
@@ -89,6 +91,9 @@ pub struct Timing {
     pub join: Duration,
     /// Between greetings to a seed once joined.
     pub greet: Duration,
+    /// Between announcements to one member, and to one that failed: it may be back.
+    pub announce: Duration,
+    /// Between exchanges of everything, keys included, with one member.
     pub sync: Duration,
     /// How long a member that is down is remembered.
     pub forget: Duration,
@@ -97,13 +102,14 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            probe_period: Duration::from_secs(1),
+            probe_period: Duration::from_secs(2),
             probe_rtt: Duration::from_millis(400),
             suspect: Duration::from_secs(2),
             spread: Duration::from_millis(200),
             join: Duration::from_secs(1),
             greet: Duration::from_secs(10),
-            sync: Duration::from_secs(15),
+            announce: Duration::from_secs(15),
+            sync: Duration::from_secs(30),
             forget: Duration::from_secs(3600),
         }
     }

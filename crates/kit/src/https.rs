@@ -123,7 +123,7 @@ impl Https {
                 this.warn_of_the_end(&mut warned);
                 let asked = tokio::select! {
                     _ = hangup.recv() => true,
-                    () = tokio::time::sleep(LOOK) => false,
+                    () = client::calm::about(LOOK) => false,
                     () = shutdown.requested() => return,
                 };
                 let stamp = this.files().stamp();

@@ -179,6 +179,7 @@ fn die_with_parent(parent: u32) -> Result<(), StartError> {
 /// A runtime small enough for a machine that runs ten of them, and as large as a machine of its own allows.
 pub fn runtime(name: &str) -> Result<tokio::runtime::Runtime, StartError> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    client::calm::begin();
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads((processors / PROCESSORS_PER_WORKER).clamp(1, WORKERS_MAX))
         .max_blocking_threads(BLOCKING_THREADS_MAX)

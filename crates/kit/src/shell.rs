@@ -264,7 +264,7 @@ impl Shell {
         let bound = SocketAddr::new(settings.bind.ip(), told.port());
         self.vital("the address that others were told", async move {
             loop {
-                tokio::time::sleep(ADDRESS_LOOK).await;
+                client::calm::about(ADDRESS_LOOK).await;
                 let now = advertised(bound, None, None);
                 // Loopback: there is no network at present.
                 if now != told && !now.ip().is_loopback() {

@@ -31,7 +31,7 @@ pub struct Config {
     pub heartbeat: Duration,
     /// A follower campaigns no earlier than this after the last word of its leader ...
     pub election_min: Duration,
-    /// ... and no later than this.
+    /// ... and no later than this and half a heartbeat, if heartbeats are long (`ticks.rs`).
     pub election_max: Duration,
     /// A snapshot is built once this many entries were committed since the last one.
     pub snapshot_after_entries: u64,
@@ -67,7 +67,8 @@ impl Config {
         Self {
             me,
             dir,
-            heartbeat: Duration::from_millis(250),
+            // A whole number of slots of the timer wheel.
+            heartbeat: Duration::from_millis(256),
             election_min: Duration::from_millis(500),
             election_max: Duration::from_secs(1),
             snapshot_after_entries: 8_192,

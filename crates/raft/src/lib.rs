@@ -64,6 +64,7 @@ mod status;
 #[cfg(test)]
 mod suite_test;
 mod suspect;
+mod ticks;
 mod types;
 
 pub use contract::{

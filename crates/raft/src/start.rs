@@ -20,6 +20,7 @@ use crate::net::{Factory, Shared};
 use crate::node::{Inner, Parts, Raft, Retry};
 use crate::snapshot::SnapshotDir;
 use crate::status::LastHeard;
+use crate::ticks::Grid;
 use crate::{reads, status};
 
 const IDENTITY: &str = "identity";
@@ -111,10 +112,12 @@ fn whole(log: &LogStore, snapshots: &SnapshotDir) -> Result<(), Error> {
     Ok(())
 }
 
-fn runtime(threads: usize) -> Result<Runtime, Error> {
+fn runtime(config: &Config) -> Result<Runtime, Error> {
+    let grid = Grid::new(config.heartbeat);
     Builder::new_multi_thread()
-        .worker_threads(threads)
+        .worker_threads(config.threads)
         .max_blocking_threads(8)
+        .on_thread_start(move || grid.into_iter().for_each(Grid::enter))
         .thread_name("raft")
         .enable_all()
         .build()
@@ -152,7 +155,7 @@ pub(crate) async fn assemble(
     (log, writer, snapshots): Opened,
 ) -> Result<Raft, Error> {
     let settings = Arc::new(settings(&config)?);
-    let runtime = Guard(Some(runtime(config.threads)?));
+    let runtime = Guard(Some(runtime(&config)?));
     let handle = runtime.handle();
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let shared = Shared {

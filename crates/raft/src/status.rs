@@ -90,20 +90,21 @@ pub(crate) fn of(metrics: &openraft::RaftMetrics<TypeConfig>) -> Status {
 /// Publishes until openraft has ended, the last word included.
 pub(crate) async fn publish(raft: Inner, out: watch::Sender<Status>) {
     let (mut server, mut all) = (raft.server_metrics(), raft.metrics());
+    let mut paced = Instant::now();
     loop {
         let status = of(&all.borrow_watched());
         let stopped = status.role == Role::Stopped;
-        out.send_if_modified(|old| {
-            let changed = *old != status;
-            *old = status;
-            changed
-        });
+        // A heartbeat changes openraft's metrics, and nothing of ours.
+        if *out.borrow() != status {
+            out.send_replace(status);
+            paced = Instant::now() + PACE;
+        }
         if stopped {
             return;
         }
         let changed = tokio::select! {
             changed = server.changed() => changed.is_ok(),
-            changed = async { tokio::time::sleep(PACE).await; all.changed().await } => changed.is_ok(),
+            changed = async { if paced > Instant::now() { tokio::time::sleep_until(paced.into()).await } all.changed().await } => changed.is_ok(),
         };
         if !changed {
             let mut status = of(&all.borrow_watched());

@@ -36,6 +36,7 @@ openraft::declare_raft_types!(
         Node = Peer,
         Term = u64,
         LeaderId = openraft::impls::leader_id_std::LeaderId<u64, u64>,
+        AsyncRuntime = crate::ticks::Calm,
 );
 
 pub type LogId = openraft::alias::LogIdOf<TypeConfig>;

@@ -81,12 +81,17 @@ impl Ticker {
         let mut lease = self.lease.watch();
         let held = lease.borrow_and_update().is_some();
         let most = if held { TICK_MAX } else { STANDBY };
-        let wait = deadline.map_or(most, |at| Duration::from_millis(at.saturating_sub(now().mono_ms)));
+        let tick = async {
+            match deadline.map(|at| Duration::from_millis(at.saturating_sub(now().mono_ms))) {
+                Some(wait) => tokio::time::sleep(wait.clamp(TICK_MIN, most)).await,
+                None => client::calm::about(most).await,
+            }
+        };
         let begun = tokio::time::Instant::now();
         tokio::select! {
             () = self.shared.tick.notified() => {}
             _ = lease.changed() => {}
-            () = tokio::time::sleep(wait.clamp(TICK_MIN, most)) => {}
+            () = tick => {}
         }
         // A busy feed wakes all the time; a tick is for all that came.
         tokio::time::sleep_until(begun + TICK_MIN).await;

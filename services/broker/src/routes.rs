@@ -107,7 +107,7 @@ async fn open_session(State(app): State<App>, Json(open): Json<SessionOpen>) -> 
         let piece = match first {
             Some(first) => Bytes::from(first),
             None => {
-                shutdown.or(tokio::time::sleep(STREAM_BEAT)).await?;
+                shutdown.or(client::calm::about(STREAM_BEAT)).await?;
                 if !guard.shared.lock().is_active() {
                     return None;
                 }

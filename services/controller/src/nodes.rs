@@ -15,6 +15,8 @@ use crate::Controller;
 use crate::shared::now_ms;
 
 const TICK_MAX: Duration = Duration::from_millis(400);
+/// While no node's time runs.
+const IDLE_TICK: Duration = Duration::from_millis(500);
 const PROPOSE: Duration = Duration::from_secs(5);
 /// Evaluations in one command, unless a single node has more.
 const EVALS_MAX: usize = 2_000;
@@ -36,10 +38,15 @@ pub async fn run(controller: Arc<Controller>, shutdown: Shutdown) {
 
 async fn pause(controller: &Controller) {
     let deadline = controller.shared.lock().beats.next_deadline_ms();
-    let wait = deadline.map_or(TICK_MAX, |at| Duration::from_millis(at.saturating_sub(now_ms())));
+    let tick = async {
+        match deadline.map(|at| Duration::from_millis(at.saturating_sub(now_ms()))) {
+            Some(wait) => tokio::time::sleep(wait.clamp(Duration::from_millis(5), TICK_MAX)).await,
+            None => client::calm::about(IDLE_TICK).await,
+        }
+    };
     tokio::select! {
         () = controller.shared.nodes.notified() => {}
-        () = tokio::time::sleep(wait.clamp(Duration::from_millis(5), TICK_MAX)) => {}
+        () = tick => {}
     }
 }
 

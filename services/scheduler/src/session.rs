@@ -50,8 +50,8 @@ impl Session {
 /// Beats until the session is over. A broker that does not know it any more ends it.
 async fn beat(http: Http, target: Target, name: Arc<str>, ended: CancellationToken) {
     let beat = SessionBeat { session: name.to_string() };
-    let mut ticks = tokio::time::interval(Duration::from_millis(api::broker::BEAT_MS));
-    while ended.run_until_cancelled(ticks.tick()).await.is_some() {
+    let pause = || client::calm::about(Duration::from_millis(api::broker::BEAT_MS));
+    while ended.run_until_cancelled(pause()).await.is_some() {
         let Ok(call) = Call::post(BEAT, CALL).json(&beat) else { return };
         if let Err(error) = http.call(&target, call).await
             && error.status().is_some()

@@ -2,24 +2,22 @@
 //!
 //! All of them in the same moment: a process wakes once a second for all who listen, not once for each.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Who listens hears something at least this often.
-const EVERY: Duration = Duration::from_secs(1);
-
-static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+/// Who listens hears something at least this often: a round number of the timer's slots ([`client::calm`]).
+const EVERY: Duration = Duration::from_millis(1_024);
 
 /// Ends at the next beat, within [`EVERY`].
 pub async fn next() {
-    tokio::time::sleep_until(after(*START, Instant::now())).await;
+    tokio::time::sleep_until(after(Instant::now())).await;
 }
 
-fn after(start: Instant, now: Instant) -> Instant {
-    let beats = now.saturating_duration_since(start).as_secs() / EVERY.as_secs() + 1;
-    start + EVERY * u32::try_from(beats).unwrap_or(u32::MAX)
+fn after(now: Instant) -> Instant {
+    // A beat that is just over is not the next one.
+    let soon = now + Duration::from_millis(1);
+    client::calm::within(soon, soon + EVERY)
 }
 
 #[cfg(test)]
@@ -28,10 +26,11 @@ mod tests {
 
     #[test]
     fn listeners_of_one_second_share_their_beat() {
-        let start = Instant::now();
-        let at = |ms| start + Duration::from_millis(ms);
-        assert_eq!(after(start, at(0)), at(1_000));
-        assert_eq!(after(start, at(1)), after(start, at(999)));
-        assert_eq!(after(start, at(1_000)), at(2_000));
+        let beat = after(Instant::now());
+        let at = |ms| beat + Duration::from_millis(ms);
+        assert_eq!(after(at(1)), at(1_024));
+        assert_eq!(after(at(500)), at(1_024));
+        assert_eq!(after(at(1_022)), at(1_024));
+        assert_eq!(after(at(1_024)), at(2_048));
     }
 }

@@ -87,8 +87,11 @@ pub async fn keep(server: Server, http: Http, peers: Arc<dyn Peers>, shutdown: S
         if let Some(age) = age {
             server.contact().touch(asked.saturating_sub(age));
         }
-        let pause = if age.is_some_and(|age| age < FRESH) { ASK_EVERY } else { ASK_AGAIN };
-        let _ = shutdown.or(tokio::time::sleep(pause)).await;
+        if age.is_some_and(|age| age < FRESH) {
+            let _ = shutdown.or(client::calm::about(ASK_EVERY)).await;
+        } else {
+            let _ = shutdown.or(tokio::time::sleep(ASK_AGAIN)).await;
+        }
     }
 }
 

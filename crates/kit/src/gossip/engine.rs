@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use client::http::Http;
-use foca::{AccumulatingRuntime, Config, Foca, OwnedNotification, PeriodicParams, PostcardCodec, State, Timer};
+use foca::{
+    AccumulatingRuntime, Codec as _, Config, Foca, Header, Message, OwnedNotification, PeriodicParams, PostcardCodec,
+    State, Timer,
+};
 use model::Role;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
@@ -103,6 +106,8 @@ pub(super) struct Engine {
     lonely_told: bool,
     farewells: Farewells,
     greeted: Vec<Greeted>,
+    /// Whom foca probes, if he has not answered yet.
+    probed: Option<Member>,
 }
 
 fn swim_config(timing: &Timing) -> Config {
@@ -120,8 +125,8 @@ fn swim_config(timing: &Timing) -> Config {
         config.max_packet_size = size;
     }
     config.notify_down_members = true;
-    config.periodic_announce = every(timing.sync, 1);
-    config.periodic_announce_to_down_members = every(timing.sync, 1);
+    config.periodic_announce = every(timing.announce, 1);
+    config.periodic_announce_to_down_members = every(timing.announce, 1);
     config
 }
 
@@ -157,6 +162,7 @@ impl Engine {
             lonely_told: false,
             farewells: Farewells::default(),
             greeted: Vec::new(),
+            probed: None,
         }
     }
 
@@ -184,7 +190,9 @@ impl Engine {
     }
 
     fn next_due(&self) -> Instant {
-        let timer = self.timers.first_key_value().map(|((at, _), _)| *at);
+        // Whether a member that answered is to be asked in another way needs no wake of its own.
+        let is_due = |timer: &Timer<Member>| !matches!(timer, Timer::SendIndirectProbe { .. }) || self.probed.is_some();
+        let timer = self.timers.iter().find(|(_, timer)| is_due(timer)).map(|((at, _), _)| *at);
         let own = self.next_greeting.min(self.next_sync).min(self.next_spread.unwrap_or(self.next_sync));
         timer.map_or(own, |at| at.min(own))
     }
@@ -195,6 +203,9 @@ impl Engine {
                 break;
             }
             let event = entry.remove();
+            if matches!(event, Timer::SendIndirectProbe { .. }) && self.probed.is_some() {
+                self.hasten(now);
+            }
             let result = self.swim.handle_timer(event, &mut self.runtime);
             self.note(result);
             self.schedule();
@@ -209,12 +220,23 @@ impl Engine {
             let alone = self.swim.num_members() == 0;
             self.tell_lonely(alone, now);
             let pause = if alone { self.config.timing.join } else { self.config.timing.greet };
-            self.next_greeting = now + jittered(pause);
+            self.next_greeting = calm_after(now, jittered(pause));
         }
         if now >= self.next_sync {
             self.take_up_keys();
             self.push_pull();
-            self.next_sync = now + jittered(self.config.timing.sync);
+            self.next_sync = calm_after(now, jittered(self.config.timing.sync));
+        }
+    }
+
+    /// The probed member did not answer: that it is suspect needs not wait for the next one's turn.
+    fn hasten(&mut self, now: Instant) {
+        let soon = now + self.config.timing.probe_rtt.mul_f64(1.5);
+        let late = |(at, timer): (&(Instant, u64), &Timer<Member>)| {
+            (matches!(timer, Timer::ProbeRandomMember(_)) && at.0 > soon).then_some(*at)
+        };
+        if let Some((at, event)) = self.timers.iter().find_map(late).and_then(|at| self.timers.remove_entry(&at)) {
+            self.timers.insert((soon, at.1), event);
         }
     }
 
@@ -245,6 +267,7 @@ impl Engine {
         };
         match *kind {
             KIND_FOCA => {
+                self.hear_answer(content);
                 let result = self.swim.handle_data(content, &mut self.runtime);
                 self.note(result);
             }
@@ -257,6 +280,16 @@ impl Engine {
                 Err(_) => self.rejected(from, "its answer cannot be read"),
             },
             _ => self.rejected(from, "it is of an unknown kind"),
+        }
+    }
+
+    /// Notes that the member that is probed has answered.
+    fn hear_answer(&mut self, mut packet: &[u8]) {
+        if self.probed.is_some()
+            && let Ok(header) = PostcardCodec.decode_header(&mut packet)
+            && let Header { src, message: Message::Ack(_), .. } = header
+        {
+            self.probed.take_if(|probed| *probed == src);
         }
     }
 
@@ -495,8 +528,20 @@ impl Engine {
     fn schedule(&mut self) {
         let now = Instant::now();
         while let Some((after, event)) = self.runtime.to_schedule() {
+            let due = match &event {
+                Timer::SendIndirectProbe { probed_id, .. } => {
+                    self.probed = Some(probed_id.clone());
+                    now + after
+                }
+                // Not before the one asked is asked in another way.
+                Timer::ProbeRandomMember(_) => {
+                    calm_after(now, after).max(now + self.config.timing.probe_rtt.mul_f64(2.5))
+                }
+                Timer::PeriodicAnnounce(_) | Timer::PeriodicAnnounceDown(_) => calm_after(now, after),
+                _ => now + after,
+            };
             self.timer_count += 1;
-            self.timers.insert((now + after, self.timer_count), event);
+            self.timers.insert((due, self.timer_count), event);
         }
     }
 
@@ -558,6 +603,11 @@ impl Engine {
         });
         self.publisher.publish(others.chain([(self.me.clone(), Status::Alive)]).collect());
     }
+}
+
+/// About `pause` after `now`, in step with what else this process does now and then.
+fn calm_after(now: Instant, pause: Duration) -> Instant {
+    client::calm::near(now.into(), (now + pause).into()).into()
 }
 
 /// Within a quarter of `period`, so that members do not act in step.

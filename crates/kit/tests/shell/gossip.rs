@@ -70,7 +70,7 @@ impl Cluster {
             advertise: None,
             seeds: seeds.to_vec(),
             keys,
-            timing: Timing { sync: Duration::from_secs(2), ..Timing::default() },
+            timing: Timing { announce: Duration::from_secs(2), sync: Duration::from_secs(2), ..Timing::default() },
         };
         let http = Http::new(identity.clone());
         let gossip = Gossip::start(config, http, shutdown.clone()).await.unwrap();

@@ -1,0 +1,159 @@
+//! How often does a node that has nothing to do wake up?
+//!
+//! openraft looks at its clock 64 times in 13 heartbeats, and the timer wheel of a runtime wakes twice for most
+//! waits: at the slot (64 ms wide) that the moment lies in, and at the moment. An idle group woke more for
+//! that than for all else. So a wait of openraft's that is long enough for a wheel ends on a *grid*:
+//! a slot's beginning, where one wake does, two of them in a heartbeat, whatever openraft would like.
+//!
+//! Invariants
+//! * A wait never ends early, and less than one step of the grid late; a step is at most half a heartbeat.
+//! * Short waits, with which openraft gathers what was flushed, end when they say.
+//!
+//! The grid belongs to a runtime, whose wheel begins with it: each of its threads knows it. On other threads,
+//! and with heartbeats too short for a grid, every wait ends when it says.
+
+use std::cell::Cell;
+use std::io;
+use std::time::Duration;
+
+use openraft::{AsyncRuntime, Instant as _, OptionalSend};
+use openraft_rt_tokio::{TokioInstant as Instant, TokioRuntime};
+
+/// Width of a slot of tokio's wheel, beyond its first 64 ms.
+const SLOT: Duration = Duration::from_millis(64);
+/// Waits up to this are not for the wheel.
+const SHORT: Duration = Duration::from_millis(1);
+
+thread_local! {
+    static GRID: Cell<Option<Grid>> = const { Cell::new(None) };
+}
+
+/// Moments at which the threads of one runtime like to wake.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Grid {
+    origin: Instant,
+    step: Duration,
+}
+
+impl Grid {
+    /// For a runtime that is about to be made; none if a heartbeat has no room for two slots.
+    pub fn new(heartbeat: Duration) -> Option<Self> {
+        let slots = u32::try_from(heartbeat.as_millis() / 2 / SLOT.as_millis()).ok()?;
+        (slots > 0).then(|| Self { origin: Instant::now(), step: SLOT * slots })
+    }
+
+    /// For a thread of that runtime, as it starts.
+    pub fn enter(self) {
+        GRID.set(Some(self));
+    }
+
+    /// The grid's first moment that is not before `wanted`; `wanted` itself, if that is hardly a wait.
+    fn settle(self, now: Instant, wanted: Instant) -> Instant {
+        if wanted <= now + SHORT {
+            return wanted;
+        }
+        let steps = (wanted - self.origin).as_nanos().div_ceil(self.step.as_nanos());
+        u32::try_from(steps).map_or(wanted, |steps| self.origin + self.step * steps)
+    }
+}
+
+/// tokio, with waits that end on the thread's grid.
+#[derive(Debug)]
+pub struct Calm(TokioRuntime);
+
+type Inner = TokioRuntime;
+
+impl AsyncRuntime for Calm {
+    type JoinError = <Inner as AsyncRuntime>::JoinError;
+    type JoinHandle<T: OptionalSend + 'static> = <Inner as AsyncRuntime>::JoinHandle<T>;
+    type Sleep = <Inner as AsyncRuntime>::Sleep;
+    type Instant = <Inner as AsyncRuntime>::Instant;
+    type TimeoutError = <Inner as AsyncRuntime>::TimeoutError;
+    type Timeout<R, T: Future<Output = R> + OptionalSend> = <Inner as AsyncRuntime>::Timeout<R, T>;
+    type ThreadLocalRng = <Inner as AsyncRuntime>::ThreadLocalRng;
+    type Mpsc = <Inner as AsyncRuntime>::Mpsc;
+    type Watch = <Inner as AsyncRuntime>::Watch;
+    type Oneshot = <Inner as AsyncRuntime>::Oneshot;
+    type Mutex<T: OptionalSend + 'static> = <Inner as AsyncRuntime>::Mutex<T>;
+
+    fn spawn<T>(future: T) -> Self::JoinHandle<T::Output>
+    where
+        T: Future + OptionalSend + 'static,
+        T::Output: OptionalSend + 'static,
+    {
+        Inner::spawn(future)
+    }
+
+    fn sleep(duration: Duration) -> Self::Sleep {
+        Inner::sleep(duration)
+    }
+
+    /// What openraft's ticks wait with.
+    fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
+        Inner::sleep_until(GRID.get().map_or(deadline, |grid| grid.settle(Instant::now(), deadline)))
+    }
+
+    fn timeout<R, F: Future<Output = R> + OptionalSend>(duration: Duration, future: F) -> Self::Timeout<R, F> {
+        Inner::timeout(duration, future)
+    }
+
+    fn timeout_at<R, F: Future<Output = R> + OptionalSend>(deadline: Self::Instant, future: F) -> Self::Timeout<R, F> {
+        Inner::timeout_at(deadline, future)
+    }
+
+    fn is_panic(join_error: &Self::JoinError) -> bool {
+        Inner::is_panic(join_error)
+    }
+
+    fn thread_rng() -> Self::ThreadLocalRng {
+        Inner::thread_rng()
+    }
+
+    fn new(threads: usize) -> Self {
+        Self(Inner::new(threads))
+    }
+
+    fn block_on<F: Future<Output = T>, T>(&mut self, future: F) -> T {
+        self.0.block_on(future)
+    }
+
+    fn spawn_blocking<F, T>(f: F) -> impl Future<Output = Result<T, io::Error>> + Send
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        Inner::spawn_blocking(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_ends_on_the_grid_never_early_and_less_than_half_a_heartbeat_late() {
+        let grid = Grid::new(Duration::from_millis(256)).unwrap();
+        assert_eq!(grid.step, SLOT * 2);
+        for ms in (3..1_000).step_by(7) {
+            let wanted = grid.origin + Duration::from_millis(ms);
+            let end = grid.settle(grid.origin, wanted);
+            assert!(end >= wanted && end < wanted + grid.step, "{ms}");
+            assert_eq!((end - grid.origin).as_millis() % 128, 0, "{ms}");
+        }
+    }
+
+    #[test]
+    fn a_short_wait_and_a_past_one_end_when_they_say() {
+        let grid = Grid::new(Duration::from_millis(256)).unwrap();
+        let now = grid.origin + Duration::from_millis(300);
+        for wanted in [now + Duration::from_micros(1), now, grid.origin] {
+            assert_eq!(grid.settle(now, wanted), wanted);
+        }
+    }
+
+    #[test]
+    fn heartbeats_of_tests_are_too_short_for_a_grid() {
+        assert!(Grid::new(Duration::from_millis(127)).is_none());
+        assert_eq!(Grid::new(Duration::from_millis(2_560)).unwrap().step, SLOT * 20);
+    }
+}
