@@ -409,3 +409,33 @@ async fn tasks_are_signalled_restarted_measured_and_collected_task_run_16_gc_05_
     assert_eq!((status, text), (404, format!("state for allocation {} not found on client", place.id)));
     place.cluster.api.get::<Value>(&format!("/v1/client/gc?node_id={node}"), &Query::default()).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_is_paused_is_ended_and_waits_also_over_its_agents_restart() {
+    let place = Place::new().await;
+    let cluster = &place.cluster;
+    let path = format!("/v1/allocation/{}", place.id);
+    let state = |v: &Value| v["TaskStates"]["t"]["State"].as_str().unwrap_or_default().to_owned();
+    let status = || cluster.ok(&["alloc", "pause", "-status", &place.id, "t"]);
+
+    cluster.ok(&["alloc", "pause", &place.id, "t"]);
+    cluster.until(&path, "the task waits", |v| state(v) == "pending" && v["TaskStates"]["t"]["Paused"] != "").await;
+    assert!(status().contains("force_pause"), "{}", status());
+    let whole = cluster.get(&path).await;
+    assert_eq!(whole["DesiredStatus"], "run");
+    assert_eq!(whole["TaskStates"]["t"]["Restarts"], 0, "the restart policy does not count it");
+
+    cluster.kill(place.agent());
+    cluster.up();
+    let ready = |v: &Value| v.as_array().is_some_and(|nodes| nodes.iter().all(|node| node["Status"] == "ready"));
+    cluster.until("/v1/nodes", "the nodes are back", ready).await;
+    assert!(status().contains("force_pause"), "{}", status());
+    let log = place.text(&format!("/v1/client/fs/logs/{}?task=t&type=stdout&plain=true", place.id)).await.unwrap();
+    assert_eq!(log.matches("begun").count(), 1, "it is not started by a restart of the agent");
+
+    cluster.ok(&["alloc", "pause", "-state=run", &place.id, "t"]);
+    cluster.until(&path, "the task runs again", |v| state(v) == "running").await;
+    place.until_logged("begun", 2).await;
+    let refused = cluster.steppe(&["alloc", "pause", "-state=sometimes", &place.id, "t"]);
+    assert!(!refused.status.success());
+}

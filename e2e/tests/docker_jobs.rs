@@ -21,6 +21,9 @@ const TESTS: &[runner::Test] = &[
     ("an_image_that_cannot_be_had_fails_the_allocation_in_one_sentence_docker_06", || on_runtime(no_image())),
     ("a_container_is_worked_with_as_any_task_exec_session_01", || on_runtime(everyday())),
     ("a_task_that_ran_out_of_memory_says_so_in_its_events_docker_33", || on_runtime(out_of_memory())),
+    ("tasks_of_a_group_share_its_network_and_its_ports_over_the_agents_death_docker_24_network_01", || {
+        on_runtime(bridge())
+    }),
     ("what_could_never_run_is_refused_before_it_is_registered", || on_runtime(refused())),
 ];
 
@@ -114,6 +117,75 @@ async fn life() {
         .filter(|line| line.contains("ERROR") || line.contains("panicked"))
         .collect();
     assert!(complaints.is_empty(), "{complaints:#?}");
+}
+
+async fn bridge() {
+    let cluster = Cluster::start();
+    let text = r#"job "shared" {
+  datacenters = ["*"]
+  group "g" {
+    network {
+      mode = "bridge"
+      port "http" {
+        to = 8080
+      }
+    }
+    task "httpd" {
+      driver = "docker"
+      config {
+        image   = "IMAGE"
+        command = "/bin/sh"
+        args    = ["-c", "echo shared > /tmp/index.html; exec httpd -f -p 8080 -h /tmp"]
+      }
+      resources {
+        memory = 32
+      }
+    }
+    task "reader" {
+      driver = "docker"
+      config {
+        image   = "IMAGE"
+        command = "/bin/sh"
+        args    = ["-c", "while true; do wget -q -O - http://127.0.0.1:8080/index.html; sleep 1; done"]
+      }
+      resources {
+        memory = 32
+      }
+    }
+  }
+}
+"#;
+    let file = cluster.file("shared.nomad.hcl", &text.replace("IMAGE", &image()));
+    cluster.ok(&["job", "run", "-detach", &file]);
+    let alloc = cluster.until_allocs("shared", "running", 1).await.remove(0);
+    let id = alloc["ID"].as_str().unwrap().to_owned();
+    let full = cluster.get(&format!("/v1/allocation/{id}")).await;
+    let port = full["AllocatedResources"]["Shared"]["Ports"][0].clone();
+    assert_eq!(port["To"], 8080);
+    let answered = || async { get(&port).is_ok_and(|text| text.contains("shared")) };
+    eventually("an answer at the host's port", answered).await;
+    let read = || async { e2e::cluster::text(&cluster.steppe(&["alloc", "logs", &id, "reader"]).stdout) };
+    eventually("the neighbour reads at localhost", || async { read().await.contains("shared") }).await;
+    let addressed = |v: &Value| v["NetworkStatus"]["Address"].as_str().is_some_and(|address| !address.is_empty());
+    cluster.until(&format!("/v1/allocation/{id}"), "its address is told", addressed).await;
+
+    let containers: BTreeSet<String> = containers_of(&id).into_iter().collect();
+    for name in cluster.names().into_iter().filter(|name| name.contains("agent")) {
+        cluster.kill(&name);
+    }
+    eventually("an answer without agents", answered).await;
+    cluster.up();
+    let ready = |v: &Value| v.as_array().is_some_and(|nodes| nodes.iter().all(|node| node["Status"] == "ready"));
+    cluster.until("/v1/nodes", "the nodes are back", ready).await;
+    eventually("an answer with the new agents", answered).await;
+    assert_eq!(containers_of(&id).into_iter().collect::<BTreeSet<_>>(), containers);
+
+    cluster.ok(&["job", "stop", "-detach", "shared"]);
+    cluster.until(&format!("/v1/allocation/{id}"), "it is complete", |v| v["ClientStatus"] == "complete").await;
+    let init = format!("name=nomad_init_{id}");
+    let gone =
+        || async { containers_of(&id).is_empty() && docker(&["ps", "-aq", "--filter", &init]).unwrap().is_empty() };
+    eventually("containers and network are gone", gone).await;
 }
 
 async fn no_image() {
