@@ -221,8 +221,17 @@ async fn what_may_not_run_without_the_cluster_ends_and_is_replaced_when_it_is_ba
     };
     until("both beat", async || (lives(&alone).await && lives(&stays).await).then_some(())).await;
     server.end("-KILL");
-    until("it ends by itself", async || (!lives(&alone).await).then_some(())).await;
-    assert!(lives(&stays).await, "the other goes on");
+    // A busy machine may keep a script from its turn for a while: one silence is no end.
+    let ended = async || {
+        for _ in 0..4 {
+            if lives(&alone).await {
+                return None;
+            }
+        }
+        Some(())
+    };
+    until("it ends by itself", ended).await;
+    until("the other goes on", async || lives(&stays).await.then_some(())).await;
 
     server.start(&[]);
     let again = |v: &Value| all(v, runs).iter().any(|alloc| alloc["ID"] != first.as_str());
@@ -230,7 +239,7 @@ async fn what_may_not_run_without_the_cluster_ends_and_is_replaced_when_it_is_ba
     let ended = server.until(&format!("/v1/allocation/{first}"), "it ended", |v| v["ClientStatus"] != "running").await;
     assert!(ended["ClientStatus"] == "complete" || ended["ClientStatus"] == "lost", "{ended:#}");
     running(&server, "stays", 1).await;
-    assert!(lives(&alone).await && lives(&stays).await);
+    until("both beat again", async || (lives(&alone).await && lives(&stays).await).then_some(())).await;
 }
 
 /// Statuses of a job's evaluations.

@@ -347,11 +347,6 @@ async fn refused() {
         assert!(text.contains("unknown key \"network_mod\", did you mean \"network_mode\"?"), "{words:?}: {text}");
         assert!(text.contains("\"tty\" must be true or false"), "{words:?}: {text}");
     }
-    let bridged = job("bridged", "batch", "true", "")
-        .replace("  group \"g\" {", "  group \"g\" {\n    network {\n      mode = \"bridge\"\n    }");
-    let said = cluster.steppe(&["job", "run", "-detach", &cluster.file("bridged.nomad.hcl", &bridged)]);
-    let text = e2e::cluster::text(&said.stderr);
-    assert!(!said.status.success() && text.contains("not built yet: network.mode"), "{text}");
     assert_eq!(cluster.get("/v1/jobs").await, serde_json::json!([]));
 }
 

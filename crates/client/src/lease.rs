@@ -36,7 +36,8 @@ use crate::replica::Replica;
 use crate::state::{ProposeError, StateClient};
 use crate::{calm, clock};
 
-const RENEW_EVERY: Duration = Duration::from_secs(1);
+/// At the latest: a call that takes all its time must still be over before the lease is.
+const RENEW_EVERY: Duration = Duration::from_millis(900);
 const VALID_FOR: Duration = Duration::from_secs(2);
 const CALL: Duration = Duration::from_millis(900);
 const POLL: Duration = Duration::from_millis(100);
@@ -197,7 +198,7 @@ impl Keeper {
         }
         let left = |pause: Duration| pause.saturating_sub(clock::boot_time().saturating_sub(sent));
         if result.is_ok() {
-            calm::between(left(RENEW_EVERY / 2), left(RENEW_EVERY + RENEW_EVERY / 10)).await;
+            calm::between(left(RENEW_EVERY / 2), left(RENEW_EVERY)).await;
         } else {
             tokio::time::sleep(left(POLL)).await;
         }

@@ -84,7 +84,7 @@ fn settings(config: &Config) -> Result<openraft::Config, Error> {
     }
     openraft::Config {
         cluster_name: "raft".into(),
-        heartbeat_interval: heartbeat,
+        heartbeat_interval: Grid::new(config.heartbeat).map_or(heartbeat, |grid| ms(grid.heartbeat(config.heartbeat))),
         election_timeout_min: earliest,
         election_timeout_max: lease,
         install_snapshot_timeout: ms(config.snapshot_timeout),

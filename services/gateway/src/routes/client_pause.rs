@@ -1,7 +1,6 @@
 //! A task's hours: how things stand, and what somebody wants instead. Only its node knows.
 
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use model::AllocId;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -59,9 +58,7 @@ async fn pause_state(State(app): State<App>, Path(id): Path<String>, options: Op
 }
 
 async fn paused(app: &App, id: String, options: &Options, body: &Whole) -> Answered {
-    let decoded = body.decode::<AllocPauseRequest>(options);
-    // The reference answers so, and clients may look at the status.
-    let (request, _) = decoded.map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.text()))?;
+    let (request, _) = body.decode::<AllocPauseRequest>(options)?;
     if !matches!(request.schedule_state.as_str(), "pause" | "run" | "scheduled") {
         return Err(ApiError::bad("Not a valid task schedule state"));
     }
