@@ -24,6 +24,8 @@ use crate::supervisor::client::saved_statuses;
 #[derive(Clone, Debug, Default)]
 pub struct Keep {
     pub allocs: BTreeSet<String>,
+    /// Those of them that have begun and not finished: they alone keep the network their tasks share.
+    pub networks: BTreeSet<String>,
     /// The task ids of the handles that are stored. A task of a kept allocation that is not here was
     /// started by an agent that died before it could store the handle.
     pub task_ids: BTreeSet<String>,

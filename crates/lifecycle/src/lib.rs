@@ -16,7 +16,7 @@
 //! shifts restart windows.
 //!
 //! Deliberately absent: tokens, services, templates, networks. They are hooks the agent runs around
-//! [`Effect::StartTask`] and on [`Effect::Stopping`].
+//! [`Effect::StartTask`] and on [`Effect::Stopping`]; networks go on [`Effect::Finished`].
 //!
 //! Driven by the agent, one machine per allocation. Nothing in here can fail; bad input is ignored, and
 //! requests of people that make no sense are refused with a [`RequestError`].

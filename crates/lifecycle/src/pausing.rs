@@ -48,11 +48,14 @@ impl Machine {
     /// Lets a task follow its hours, or run, or pause, whatever they are.
     ///
     /// # Errors
-    /// There is no such task, or it has ended.
+    /// There is no such task, it has ended, or the whole is being stopped.
     pub fn request_pause(&mut self, task: &str, wish: Wish, now: Timestamp) -> Result<Vec<Effect>, RequestError> {
         let Some(run) = self.tasks.get_mut(task) else { return Err(RequestError::UnknownTask(task.to_owned())) };
         if run.is_dead() || run.spec.class == Class::Poststop {
             return Err(RequestError::Ended(task.to_owned()));
+        }
+        if self.spec.wants_stop() || self.stop != Stop::No {
+            return Err(RequestError::Stopping);
         }
         run.wish = wish;
         self.void_timer(&TimerKind::Hours(task.to_owned()));
@@ -113,7 +116,7 @@ impl Machine {
             self.void_timer(&kind);
         }
         if let Some(task) = self.tasks.get_mut(name) {
-            task.pausing = false;
+            (task.pausing, task.restart_asked) = (false, None);
             task.become_pending(Phase::Waiting);
         }
     }

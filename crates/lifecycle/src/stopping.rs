@@ -110,6 +110,8 @@ impl Machine {
             }
             Phase::Recovering => task.kill = Some(Kill::Wanted),
             Phase::Running => {
+                // It does not come back, whatever was asked for before.
+                (task.pausing, task.restart_asked) = (false, None);
                 let delay = task.spec.shutdown_delay;
                 self.out.push(Effect::Stopping { task: Some(name.to_owned()) });
                 if delay.0 > 0 && no_delay {

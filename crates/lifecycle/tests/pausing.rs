@@ -193,6 +193,36 @@ fn a_stop_ends_a_paused_task() {
 }
 
 #[test]
+fn a_stop_of_a_task_that_is_being_ended_asks_for_its_end_once() {
+    for restarts in [false, true] {
+        let (mut machine, _) = Machine::new(spec(vec![task("t", None)]), at(7, 0));
+        started(&mut machine, 1, at(7, 0));
+        let first = match restarts {
+            true => machine.request_restart(Some("t"), false, false, "asked", at(7, 1)),
+            false => machine.request_pause("t", Wish::Pause, at(7, 1)),
+        };
+        assert_eq!(kills(&first.unwrap()), 1);
+        let stop = AllocSpec { desired: DesiredStatus::Stop, ..machine.spec().clone() };
+        assert_eq!(kills(&machine.step(Event::Updated(Box::new(stop)), at(7, 2))), 1);
+        assert_eq!(machine.request_pause("t", Wish::Run, at(7, 2)).unwrap_err(), RequestError::Stopping);
+        assert_eq!(starts(&exited(&mut machine, 1, at(7, 3))), NONE);
+        assert_eq!(machine.report().client_status, ClientStatus::Complete);
+    }
+}
+
+#[test]
+fn a_restart_asked_for_during_a_pause_is_over_with_it() {
+    let (mut machine, _) = Machine::new(spec(vec![task("t", None)]), at(7, 0));
+    started(&mut machine, 1, at(7, 0));
+    machine.request_pause("t", Wish::Pause, at(7, 1)).unwrap();
+    machine.request_restart(Some("t"), false, false, "asked", at(7, 1)).unwrap();
+    assert_eq!(starts(&exited(&mut machine, 1, at(7, 2))), NONE);
+    assert_eq!(starts(&machine.request_pause("t", Wish::Run, at(7, 3)).unwrap()), [2]);
+    started(&mut machine, 2, at(7, 3));
+    assert_eq!(kills(&machine.request_pause("t", Wish::Pause, at(7, 4)).unwrap()), 1);
+}
+
+#[test]
 fn a_rollout_does_not_wait_for_hours() {
     let health =
         HealthSpec { min_healthy_time: Nanos::from_secs(10), healthy_deadline: Nanos::from_secs(300), explain: true };

@@ -1,9 +1,9 @@
 //! A map of few entries: a sorted list, which takes the room of what is in it. The standard library's sorted
 //! map takes that of eleven entries for the first one, and most maps of an allocation have one: 5 of its 12 KB.
 //!
-//! On the wire and in order it is as that map is. Looking up compares keys one after the other in a list that
-//! is sorted, so it is meant for up to some dozens of entries; more of them work, and inserting them out of
-//! order costs their square.
+//! On the wire and in order it is as that map is. Looking up is a binary search. Inserting moves what comes
+//! after, so it is meant for up to some dozens of entries; more of them work, and inserting them out of order
+//! costs their square.
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;

@@ -29,6 +29,8 @@ const PLUGINS: [&str; 5] = ["bridge", "firewall", "host-local", "loopback", "por
 const PLUGINS_AS_OF: &str = "1.3.0";
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
+/// Tries of taking one away. One that stays is found by the next sweep.
+const END_TRIES: u32 = 6;
 
 /// What the operator says.
 #[derive(Clone, Debug, clap::Args)]
@@ -151,9 +153,20 @@ fn is_hostname(name: &str) -> bool {
 /// Takes it away.
 pub async fn end(host: &Host, id: &model::AllocId) {
     let Some(maker) = maker(host) else { return };
-    match maker.end_network(id).await {
-        Ok(()) | Err(DriverError::Unsupported(_)) => {}
-        Err(error) => tracing::warn!(alloc_id = %id, error = %error, "network of the group is not taken away"),
+    let mut pause = PAUSE;
+    for attempt in 1..=END_TRIES {
+        match maker.end_network(id).await {
+            Ok(()) | Err(DriverError::Unsupported(_)) => return,
+            Err(error) if attempt == END_TRIES => {
+                tracing::warn!(alloc_id = %id, error = %error, "network of the group is not taken away, a sweep will");
+            }
+            Err(error) => tracing::debug!(alloc_id = %id, error = %error, attempt, "network of the group stays"),
+        }
+        // A later agent sweeps it.
+        if attempt == END_TRIES || host.halt.or(tokio::time::sleep(pause)).await.is_none() {
+            return;
+        }
+        pause *= 2;
     }
 }
 

@@ -243,7 +243,7 @@ impl Roster {
         previous.here.push(view);
         let group = alloc.job.as_deref().and_then(|job| job.lookup_group(&alloc.task_group));
         let disk = group.and_then(|group| group.ephemeral_disk.as_ref());
-        if disk.is_some_and(|disk| disk.sticky == Some(true) || disk.migrate == Some(true)) {
+        if disk.is_some_and(|disk| disk.sticky == Some(true)) {
             previous.files = AllocDirs::new(&self.0.host.alloc_base, id.as_str()).ok();
         }
         previous

@@ -64,11 +64,13 @@ pub struct View {
     pub report: Arc<Report>,
     /// Nothing of it lives or will start by itself, since then.
     pub finished: Option<Instant>,
+    /// What was held for it is free, too: ports, devices.
+    pub released: bool,
 }
 
 impl View {
     pub fn new(alloc: &Arc<Allocation>) -> Self {
-        Self { alloc: Arc::clone(alloc), report: Arc::default(), finished: None }
+        Self { alloc: Arc::clone(alloc), report: Arc::default(), finished: None, released: false }
     }
 }
 
@@ -189,6 +191,8 @@ impl Runner {
         }
         let problem = build(&dirs, restored).await;
         if let Some(from) = files {
+            // Known from here on: what moves in is no leftover of nobody's if the agent dies meanwhile.
+            host.store.save(&alloc.id, Some(Arc::clone(&alloc)), Progress::default()).await;
             take_over(&dirs, from, &alloc).await;
         }
         let (outlet, inbox) = mpsc::channel(INBOX);
@@ -324,6 +328,10 @@ impl Runner {
         }
         self.network = Some(Box::new(made));
         self.report(false).await;
+        if self.finished.is_some() {
+            // It came up after the end.
+            self.finish();
+        }
     }
 
     /// Takes in the cluster's newest row.
@@ -372,9 +380,12 @@ impl Runner {
 
     /// Shows others how things stand.
     fn show(&self) {
-        let view =
-            View { alloc: Arc::clone(&self.alloc), report: Arc::new(self.machine.report()), finished: self.finished };
-        self.channels.view.send_replace(view);
+        self.channels.view.send_modify(|view| {
+            view.alloc = Arc::clone(&self.alloc);
+            view.report = Arc::new(self.machine.report());
+            view.finished = self.finished;
+            view.released &= self.finished.is_some();
+        });
     }
 
     fn update(&self) -> AllocClientUpdate {

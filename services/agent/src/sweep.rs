@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use driver::orphans::{self, Keep, Swept};
 use driver::taskdir::AllocDirs;
-use model::AllocId;
+use model::{AllocId, TaskStateKind};
 
 use crate::host::Host;
 use crate::roster::Roster;
-use crate::store::Stored;
+use crate::store::{Progress, Stored};
 
 /// Before anything is restored: only what is stored stays.
 pub async fn at_start(host: &Arc<Host>, stored: &[Stored]) {
     let begun: Vec<_> = stored.iter().filter_map(|s| Some((&s.alloc.id, s.progress.as_ref()?))).collect();
     let keep = Keep {
         allocs: begun.iter().map(|(id, _)| id.to_string()).collect(),
+        networks: begun.iter().filter(|(_, p)| lives(p)).map(|(id, _)| id.to_string()).collect(),
         task_ids: begun.iter().flat_map(|(_, p)| p.held.values().map(|h| h.handle.task_id.clone())).collect(),
         handles: begun.iter().flat_map(|(_, p)| p.held.values().map(|h| h.handle.clone())).collect(),
     };
@@ -28,6 +29,7 @@ pub async fn again(roster: &Roster) -> String {
     let _guard = host.sweep_guard();
     let keep = Keep {
         allocs: roster.ids().iter().map(ToString::to_string).collect(),
+        networks: unfinished(roster),
         task_ids: host.held(),
         handles: Vec::new(),
     };
@@ -35,6 +37,16 @@ pub async fn again(roster: &Roster) -> String {
     let found = swept.supervisors + swept.tasks + swept.processes + swept.cgroups;
     remove_dirs(swept, |id| roster.knows(id)).await;
     format!("ended {found} orphans")
+}
+
+/// A task of it has not ended.
+fn lives(progress: &Progress) -> bool {
+    progress.saved.tasks.values().any(|task| task.state.state != TaskStateKind::Dead)
+}
+
+fn unfinished(roster: &Roster) -> std::collections::BTreeSet<String> {
+    let views = roster.views();
+    views.iter().filter(|view| view.finished.is_none()).map(|view| view.alloc.id.to_string()).collect()
 }
 
 async fn run(host: &Arc<Host>, keep: Keep) -> Swept {

@@ -78,10 +78,10 @@ impl Docker {
             let runs = one.state == Some(ContainerSummaryStateEnum::RUNNING);
             // Kept on purpose.
             let left = !runs && !self.0.options.gc.container;
-            // Whatever holds an allocation's network goes with the allocation.
+            // Whatever holds an allocation's network goes when the allocation has ended.
             if let Some(alloc) = labels.get(LABEL_HOLDER) {
                 let old = one.created.is_none_or(|created| created <= oldest);
-                return (!keep.allocs.contains(alloc) && old).then(|| id.clone());
+                return (!keep.networks.contains(alloc) && old).then(|| id.clone());
             }
             let held = keep.task_ids.contains(task_id) || known.contains(id) || left;
             (!held && one.created.is_none_or(|created| created <= oldest)).then(|| id.clone())

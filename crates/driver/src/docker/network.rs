@@ -11,7 +11,7 @@
 //! what is there, so that it may be called before each start, by several tasks at once.
 //!
 //! Invariants: a holder carries this node's mark, so another's is never taken or removed; a sweep spares the
-//! holders of allocations that are kept.
+//! holders of allocations that have not ended.
 //!
 //! Driven by the agent's runners, before the first start and after the last end. What the engine refuses is
 //! a sentence of the engine.

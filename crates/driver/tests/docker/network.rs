@@ -146,13 +146,14 @@ fn outlives() {
     let shared = make(&host, &asked);
     host.die();
     host.begin();
-    let keep = Keep { allocs: BTreeSet::from([host.alloc_id.clone()]), ..Keep::default() };
+    let keep = Keep { networks: BTreeSet::from([host.alloc_id.clone()]), ..Keep::default() };
     host.run(host.driver().sweep(&keep)).unwrap();
     assert_eq!(make(&host, &asked), shared, "the same network, with its address");
     host.die();
     host.begin();
-    assert_eq!(host.run(host.driver().sweep(&Keep::default())).unwrap(), 1);
-    assert_eq!(docker(&["inspect", &holder(&host)]), None, "nobody keeps the allocation");
+    let ended = Keep { allocs: BTreeSet::from([host.alloc_id.clone()]), ..Keep::default() };
+    assert_eq!(host.run(host.driver().sweep(&ended)).unwrap(), 1);
+    assert_eq!(docker(&["inspect", &holder(&host)]), None, "the allocation is known, and has ended");
     // One that was ended from outside is made anew.
     let first = make(&host, &asked);
     docker(&["stop", "-t", "0", &holder(&host)]).unwrap();

@@ -145,7 +145,7 @@ impl Runner {
     }
 
     /// No task lives: once all are freed, drivers let go of what they hold for the allocation as a whole.
-    fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         if self.finished.is_none() {
             self.finished = Some(Instant::now());
         }
@@ -154,6 +154,8 @@ impl Runner {
         let drivers: Vec<Arc<dyn Driver>> = self.host.drivers.values().cloned().collect();
         let (dirs, id) = (self.dirs.clone(), self.id.clone());
         let (host, network) = (Arc::clone(&self.host), self.network.take());
+        let view = self.channels.view.clone();
+        view.send_modify(|view| view.released = false);
         self.releasing = Some(tokio::spawn(async move {
             for task in freeing.into_iter().chain(earlier) {
                 let _ = task.await;
@@ -166,6 +168,7 @@ impl Runner {
                     tracing::warn!(alloc_id = %id, driver = driver.name(), error = %error, "driver does not let go of the allocation");
                 }
             }
+            view.send_modify(|view| view.released = true);
         }));
         self.show();
         self.channels.changed.notify_one();

@@ -1,6 +1,7 @@
 //! Who was here before: an allocation begins when what it takes the place of has ended.
 //!
-//! * What it preempts is on this node, and holds what the new one was promised: it is waited for.
+//! * What it preempts is on this node, and holds what the new one was promised: it is waited for, until its
+//!   ports and devices are free.
 //! * What it replaces may be here or elsewhere. Here, its runner says when it is over; elsewhere, the cluster
 //!   does: ended, unknown (its node is out of touch and nobody can wait for it) or forgotten.
 //! * With `sticky`, the files of one that was here move to the new one: what tasks share and each task's
@@ -11,6 +12,8 @@
 
 use std::time::Duration;
 
+use axum::http::HeaderValue;
+use client::error::CallError;
 use client::http::{Call, Http, Target};
 use driver::taskdir::AllocDirs;
 use model::{AllocId, ClientStatus, Role};
@@ -23,6 +26,10 @@ use crate::gateways::Gateways;
 const WAIT: Duration = Duration::from_secs(60);
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// What has ended here gives back its ports and devices; nobody waits longer for that.
+const RELEASE_MAX: Duration = Duration::from_secs(60);
+/// As the public API says that it knows none of that id. Any other 404 says nothing about the allocation.
+const FORGOTTEN: &str = "alloc not found";
 
 /// Asks the cluster about allocations of other nodes.
 #[derive(Clone)]
@@ -48,7 +55,10 @@ impl Previous {
         let all = async {
             for mut view in here {
                 // A view that is gone is one of an allocation that is removed.
-                let _ = view.wait_for(|view| view.finished.is_some()).await;
+                if view.wait_for(|view| view.finished.is_some()).await.is_ok() {
+                    let released = view.wait_for(|view| view.released);
+                    let _ = tokio::time::timeout(RELEASE_MAX, released).await;
+                }
             }
             if let Some(id) = elsewhere {
                 by.ended(&id).await;
@@ -102,10 +112,14 @@ impl Elsewhere {
         }
         let addr = gateways.get(attempt % gateways.len().max(1)).ok_or("no gateway is known")?;
         let path = format!("/v1/allocation/{id}?index={index}&wait={}s", WAIT.as_secs());
-        let call = Call::get(path, WAIT + Duration::from_secs(10));
+        // Answered as anybody's: what agents may ask as agents has no such path.
+        let call = Call::get(path, WAIT + Duration::from_secs(10))
+            .header(api::headers::PASSED_ON, HeaderValue::from_static("1"));
         match self.http.poll(&Target::new(*addr, Role::Gateway), call).await {
             Ok(reply) => serde_json::from_slice(&reply.body).map(Some).map_err(|error| error.to_string()),
-            Err(error) if error.status().is_some_and(|status| status == 404) => Ok(None),
+            Err(CallError::Status { status, body, .. }) if status == 404 && body.message.trim() == FORGOTTEN => {
+                Ok(None)
+            }
             Err(error) => Err(error.to_string()),
         }
     }

@@ -154,19 +154,25 @@ async fn network(
     cancel: &CancellationToken,
     outlet: &Outlet,
 ) -> Result<Option<Namespace>, StartFailure> {
+    let cancelled = || Err(prepare::hook_failure("the start was cancelled"));
+    if cancel.is_cancelled() {
+        return cancelled();
+    }
     let (working, of, dirs) = (Arc::clone(host), Arc::clone(alloc), dirs.clone());
-    // Not given up half-way: what comes up although nobody wants it any more goes down again.
+    // Not given up half-way: what comes up is the group's, whether or not this start is wanted any more.
     let mut making = tokio::spawn(async move { bridge::ensure(&working, &of, &dirs).await });
     let made = tokio::select! {
         made = &mut making => made,
         () = cancel.cancelled() => {
-            let (host, id) = (Arc::clone(host), alloc.id.clone());
+            let (host, id, runner) = (Arc::clone(host), alloc.id.clone(), outlet.messages.clone());
             tokio::spawn(async move {
-                if matches!(making.await, Ok(Ok(Some(_)))) {
+                let Ok(Ok(Some(made))) = making.await else { return };
+                // Siblings may be in it: its runner knows. Where the agent ends, a later one finds it.
+                if runner.send(Message::Networked(made)).await.is_err() && !host.halt.is_requested() {
                     bridge::end(&host, &id).await;
                 }
             });
-            return Err(prepare::hook_failure("the start was cancelled"));
+            return cancelled();
         }
     };
     match made.unwrap_or_else(|error| Err(error.to_string())) {

@@ -256,12 +256,16 @@ async fn news(State(gw): State<Arc<Gateway>>, Json(news): Json<News>) -> Result<
     Ok(())
 }
 
-/// As the public API: blocks until the row is newer than the index.
+/// As the public API: blocks until the row is newer than the index. Nobody's who asks as an agent.
 async fn allocation(
     State(gw): State<Arc<Gateway>>,
     axum::extract::Path(id): axum::extract::Path<String>,
     Query(query): Query<HashMap<String, String>>,
+    headers: axum::http::HeaderMap,
 ) -> Response {
+    if !headers.contains_key(api::headers::PASSED_ON) {
+        return axum::http::StatusCode::NOT_FOUND.into_response();
+    }
     let after: u64 = query["index"].parse().unwrap();
     let mut index = gw.index.clone();
     loop {
@@ -272,7 +276,7 @@ async fn allocation(
             truth.allocs.get(&AllocId::from(id.as_str())).cloned()
         };
         match row {
-            None => return axum::http::StatusCode::NOT_FOUND.into_response(),
+            None => return (axum::http::StatusCode::NOT_FOUND, "alloc not found").into_response(),
             Some(row) if row.modify_index.0 > after => return Json(row).into_response(),
             Some(_) => {
                 if gw.dead.or(index.changed()).await.is_none() {
