@@ -3,7 +3,7 @@
 //! ```text
 //!   files, flags ─ load ─► Config ─ address, plan ─► processes ─ trust ─► certificates
 //!        ▲ SIGHUP                                        │
-//!        └── log level ──────────────────────────────────┴─► Children: kept running until SIGINT or SIGTERM
+//!        └── what AT_ONCE lists ─────────────────────────┴─► Children: kept running until SIGINT or SIGTERM
 //! ```
 //!
 //! * One machine has one data directory, which is locked while it runs.

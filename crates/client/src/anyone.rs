@@ -19,6 +19,8 @@ use crate::http::{Call, Http, Target, decode};
 use crate::peers::{PeerAddr, Peers};
 
 const AGAIN: Duration = Duration::from_millis(100);
+/// As many are asked in any case; each that is frozen costs a call's whole deadline.
+const ASKED_MIN: usize = 3;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -45,12 +47,12 @@ pub struct Anyone<'a> {
 }
 
 impl<'a> Anyone<'a> {
-    /// All once; see [`Self::patient`].
+    /// All once, and no more than three when they do not answer at once; see [`Self::patient`].
     pub fn new(http: &'a Http, peers: &'a dyn Peers, role: Role) -> Self {
         Self { http, peers, role, first: 0, patience: Duration::ZERO }
     }
 
-    /// Asks again and again for so long, one round at the least. For calls that are as good made twice.
+    /// Asks again and again for so long, one round or three of them at the least. For calls that are as good made twice.
     #[must_use]
     pub fn patient(mut self, patience: Duration) -> Self {
         self.patience = patience;
@@ -69,11 +71,15 @@ impl<'a> Anyone<'a> {
     /// # Errors
     /// One refuses for good, or none answers.
     pub async fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Unheard> {
-        let until = Instant::now() + self.patience;
-        let mut last = None;
+        let until = Instant::now() + self.patience.max(AGAIN);
+        let (mut last, mut asked) = (None, 0);
         loop {
             let peers = self.peers.peers(self.role);
             for at in 0..peers.len() {
+                if asked >= ASKED_MIN && Instant::now() >= until {
+                    return Err(Unheard::Silent { role: self.role, last });
+                }
+                asked += 1;
                 let peer = &peers[(self.first + at) % peers.len()];
                 match self.of(peer, call).await {
                     Ok(answer) => return Ok(answer),
@@ -107,7 +113,20 @@ impl<'a> Anyone<'a> {
     }
 }
 
-/// Every process of the role would refuse it, now and later.
+/// Every process of the role would refuse it, now and later: not one that is slow, busy, or of another version.
 pub fn lasting(status: StatusCode) -> bool {
-    status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS
+    let passing = [StatusCode::METHOD_NOT_ALLOWED, StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
+    status.is_client_error() && !passing.contains(&status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_process_or_a_later_moment_may_take_is_not_refused_for_good() {
+        let lasts = |code| lasting(StatusCode::from_u16(code).expect("it is a status"));
+        assert!([400, 403, 404, 409, 413, 422].into_iter().all(lasts));
+        assert!(![200, 405, 408, 429, 500, 503].into_iter().any(lasts));
+    }
 }

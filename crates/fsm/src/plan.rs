@@ -13,6 +13,9 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
+/// Why an evaluation is made for a job that lost allocations to another.
+pub const TRIGGER_PREEMPTION: &str = "preemption";
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]

@@ -33,6 +33,8 @@ struct Place {
 pub struct Places {
     /// The first one is the job.
     list: Vec<Place>,
+    /// Numbers in `list`, by parent, those of one parent in the order of the text; built once all are noted.
+    by_parent: Vec<u32>,
     sources: Sources,
 }
 
@@ -62,8 +64,11 @@ impl Places {
         }
     }
 
+    /// Nothing is noted from here on.
     pub(crate) fn with_sources(mut self, sources: Sources) -> Self {
         self.sources = sources;
+        self.by_parent = (0_u32..).zip(&self.list).skip(1).map(|(at, _)| at).collect();
+        self.by_parent.sort_by_key(|at| self.list[*at as usize].parent);
         self
     }
 
@@ -123,9 +128,16 @@ impl Places {
         (rest.len(), at)
     }
 
+    fn children(&self, parent: u32) -> impl Iterator<Item = (u32, &Place)> {
+        let of = |at: &u32| self.list[*at as usize].parent;
+        let begin = self.by_parent.partition_point(|at| of(at) < parent);
+        let end = self.by_parent.partition_point(|at| of(at) <= parent);
+        self.by_parent[begin..end].iter().map(|at| (*at, &self.list[*at as usize]))
+    }
+
     /// The child of a name; the steps after it may be its label and its number among those alike.
     fn child(&self, parent: u32, name: &str, after: &[Step]) -> Option<(u32, usize)> {
-        let children = || (0_u32..).zip(&self.list).skip(1).filter(move |(_, place)| place.parent == parent);
+        let children = || self.children(parent);
         let alike = |label: Option<&str>| {
             let label = label.map(str::to_owned);
             children().filter(move |(_, place)| {

@@ -28,7 +28,7 @@ pub(crate) fn mix(n: u64) -> u64 {
     n ^ (n >> 31)
 }
 
-/// The order among equals: seeded per evaluation, so that schedulers do not all like the same node.
+/// The order among equals: seeded per evaluation and attempt, so that schedulers do not all like the same node.
 pub(crate) fn tie(seed: u64, node_hash: u64) -> u64 {
     mix(seed ^ node_hash)
 }

@@ -1,9 +1,9 @@
 //! What is known of volumes beside the nodes' rows, and the checks of a group against it, node by node.
 //!
 //! Rows of dynamic host volumes and of CSI volumes come in with the fleet ([`Fleet::with_volumes`]): whoever
-//! holds such rows gives them to it. Nobody does yet, since register refuses `volume` blocks until agents mount
-//! them, so a request for one is infeasible everywhere: a volume is never supposed to be there. What uses a
-//! volume *now* is not in the rows but counted from the allocations of the working copy, so that it holds for
+//! holds such rows gives them to it. Nobody does yet, so a request for a dynamic host volume or a CSI volume is
+//! infeasible everywhere: a volume is never supposed to be there. Host volumes that a node's configuration names
+//! stand in the node's row. What uses a volume *now* is not in the rows but counted from the allocations of the working copy, so that it holds for
 //! what the same plan places and stops.
 //!
 //! [`Fleet::with_volumes`]: crate::Fleet::with_volumes
@@ -160,17 +160,19 @@ pub(crate) struct AtNode<'a> {
 }
 
 impl AtNode<'_> {
-    /// What each allocation there asks for, under the name it has it; `None` for one of which nothing is known.
-    fn used(&self) -> impl Iterator<Item = Option<Vec<VolumeRequest>>> {
+    /// What each allocation there asks for, under the name it has it, and in which namespace; `None` for one of which
+    /// nothing is known.
+    fn used(&self) -> impl Iterator<Item = Option<(NamespaceName, Vec<VolumeRequest>)>> {
         let tenants = self.work.fleet.row(self.slot).tenants();
         tenants.iter().filter(|tenant| Some(&tenant.id) != self.without).map(|tenant| {
             let Some(alloc) = self.work.state.alloc(&tenant.id) else {
                 // Placed by this very plan, or by one that is on its way, of which nothing is known.
-                return self.work.mounts.get(&tenant.id).cloned();
+                let (namespace, _) = self.work.job_id()?;
+                return self.work.mounts.get(&tenant.id).map(|requests| (namespace.clone(), requests.clone()));
             };
             let job = self.work.state.job_of_alloc(alloc)?;
             let group = job.lookup_group(&alloc.task_group)?;
-            Some(resolved(group, &alloc.name).volumes.into_values().collect())
+            Some((alloc.namespace.clone(), resolved(group, &alloc.name).volumes.into_values().collect()))
         })
     }
 }
@@ -178,18 +180,17 @@ impl AtNode<'_> {
 impl Site for AtNode<'_> {
     fn writes(&self, source: &str) -> bool {
         let writer = |request: &VolumeRequest| request.kind != "csi" && request.source == source && !request.read_only;
-        self.used().any(|requests| requests.is_none_or(|requests| requests.iter().any(writer)))
+        self.used().any(|known| known.is_none_or(|(_, requests)| requests.iter().any(writer)))
     }
 
     fn attached(&self, plugin: &str) -> usize {
         let rows = self.work.fleet.volumes();
-        let Some((namespace, _)) = self.work.job_id() else { return 0 };
-        let requests = self.used().flatten().flatten().filter(|request| request.kind == "csi");
-        let of_plugin = requests.filter(|request| {
-            let row = rows.csi.get(&(namespace.clone(), request.source.clone()));
-            row.is_some_and(|row| row.plugin == plugin)
+        let volumes = self.used().flatten().flat_map(|(namespace, requests)| {
+            let csi = requests.into_iter().filter(|request| request.kind == "csi");
+            csi.map(move |request| (namespace.clone(), request.source))
         });
-        of_plugin.map(|request| request.source).collect::<BTreeSet<String>>().len()
+        let of_plugin = volumes.filter(|volume| rows.csi.get(volume).is_some_and(|row| row.plugin == plugin));
+        of_plugin.collect::<BTreeSet<_>>().len()
     }
 
     fn serves(&self, node: &NodeId) -> bool {

@@ -1,7 +1,7 @@
 //! Counts for metrics.
 
 use std::collections::BTreeMap;
-use std::ops::{Add, Sub};
+use std::ops::Add;
 
 use model::{Evaluation, JobId, NamespaceName};
 
@@ -72,14 +72,13 @@ pub struct BlockedResources {
 impl BlockedResources {
     /// What one evaluation says: for each place in which it looked, all that it asked for.
     pub fn of(row: &Evaluation) -> Self {
-        let mut all = Self::default();
-        for metric in row.failed_tg_allocs.values() {
+        Self::sum(row.failed_tg_allocs.values().map(|metric| {
             let asked = metric.resources_exhausted.values().fold(Asked::default(), |sum, asked| {
                 sum + Asked { cpu_mhz: asked.cpu.unwrap_or(0), memory_mb: asked.memory_mb.unwrap_or(0) }
             });
             let none = String::new();
             let classes = || metric.class_exhausted.keys().chain(metric.class_exhausted.is_empty().then_some(&none));
-            let places: BTreeMap<Place, Asked> = metric
+            let by_place = metric
                 .nodes_available
                 .iter()
                 .filter(|(_, nodes)| **nodes > 0)
@@ -87,13 +86,10 @@ impl BlockedResources {
                 .map(|place| (place, asked))
                 .collect();
             let by_job = BTreeMap::from([((row.namespace.clone(), row.job_id.clone()), asked)]);
-            all = all + Self { by_job, by_place: places };
-        }
-        all
+            Self { by_job, by_place }
+        }))
     }
-}
 
-impl BlockedResources {
     /// Of many at once.
     pub fn sum(all: impl Iterator<Item = Self>) -> Self {
         let mut sum = Self::default();
@@ -107,6 +103,8 @@ impl BlockedResources {
                 *of_place = *of_place + asked;
             }
         }
+        sum.by_job.retain(|_, asked| *asked != Asked::default());
+        sum.by_place.retain(|_, asked| *asked != Asked::default());
         sum
     }
 }
@@ -119,48 +117,5 @@ impl Add for Asked {
             cpu_mhz: self.cpu_mhz.saturating_add(other.cpu_mhz),
             memory_mb: self.memory_mb.saturating_add(other.memory_mb),
         }
-    }
-}
-
-impl Sub for Asked {
-    type Output = Self;
-
-    fn sub(self, other: Self) -> Self {
-        Self {
-            cpu_mhz: self.cpu_mhz.saturating_sub(other.cpu_mhz),
-            memory_mb: self.memory_mb.saturating_sub(other.memory_mb),
-        }
-    }
-}
-
-/// What is in neither counts as nothing, and what comes to nothing is left out.
-fn merge<K: Ord>(
-    mut one: BTreeMap<K, Asked>,
-    other: BTreeMap<K, Asked>,
-    with: impl Fn(Asked, Asked) -> Asked,
-) -> BTreeMap<K, Asked> {
-    for (key, asked) in other {
-        let sum = one.entry(key).or_default();
-        *sum = with(*sum, asked);
-    }
-    one.retain(|_, asked| *asked != Asked::default());
-    one
-}
-
-impl Add for BlockedResources {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        let with = |a: Asked, b: Asked| a + b;
-        Self { by_job: merge(self.by_job, other.by_job, with), by_place: merge(self.by_place, other.by_place, with) }
-    }
-}
-
-impl Sub for BlockedResources {
-    type Output = Self;
-
-    fn sub(self, other: Self) -> Self {
-        let with = |a: Asked, b: Asked| a - b;
-        Self { by_job: merge(self.by_job, other.by_job, with), by_place: merge(self.by_place, other.by_place, with) }
     }
 }

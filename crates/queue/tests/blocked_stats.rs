@@ -47,11 +47,15 @@ fn q_blocked_027_028_what_is_asked_for_is_known_by_job_and_place_until_it_is_unb
 fn q_blocked_030_sums_commute_and_what_is_missing_is_nothing() {
     let one = BlockedResources::of(&short(blocked("a", "one", 1), &["dc1"], "big", 500, 256));
     let two = BlockedResources::of(&short(blocked("b", "two", 1), &["dc2"], "", 100, 64));
-    assert_eq!(one.clone() + two.clone(), two.clone() + one.clone());
-    assert_eq!(one.clone() + two.clone() - two.clone(), one);
-    assert_eq!(one.clone() - one.clone(), BlockedResources::default());
-    let owed = BlockedResources::default() - two.clone();
-    assert_eq!(owed + two, BlockedResources::default());
+    let nothing = BlockedResources::of(&short(blocked("c", "three", 1), &["dc1"], "big", 0, 0));
+    assert_eq!(nothing, BlockedResources::default(), "what asks for nothing has no entry");
+    let sum = |all: &[&BlockedResources]| BlockedResources::sum(all.iter().map(|one| (*one).clone()));
+    let both = sum(&[&one, &two]);
+    assert_eq!(both, sum(&[&two, &one]));
+    assert_eq!((both.by_job.len(), both.by_place.len()), (2, 2));
+    assert_eq!(both.by_place[&place("dc2", "")], Asked { cpu_mhz: 100, memory_mb: 64 });
+    assert_eq!(sum(&[&both, &one]), sum(&[&one, &sum(&[&two, &one])]));
+    assert_eq!((sum(&[&one, &nothing]), sum(&[])), (one.clone(), nothing));
 }
 
 /// q-blocked-001, q-blocked-025: a broker without the lease holds rows for the case that it gets it, and

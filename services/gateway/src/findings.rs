@@ -4,6 +4,7 @@
 //! otherwise. An entry names the part of the job (`path`), and where the request carries the job file
 //! (`JobHCL`, or `Submission` with its variables) also file, line, column and the line itself. Without one,
 //! or when a server cannot read it as its author's machine did (`file()` reads nothing here), lines are 0.
+//! One answer has at most [`FINDINGS_MAX`] of them, and one more that says how many are left out.
 
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
@@ -17,6 +18,9 @@ use crate::routes::parse;
 
 /// Asks for findings as JSON instead of a sentence.
 pub const DIAGNOSTICS: &str = "application/vnd.steppe.diagnostics+json";
+
+/// Findings of one answer; a job of 2 MB can have tens of thousands.
+const FINDINGS_MAX: usize = 100;
 
 /// One sentence about a job.
 #[derive(serde::Serialize)]
@@ -52,15 +56,54 @@ pub async fn places(app: &App, submission: Option<&JobSubmission>) -> Places {
     }
 }
 
-/// Each sentence of the problems, in their order.
-pub fn list(places: &Places, severity: Severity, problems: &[Problem]) -> Vec<Finding> {
-    let sentences = problems.iter().flat_map(Problem::sentences);
-    sentences.map(|one| Finding { found: places.of_sentence(severity, &one), within: one.within }).collect()
+/// The findings of one answer, the worst first.
+#[derive(Default)]
+pub struct Findings {
+    listed: Vec<Finding>,
+    /// How many are left out, and how bad the first of them is.
+    more: Option<(usize, Severity)>,
 }
 
-/// What is said of the job as a whole.
-pub fn plain(severity: Severity, text: &str) -> Finding {
-    let sentence = Sentence { detail: text.to_owned(), ..Sentence::default() };
+impl Findings {
+    pub fn of(places: &Places, severity: Severity, problems: &[Problem]) -> Self {
+        let mut all = Self::default();
+        all.add(places, severity, problems);
+        all
+    }
+
+    /// Each sentence of the problems, in their order.
+    pub fn add(&mut self, places: &Places, severity: Severity, problems: &[Problem]) {
+        for one in problems.iter().flat_map(Problem::sentences) {
+            self.push(severity, || Finding { found: places.of_sentence(severity, &one), within: one.within });
+        }
+    }
+
+    /// What is said of the job as a whole.
+    pub fn add_plain(&mut self, severity: Severity, text: &str) {
+        self.push(severity, || plain(severity, text.to_owned()));
+    }
+
+    /// Places of what is left out are not looked for.
+    fn push(&mut self, severity: Severity, finding: impl FnOnce() -> Finding) {
+        if self.listed.len() < FINDINGS_MAX {
+            self.listed.push(finding());
+        } else {
+            self.more.get_or_insert((0, severity)).0 += 1;
+        }
+    }
+
+    /// # Errors
+    /// It cannot be written.
+    pub fn answer(mut self, status: StatusCode) -> Answered {
+        if let Some((more, severity)) = self.more {
+            self.listed.push(plain(severity, format!("{more} more findings are not listed")));
+        }
+        answer(status, &self.listed)
+    }
+}
+
+fn plain(severity: Severity, detail: String) -> Finding {
+    let sentence = Sentence { detail, ..Sentence::default() };
     Finding { within: Vec::new(), found: Places::default().of_sentence(severity, &sentence) }
 }
 
@@ -79,5 +122,5 @@ pub async fn refuse(
         return Err(ApiError::bad(text));
     }
     let places = places(app, submission).await;
-    answer(StatusCode::BAD_REQUEST, &list(&places, Severity::Error, problems))
+    Findings::of(&places, Severity::Error, problems).answer(StatusCode::BAD_REQUEST)
 }

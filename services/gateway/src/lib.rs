@@ -89,7 +89,7 @@ const OPENAPI: &str = include_str!("../../../openapi/gateway.json");
 pub const TAG_HTTP: &str = "http";
 
 #[derive(OpenApi)]
-#[openapi(info(title = "Steppe", description = "The public API, compatible with Nomad's `/v1`, and the agents' protocol (`/v1/internal`, mutual TLS). Errors are plain text. `PUT` is taken wherever `POST` is.",
+#[openapi(info(title = "Steppe", description = "The public API, compatible with Nomad's `/v1`, and the agents' protocol (`/v1/internal`, mutual TLS). Errors of the public API are plain text, those of the agents' protocol are JSON. `PUT` is taken wherever `POST` is.",
     license(name = "Apache-2.0", identifier = "Apache-2.0")),
     tags((name = "jobs", description = "What is to run"), (name = "allocations", description = "What runs, one instance each"),
          (name = "evaluations", description = "Requests to a scheduler to look at a job"), (name = "deployments", description = "Rollouts of a job's versions"),

@@ -27,7 +27,8 @@ struct Noted {
 #[derive(Default)]
 pub struct Wishes(Mutex<HashMap<NodeId, Arc<Mutex<Noted>>>>);
 
-/// One stream's. A newer stream of the same node takes its place.
+/// One stream's. That of a newer stream of the same node takes its place; the older one is not whole from then on, and
+/// its stream, should it be the one that lives, walks its node's rows.
 pub struct List {
     noted: Arc<Mutex<Noted>>,
 }
@@ -45,7 +46,9 @@ impl Wishes {
             lists.retain(|_, noted| Arc::strong_count(noted) > 1);
         }
         let noted = Arc::new(Mutex::new(Noted { allocs: Vec::new(), lost: now() }));
-        lists.insert(node.clone(), Arc::clone(&noted));
+        if let Some(old) = lists.insert(node.clone(), Arc::clone(&noted)) {
+            lock(&old).lost = Index(u64::MAX);
+        }
         List { noted }
     }
 
@@ -135,7 +138,8 @@ mod tests {
         let new = wishes.open(&"n".into(), || Index(0));
         wishes.note([change(5, "a")].into_iter(), || ());
         let any = |list: &List| list.any(Index(0), Index(5), |_| true);
-        assert_eq!((any(&new), any(&old)), (Some(true), Some(false)));
+        assert_eq!((any(&new), any(&old)), (Some(true), None), "nothing is noted in the old one any more");
+        assert_eq!(old.take(Index(9), Index(9)), None);
         for n in 0..1_000 {
             drop(wishes.open(&format!("gone-{n}").into(), || Index(0)));
         }

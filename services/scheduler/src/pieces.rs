@@ -3,12 +3,14 @@
 //!
 //! Invariants
 //! * A stop whose replacement is left for later is left for later too, unless it only states what is lost.
-//! * A shortened plan does not finish its evaluation and creates none.
+//! * A shortened plan does not finish its evaluation, and creates none but those of the jobs that lose allocations to
+//!   it: these are lost with the plan, and nobody would look at their jobs again.
 //! * All or nothing stays whole.
 
 use std::collections::HashSet;
 
 use fsm::Plan;
+use fsm::plan::TRIGGER_PREEMPTION;
 use model::AllocId;
 
 /// New and changed allocations of a plan.
@@ -53,14 +55,15 @@ pub fn shorten(plan: &mut Plan, max: usize) -> bool {
         !empty
     });
     plan.eval = None;
-    plan.create_evals.clear();
+    let preempts = plan.parts.values().any(|part| !part.preempt.is_empty());
+    plan.create_evals.retain(|eval| preempts && eval.triggered_by == TRIGGER_PREEMPTION);
     true
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fsm::{PlanPart, PlanStop};
+    use fsm::{PlanPart, PlanPreempt, PlanStop};
     use model::{Allocation, ClientStatus, Evaluation};
 
     fn alloc(id: &str, replaces: &str) -> Allocation {
@@ -123,5 +126,24 @@ mod tests {
         assert!(shorten(&mut short, 1));
         let stops: Vec<&str> = short.parts.values().flat_map(|part| &part.stop).map(|s| s.id.as_str()).collect();
         assert_eq!(stops, ["old4", "other", "old1"]);
+    }
+
+    #[test]
+    fn jobs_that_lose_allocations_to_a_shortened_plan_are_looked_at_again() {
+        let look = |why: &str| Evaluation { triggered_by: why.to_owned(), ..Evaluation::default() };
+        let with = |node: &str, by: &str| {
+            let mut plan = plan();
+            let preempt = PlanPreempt { id: "victim".into(), by: by.into() };
+            plan.parts.entry(node.into()).or_default().preempt.push(preempt);
+            plan.create_evals = vec![look(TRIGGER_PREEMPTION), look("queued-allocs")];
+            plan
+        };
+        let mut now = with("n1", "a1");
+        assert!(shorten(&mut now, 1));
+        assert_eq!(now.parts["n1"].preempt.len(), 1);
+        assert_eq!(now.create_evals, [look(TRIGGER_PREEMPTION)], "and nothing else");
+        let mut later = with("n2", "a4");
+        assert!(shorten(&mut later, 1));
+        assert!(later.create_evals.is_empty(), "who takes its place waits, so the victim stays");
     }
 }

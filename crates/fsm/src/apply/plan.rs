@@ -26,14 +26,12 @@ use super::tx::{Tx, valid_id};
 use super::{eval, plan_write};
 use crate::change::Change;
 use crate::command::{Refusal, Reply};
-use crate::plan::{Plan, PlanRefusal, PlanResult};
+use crate::plan::{Plan, PlanRefusal, PlanResult, TRIGGER_PREEMPTION};
 
 /// Plans one command may carry.
 const PLANS_MAX: usize = 10_000;
 /// Rows one plan may write.
 const ROWS_MAX: usize = 100_000;
-/// Why an evaluation is made for a job that lost allocations to another.
-const TRIGGER_PREEMPTION: &str = "preemption";
 
 pub(super) fn apply(tx: &mut Tx, plans: &[Plan]) -> Result<Reply, Refusal> {
     if plans.len() > PLANS_MAX {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use fsm::State;
-use fsm::plan::PlanPreempt;
+use fsm::plan::{PlanPreempt, TRIGGER_PREEMPTION};
 use model::alloc::AllocStub;
 use model::metric::AllocMetric;
 use model::{Allocation, EvalId, EvalStatus, Evaluation, JobKind};
@@ -13,8 +13,6 @@ use super::{Found, Pass, PlacerKey};
 use crate::explain::{GroupTrace, Nearest, Placed};
 use crate::fleet::Slot;
 use crate::placer::Pick;
-
-const TRIGGER: &str = "preemption";
 
 /// Whether jobs of that kind may take room from others.
 pub(super) fn preempts(state: &State, kind: JobKind) -> bool {
@@ -107,7 +105,7 @@ impl<'a> Pass<'a, '_> {
                 namespace: stub.namespace.clone(),
                 priority: job.priority(),
                 kind: job.kind_text().to_owned(),
-                triggered_by: TRIGGER.to_owned(),
+                triggered_by: TRIGGER_PREEMPTION.to_owned(),
                 job_id: stub.job_id.clone(),
                 job_modify_index: job.job_modify_index(),
                 status: EvalStatus::Pending,

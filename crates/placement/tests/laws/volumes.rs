@@ -262,3 +262,31 @@ fn a_write_claim_of_another_job_keeps_writers_away_and_readers_not() {
     assert_eq!(world.live(&reading).len(), 1);
     assert_eq!(world.live(&reading)[0].node_id.as_str(), uuid(0));
 }
+
+#[test]
+fn volumes_of_another_namespace_count_for_the_plugin_under_their_own_names() {
+    let mut world = World::new();
+    world.add_node(plugged(0, "a", 2));
+    let mut rows = csi(&["data"], None);
+    let other = rows.csi.values().next().unwrap().clone();
+    rows.csi.insert(("apart".into(), "data".into()), other.clone());
+    rows.csi.insert(("default".into(), "more".into()), other);
+    tell(&mut world, rows);
+    let namespace = model::namespace::Namespace { name: "apart".into(), ..model::namespace::Namespace::default() };
+    world.submit(model::Role::Gateway, fsm::Command::NamespaceUpsert { namespaces: vec![namespace] });
+    let mut apart = job("service", 1);
+    apart.namespace = Some("apart".into());
+    let reading = |source: &str| VolumeRequest { read_only: true, ..request("csi", source) };
+    let apart = asking(apart, reading("data"));
+    world.register(&apart);
+    assert_eq!(world.live(&apart).len(), 1);
+    let here = asking(job("service", 1), reading("data"));
+    world.register(&here);
+    assert_eq!(world.live(&here).len(), 1, "one name, two volumes, and room for two");
+    let mut third = asking(job("service", 1), reading("more"));
+    third.id = Some("third".into());
+    let eval = world.register(&third);
+    let filtered = &eval.failed_tg_allocs["g"].constraint_filtered;
+    assert!(filtered.keys().all(|why| why.contains("has the maximum number of volumes")), "{filtered:?}");
+    assert_eq!((filtered.len(), world.live(&third).len()), (1, 0));
+}

@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::body::Whole;
 use crate::errors::{Answered, ApiError};
-use crate::findings;
+use crate::findings::{self, Findings};
 use crate::intake::{self, Envelope};
 use crate::options::Options;
 
@@ -72,8 +72,8 @@ async fn parse(State(app): State<App>, headers: HeaderMap, options: Options, bod
         intake::settle(&app, &options, Envelope::default(), &mut job)?;
         let problems = model::validate(&job);
         if !problems.is_empty() && findings::wanted(&headers) {
-            let list = findings::list(&parsed.places, jobspec::Severity::Error, &problems);
-            return findings::answer(StatusCode::BAD_REQUEST, &list);
+            let found = Findings::of(&parsed.places, jobspec::Severity::Error, &problems);
+            return found.answer(StatusCode::BAD_REQUEST);
         }
         if !problems.is_empty() {
             return Err(ApiError::bad(model::report(&problems)));

@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::body::{Whole, Write};
 use crate::errors::{Answered, ApiError};
-use crate::findings;
+use crate::findings::{self, Findings};
 use crate::intake::{self, Envelope};
 use crate::options::Options;
 use crate::read::fresh;
@@ -169,13 +169,13 @@ async fn validate(State(app): State<App>, headers: HeaderMap, options: Options, 
     let problems = model::validate(&job);
     if findings::wanted(&headers) {
         let places = findings::places(&app, request.submission.as_ref()).await;
-        let mut all = findings::list(&places, Severity::Error, &problems);
-        all.extend(findings::list(&places, Severity::Warning, &model::warnings_in(&job)));
-        all.extend(findings::list(&places, Severity::Warning, &intake::unbuilt_parts(&job)));
-        all.extend(
-            told.iter().chain(&intake::more_warnings(&app, &job)).map(|text| findings::plain(Severity::Warning, text)),
-        );
-        return findings::answer(StatusCode::OK, &all);
+        let mut all = Findings::of(&places, Severity::Error, &problems);
+        all.add(&places, Severity::Warning, &model::warnings_in(&job));
+        all.add(&places, Severity::Warning, &intake::unbuilt_parts(&job));
+        for text in told.iter().chain(&intake::more_warnings(&app, &job)) {
+            all.add_plain(Severity::Warning, text);
+        }
+        return all.answer(StatusCode::OK);
     }
     told.extend(intake::unbuilt(&job));
     options.style.json(&JobValidateResponse {

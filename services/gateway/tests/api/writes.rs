@@ -262,6 +262,28 @@ async fn the_same_fault_has_the_same_sentence_everywhere() {
     assert!(refused.status == 400 && told.contains(refused.text().as_ref() as &str), "{told}");
 }
 
+/// However much is wrong with a job, an answer is short, and says how much it leaves out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_findings_are_listed_and_the_rest_counted() {
+    let cluster = Cluster::start().await;
+    let blocks = 15_000;
+    let text = HCL.replace("count = 2", &"constraint {}\n".repeat(blocks));
+    let accept = [("Accept", "application/vnd.steppe.diagnostics+json")];
+    let parse = json!({"JobHCL": text, "Validate": true});
+    let parsed = cluster.send("PUT", "/v1/jobs/parse", &json!({"JobHCL": text})).await.json();
+    let validate = json!({"Job": parsed, "Submission": {"Source": text, "Format": "hcl2"}});
+    for (path, body) in [("/v1/jobs/parse", &parse), ("/v1/validate/job", &validate)] {
+        let told = cluster.ask("PUT", path, &accept, Bytes::from(serde_json::to_vec(body).unwrap())).await;
+        let told: Vec<Value> = serde_json::from_slice(&told.body).unwrap();
+        assert_eq!(told.len(), 101, "{path}");
+        assert!(told[..100].iter().all(|one| one["line"].as_u64() > Some(2) && one["severity"] == "error"), "{path}");
+        let last = told[100]["detail"].as_str().unwrap();
+        let more: usize = last.split(' ').next().unwrap().parse().unwrap();
+        assert!(more >= blocks - 100 && last.ends_with(" more findings are not listed"), "{last}");
+        assert_eq!(told[100]["severity"], "error");
+    }
+}
+
 /// Whoever sends the file beside the job is told the place in the file, wherever it is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn findings_as_data_say_where_in_the_job_file_they_are() {
