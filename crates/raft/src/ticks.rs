@@ -3,9 +3,10 @@
 //! openraft looks at its clock 64 times in 13 heartbeats, and the timer wheel of a runtime wakes twice for most
 //! waits: at the slot (64 ms wide) that the moment lies in, and at the moment. An idle group woke more for
 //! that than for all else. So a wait of openraft's that is long enough for a wheel ends at a slot's beginning,
-//! where one wake does: at the next or, by chance, one of those up to half a heartbeat later.
+//! where one wake does: at the last of those within half a heartbeat or, by chance, now and then an earlier one.
 //!
-//! By chance, since two followers that come to the same moment after a split vote must not meet there again and again.
+//! By chance, since two followers that come to the same moment after a split vote must not meet there again and again:
+//! of the four looks between one try and the next, each is out of step with the other's in one case of four or five.
 //!
 //! Invariants
 //! * A wait never ends early, and less than half a heartbeat late.
@@ -26,6 +27,8 @@ use openraft_rt_tokio::{TokioInstant as Instant, TokioRuntime};
 
 /// Width of a slot of tokio's wheel, beyond its first 64 ms.
 const SLOT: Duration = Duration::from_millis(64);
+/// One wait of so many is as long as chance says.
+const ODD: u32 = 4;
 /// Waits up to this are not for the wheel.
 const SHORT: Duration = Duration::from_millis(1);
 
@@ -59,14 +62,14 @@ impl Grid {
         GRID.set(Some(self));
     }
 
-    /// A slot's beginning that is not before `wanted`: the first, or as many later as `chance` says; `wanted`
-    /// itself, if that is hardly a wait.
+    /// A slot's beginning that is not before `wanted`: the last within half a heartbeat or, as `chance` says, another;
+    /// `wanted` itself, if that is hardly a wait.
     fn settle(self, now: Instant, wanted: Instant, chance: u32) -> Instant {
         if wanted <= now + SHORT {
             return wanted;
         }
         let slots = (wanted - self.origin).as_nanos().div_ceil(SLOT.as_nanos());
-        let later = chance % self.slots;
+        let later = if chance.is_multiple_of(ODD) { chance / ODD % self.slots } else { self.slots - 1 };
         u32::try_from(slots).map_or(wanted, |slots| self.origin + SLOT * slots.saturating_add(later))
     }
 }
@@ -166,7 +169,8 @@ mod tests {
         let grid = Grid::new(Duration::from_millis(256)).unwrap();
         let wanted = grid.origin + Duration::from_millis(400);
         assert_ne!(grid.settle(grid.origin, wanted, 0), grid.settle(grid.origin, wanted, 1));
-        let drawn: std::collections::BTreeSet<u32> = (0..64).map(|_| chance() % 2).collect();
+        let drawn: std::collections::BTreeSet<Instant> =
+            (0..1_000).map(|_| grid.settle(grid.origin, wanted, chance())).collect();
         assert_eq!(drawn.len(), 2, "{drawn:?}");
     }
 
