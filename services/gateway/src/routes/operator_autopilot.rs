@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::body::{Whole, Write};
 use crate::errors::{Answered, ApiError};
 use crate::options::Options;
-use crate::read::fresh;
+use crate::read::{LEADER_HOLD, fresh};
 use crate::write::propose;
 
 const ASK: std::time::Duration = std::time::Duration::from_secs(3);
@@ -69,7 +69,13 @@ async fn configure(State(app): State<App>, options: Options, write: Write, body:
         (status = 200, description = "All are healthy", body = OperatorHealthReply),
         (status = 429, description = "One is not; the same body", body = OperatorHealthReply)))]
 async fn health(State(app): State<App>, options: Options) -> Answered {
-    let asked = app.any(Role::State).ask::<OperatorHealthReply>(&Call::get(AUTOPILOT_HEALTH, ASK)).await;
+    let call = Call::get(AUTOPILOT_HEALTH, ASK);
+    let mut asked = app.any(Role::State).ask::<OperatorHealthReply>(&call).await;
+    if asked.is_err() {
+        // A new leader is about to look; without one there is nothing to wait for.
+        app.state.read_index(LEADER_HOLD).await?;
+        asked = app.any(Role::State).patient(LEADER_HOLD.within).ask(&call).await;
+    }
     let health = asked.map_err(|_| ApiError::not_ready("no leader has looked at the group yet"))?;
     let mut response = options.style.json(&health)?;
     if !health.healthy {
