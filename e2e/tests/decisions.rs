@@ -284,6 +284,9 @@ async fn what_an_operator_sets_is_how_schedulers_decide() {
     run(&server, in_pool("packed", 2)).await;
     assert_eq!(homes(&running(&server, "packed", 2).await), 1);
     server.ok(&["job", "stop", "-purge", "packed"]);
+    // What is being stopped has its room until it has ended.
+    let ended = |v: &Value| all(v, |alloc| alloc["ClientStatus"] == "running").is_empty();
+    server.until("/v1/allocations", "nothing runs", ended).await;
     let mut special = json!({"Name": "special", "SchedulerConfiguration": {"SchedulerAlgorithm": "spread",
         "MemoryOversubscriptionEnabled": true}});
     put(&server, "/v1/node/pool/special", &special).await;
