@@ -110,8 +110,11 @@ impl Machine {
             }
             Phase::Recovering => task.kill = Some(Kill::Wanted),
             Phase::Running => {
-                // It does not come back, whatever was asked for before.
-                (task.pausing, task.restart_asked) = (false, None);
+                // It does not come back, whatever was asked for before; a restart under way is told as one.
+                task.pausing = false;
+                if task.restart_asked.take().is_some() {
+                    task.state.last_restart = Some(now);
+                }
                 let delay = task.spec.shutdown_delay;
                 self.out.push(Effect::Stopping { task: Some(name.to_owned()) });
                 if delay.0 > 0 && no_delay {
