@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::controller::{AllocNews, Beats, BeatsTaken};
 use client::active::Active;
-use client::http::{Http, Target};
+use client::http::{Call, Http, Target};
 use client::replica::{NoObserver, Replica};
 use client::state::StateClient;
 use client::tls::Identity;
@@ -144,11 +144,19 @@ impl Plane {
         self.running.push((name.to_owned(), shutdown, task));
     }
 
-    /// Where a service's internal listener is, once the others know of it.
-    pub async fn addr(&self, name: &str) -> SocketAddr {
+    /// Where a service's internal listener is, once the others know of it and it says that it is ready.
+    pub async fn addr(&self, role: Role, name: &str) -> SocketAddr {
         let seen = self.shell.directory.wait_until(|members| members.iter().any(|m| &*m.name == name));
         assert!(tokio::time::timeout(WITHIN, seen).await.unwrap());
-        self.shell.directory.find(name).unwrap().api
+        let addr = self.shell.directory.find(name).unwrap().api;
+        let ready = async {
+            let target = Target::new(addr, role);
+            while self.shell.http.call(&target, Call::get("/health/ready", WITHIN)).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(WITHIN, ready).await.expect("it is ready in time");
+        addr
     }
 
     /// A caller with a certificate of this role and name.

@@ -121,7 +121,7 @@ fn live(state: &State, node: &NodeId) -> Vec<AllocId> {
 
 async fn gateway(plane: &mut Plane, name: &str) -> SocketAddr {
     plane.run(Role::Gateway, name);
-    plane.addr(name).await
+    plane.addr(Role::Gateway, name).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
