@@ -40,8 +40,17 @@ struct Arrival {
     cpu: i64,
     memory: i64,
     batch: bool,
-    /// How many arrivals later it ends; never for 0.
+    /// How many arrivals after it was placed it ends; never for 0.
     stays: usize,
+}
+
+/// What becomes of a job that finds no room.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unplaced {
+    /// It is tried again whenever another one has ended, as blocked evaluations are.
+    Waits,
+    /// What of it found no room never comes again.
+    IsLost,
 }
 
 struct Trace {
@@ -49,15 +58,22 @@ struct Trace {
     nodes: u64,
     /// How many come; 0: until the first that finds no node.
     jobs: usize,
+    unplaced: Unplaced,
     arrival: fn(&mut Draw) -> Arrival,
 }
 
+fn mixed_batch(d: &mut Draw, stays: usize) -> Arrival {
+    let (count, cpu, memory) = (d.between(1, 20), d.between(1, 16) * 500, d.between(1, 16) * 1024);
+    Arrival { count, cpu, memory, batch: true, stays }
+}
+
 /// Nodes have 32,000 MHz and 65,536 MiB.
-const TRACES: [Trace; 7] = [
+const TRACES: [Trace; 9] = [
     Trace {
         name: "small services",
         nodes: 300,
         jobs: 300,
+        unplaced: Unplaced::IsLost,
         arrival: |d| Arrival {
             count: d.between(1, 10),
             cpu: d.between(2, 20) * 100,
@@ -70,18 +86,14 @@ const TRACES: [Trace; 7] = [
         name: "batch, mixed sizes",
         nodes: 300,
         jobs: 170,
-        arrival: |d| Arrival {
-            count: d.between(1, 20),
-            cpu: d.between(1, 16) * 500,
-            memory: d.between(1, 16) * 1024,
-            batch: true,
-            stays: 0,
-        },
+        unplaced: Unplaced::IsLost,
+        arrival: |d| mixed_batch(d, 0),
     },
     Trace {
         name: "cpu-heavy beside memory-heavy",
         nodes: 300,
         jobs: 300,
+        unplaced: Unplaced::IsLost,
         arrival: |d| {
             let heavy = d.below(2) == 0;
             let (cpu, memory) = if heavy { (d.between(40, 80) * 100, 2048) } else { (1000, d.between(8, 20) * 1024) };
@@ -92,6 +104,7 @@ const TRACES: [Trace; 7] = [
         name: "churn",
         nodes: 300,
         jobs: 1200,
+        unplaced: Unplaced::IsLost,
         arrival: |d| Arrival {
             count: d.between(1, 8),
             cpu: d.between(5, 60) * 100,
@@ -104,18 +117,14 @@ const TRACES: [Trace; 7] = [
         name: "tight: batch, mixed sizes",
         nodes: 100,
         jobs: 0,
-        arrival: |d| Arrival {
-            count: d.between(1, 20),
-            cpu: d.between(1, 16) * 500,
-            memory: d.between(1, 16) * 1024,
-            batch: true,
-            stays: 0,
-        },
+        unplaced: Unplaced::IsLost,
+        arrival: |d| mixed_batch(d, 0),
     },
     Trace {
         name: "tight: large ones into what small ones leave",
         nodes: 100,
         jobs: 0,
+        unplaced: Unplaced::IsLost,
         arrival: |d| {
             let large = d.below(4) == 0;
             Arrival {
@@ -131,10 +140,28 @@ const TRACES: [Trace; 7] = [
         name: "tight: thirds and halves",
         nodes: 100,
         jobs: 0,
+        unplaced: Unplaced::IsLost,
         arrival: |d| {
             let part = [2, 3, 4, 5][usize::try_from(d.below(4)).unwrap()];
             Arrival { count: 1, cpu: 32_000 / part, memory: 65_536 / part, batch: true, stays: 0 }
         },
+    },
+    Trace {
+        name: "overload: batch that ends, the rest waits",
+        nodes: 100,
+        jobs: 500,
+        unplaced: Unplaced::Waits,
+        arrival: |d| {
+            let stays = usize::try_from(d.between(20, 200)).unwrap();
+            mixed_batch(d, stays)
+        },
+    },
+    Trace {
+        name: "overload: batch for ever, the rest is lost",
+        nodes: 300,
+        jobs: 400,
+        unplaced: Unplaced::IsLost,
+        arrival: |d| mixed_batch(d, 0),
     },
 ];
 
@@ -149,6 +176,7 @@ struct Outcome {
 }
 
 trait Scheduler {
+    /// Places what finds room of what is missing of a job; how many those were.
     fn arrive(&mut self, n: usize, arrival: &Arrival, seed: u64) -> usize;
     fn leave(&mut self, n: usize);
     fn used(&self) -> Vec<Amounts>;
@@ -186,10 +214,13 @@ fn as_job(n: usize, arrival: &Arrival) -> Job {
 impl Scheduler for Ours {
     fn arrive(&mut self, n: usize, arrival: &Arrival, seed: u64) -> usize {
         let job = as_job(n, arrival);
-        register(&mut self.state, &job);
+        let before = self.allocs.get(&n).map_or(0, Vec::len);
+        if before == 0 {
+            register(&mut self.state, &job);
+        }
         let decision = decide(&self.state, &self.fleet, &eval(&job), seed);
         let placed: Vec<_> = decision.plan.parts.into_values().flat_map(|part| part.place).collect();
-        for (at, mut alloc) in placed.iter().cloned().enumerate() {
+        for (at, mut alloc) in (before..).zip(placed.iter().cloned()) {
             alloc.id = format!("{n:08x}-4444-4000-8000-{at:012x}").into();
             self.allocs.entry(n).or_default().push(alloc.id.clone());
             self.commit(&Change::Alloc(Arc::new(alloc)));
@@ -223,7 +254,11 @@ impl Scheduler for Sampling {
         let ask = Amounts { cpu: arrival.cpu, memory: arrival.memory, disk: 300 };
         let (mut from, mut placed) = (0, 0);
         let mut mine: BTreeMap<usize, u32> = BTreeMap::new();
-        for _ in 0..arrival.count {
+        let before = self.allocs.get(&n).map_or(0, Vec::len);
+        for (node, _) in self.allocs.get(&n).into_iter().flatten() {
+            *mine.entry(*node).or_default() += 1;
+        }
+        for _ in before..usize::try_from(arrival.count).unwrap() {
             let limit = sampling::limit(ring.len(), arrival.batch, None, 100);
             let mut seen: Vec<(f64, usize)> = Vec::new();
             let mut aside: Vec<(f64, usize)> = Vec::new();
@@ -283,24 +318,38 @@ impl Scheduler for Sampling {
     }
 }
 
+/// A job of which some found no room yet.
+struct Waiting {
+    n: usize,
+    arrival: Arrival,
+    missing: usize,
+}
+
 fn run(trace: &Trace, seed: u64, scheduler: &mut dyn Scheduler) -> Outcome {
     let mut draw = Draw(seed);
     let (mut out, mut looks) = (Outcome::default(), 0.0);
     let mut ends: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     let jobs = if trace.jobs == 0 { 10_000 } else { trace.jobs };
+    let mut waiting: Vec<Waiting> = Vec::new();
     for n in 0..jobs {
-        for gone in ends.remove(&n).unwrap_or_default() {
-            scheduler.leave(gone);
-        }
+        let gone = ends.remove(&n).unwrap_or_default();
+        gone.iter().for_each(|gone| scheduler.leave(*gone));
         let arrival = (trace.arrival)(&mut draw);
-        let placed = scheduler.arrive(n, &arrival, seed * 1_000_003 + n as u64);
-        out.placed += placed as f64;
-        if trace.jobs == 0 && placed < usize::try_from(arrival.count).unwrap() {
+        let missing = usize::try_from(arrival.count).unwrap();
+        let untried = if gone.is_empty() { waiting.len() } else { 0 };
+        waiting.push(Waiting { n, arrival, missing });
+        for one in &mut waiting[untried..] {
+            let placed = scheduler.arrive(one.n, &one.arrival, seed * 1_000_003 + (n * jobs + one.n) as u64);
+            one.missing -= placed;
+            out.placed += placed as f64;
+            if one.missing == 0 && one.arrival.stays > 0 {
+                ends.entry(n + one.arrival.stays).or_default().push(one.n);
+            }
+        }
+        if trace.jobs == 0 && waiting.iter().any(|one| one.missing > 0) {
             break;
         }
-        if arrival.stays > 0 {
-            ends.entry(n + arrival.stays).or_default().push(n);
-        }
+        waiting.retain(|one| one.missing > 0 && trace.unplaced == Unplaced::Waits);
         // The second half of the trace, every tenth arrival.
         if trace.jobs > 0 && n * 2 >= jobs && n % 10 == 9 {
             let used: Vec<Amounts> = scheduler.used().into_iter().filter(|u| u.cpu > 0).collect();
