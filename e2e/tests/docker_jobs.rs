@@ -7,6 +7,8 @@ mod dockerd;
 mod engine;
 #[path = "../../crates/driver/tests/support/runner.rs"]
 mod runner;
+#[path = "docker_jobs/volumes.rs"]
+mod volumes;
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -25,6 +27,11 @@ const TESTS: &[runner::Test] = &[
         on_runtime(bridge())
     }),
     ("what_could_never_run_is_refused_before_it_is_registered", || on_runtime(refused())),
+    (
+        "tasks_see_the_volumes_of_their_node_and_no_other_node_is_given_them_docker_22_volume_01_volume_02_node_20",
+        || on_runtime(volumes::of_hosts()),
+    ),
+    ("what_no_driver_or_node_can_mount_is_refused_raw_exec_08", || on_runtime(volumes::refused())),
 ];
 
 const DAEMON_TESTS: &[runner::Test] =

@@ -47,13 +47,21 @@ fn node(config: &Config) -> Vec<String> {
         disk_total_mib: some(client.disk_total_mb),
         ..Options::default()
     };
+    let mut all = Vec::new();
+    for (name, volume) in &client.host_volume.0 {
+        if let Err(error) = std::fs::metadata(&volume.path) {
+            all.push(format!("client.host_volume \"{name}\".path: {}: {error}", volume.path));
+        }
+    }
     let host = match Host::read(&options) {
         Ok(host) => host,
-        Err(error) => return vec![format!("client.network_interface: {error}")],
+        Err(error) => {
+            all.push(format!("client.network_interface: {error}"));
+            return all;
+        }
     };
     let has = &host.resources;
     let kept = &client.reserved;
-    let mut all = Vec::new();
     for (key, kept, has, unit) in [
         ("client.reserved.cpu", kept.cpu, has.cpu.cpu_shares, "MHz"),
         ("client.reserved.memory", kept.memory, has.memory.memory_mb, "MiB"),
@@ -93,6 +101,11 @@ mod tests {
             (
                 "tls { http = true cert_file = \"/no/such/cert.pem\" key_file = \"/no/such/key.pem\" }",
                 "/no/such/cert.pem",
+            ),
+            // node-20
+            (
+                "client { host_volume \"v\" { path = \"/no/such\" } }",
+                "client.host_volume \"v\".path: /no/such: No such file or directory",
             ),
             ("client { intro_token = \"/no/such/token\" }", "client.intro_token: cannot read /no/such/token: "),
         ] {

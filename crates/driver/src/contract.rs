@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cgroup::Limits;
 use crate::devices::DeviceNode;
+use crate::host_mount::HostMount;
 use crate::taskdir::TaskDirs;
 
 /// A boxed future, so that drivers of all kinds stand in one table.
@@ -61,6 +62,8 @@ pub struct Around {
     pub node_cpu_mhz: i64,
     /// Files below `/dev` that the task's devices are.
     pub devices: Vec<DeviceNode>,
+    /// Volumes of the host that the task mounts; none for a driver that cannot.
+    pub mounts: Vec<HostMount>,
     pub notes: Notes,
     /// Nobody wants the start any more: a driver that waits for something gives it up.
     pub cancel: CancellationToken,
@@ -179,6 +182,8 @@ pub struct Capabilities {
     pub send_signals: bool,
     pub exec: bool,
     pub fs_isolation: FsIsolation,
+    /// A task can be shown a directory of the host at another place.
+    pub mounts: bool,
 }
 
 /// What a task uses now.

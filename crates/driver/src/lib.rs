@@ -10,6 +10,7 @@ pub mod devices;
 pub mod docker;
 pub mod env;
 pub mod fingerprint;
+pub mod host_mount;
 pub mod host_stats;
 pub mod logs;
 pub mod mock;

@@ -258,7 +258,7 @@ impl Driver for Mock {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { send_signals: true, exec: true, fs_isolation: FsIsolation::None }
+        Capabilities { send_signals: true, exec: true, fs_isolation: FsIsolation::None, mounts: true }
     }
 
     fn fingerprint(&self) -> DriverInfo {

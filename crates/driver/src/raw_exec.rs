@@ -527,7 +527,7 @@ impl Driver for RawExec {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { send_signals: true, exec: true, fs_isolation: FsIsolation::None }
+        Capabilities { send_signals: true, exec: true, fs_isolation: FsIsolation::None, mounts: false }
     }
 
     fn fingerprint(&self) -> DriverInfo {

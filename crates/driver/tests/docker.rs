@@ -31,6 +31,7 @@ use std::time::{Duration, Instant};
 use driver::contract::{Driver, DriverError, ExecInput, ExecOutput, ExecRequest, Notes, TaskConfig};
 use driver::cores::Cores;
 use driver::docker::Options;
+use driver::host_mount::{HostMount, Propagation};
 use driver::orphans::Keep;
 use model::alloc::PortMapping;
 use serde_json::json;
@@ -63,6 +64,7 @@ const TESTS: &[runner::Test] = &[
     ("what_ended_while_no_agent_lived_is_told_by_the_next", ended_meanwhile),
     ("ports_are_published_and_reach_the_container_docker_28", ports_reach),
     ("mounts_are_as_asked_and_read_only_where_said_docker_20_docker_22", mounts_hold),
+    ("a_volume_of_the_host_is_written_to_unless_it_is_for_reading_docker_22_volume_01", host_volumes_hold),
     ("a_container_that_takes_too_much_memory_is_killed_and_says_so_docker_13_docker_33", oom_is_told),
     ("a_stopped_container_of_the_same_name_is_replaced_docker_08", stopped_is_replaced),
     ("a_running_container_of_the_same_task_is_adopted_docker_09", running_is_adopted),
@@ -213,6 +215,40 @@ fn mounts_hold() {
     assert!(host.alloc.task("t").unwrap().local().join("conf/a").exists());
     let refused = host.run(host.driver().start(host.task("u", json!({"volumes": ["/etc:/x"]})))).unwrap_err();
     assert!(!refused.is_recoverable() && refused.to_string().contains("not enabled"), "{refused}");
+}
+
+fn host_volumes_hold() {
+    let host = Host::new(json!({}));
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["rw", "ro"] {
+        fs::create_dir(dir.path().join(name)).unwrap();
+        fs::write(dir.path().join(name).join("a"), format!("{name}\n")).unwrap();
+    }
+    let mount = |name: &str, destination: &str| HostMount {
+        volume: name.to_owned(),
+        source: dir.path().join(name),
+        destination: destination.to_owned(),
+        read_only: name == "ro",
+        propagation: Propagation::Private,
+        selinux_label: String::new(),
+    };
+    let script = "cat /data/a /local/conf/a; echo x > /data/b; echo x > /local/conf/b || echo no";
+    let mut task = host.sh("t", script);
+    task.around.mounts = vec![mount("rw", "/x/../data"), mount("ro", "/local/conf")];
+    let handle = host.start(task);
+    assert!(host.run(host.driver().wait(&handle.task_id)).unwrap().is_success());
+    assert_eq!(host.output("t.stdout"), "rw\nro\nno\n");
+    assert_eq!(fs::read_to_string(dir.path().join("rw/b")).unwrap(), "x\n");
+    assert!(!dir.path().join("ro/b").exists());
+    host.destroy(&handle);
+    let mut lost = host.sh("u", "true");
+    lost.around.mounts = vec![mount("gone", "/data")];
+    let refused = host.run(host.driver().start(lost)).unwrap_err();
+    assert!(refused.to_string().contains(&dir.path().join("gone").display().to_string()), "{refused}");
+    assert!(!dir.path().join("gone").exists(), "nothing is made in its place");
+    // The volume is the operator's: it outlives the task and its directory.
+    host.alloc.destroy().unwrap();
+    assert!(dir.path().join("ro/a").exists() && dir.path().join("rw/b").exists());
 }
 
 fn oom_is_told() {

@@ -4,7 +4,7 @@
 //! otherwise run differently from what was asked: better a refusal by name than a silence. One line per
 //! block; whoever builds a block deletes its line.
 
-use crate::group::TaskGroup;
+use crate::group::{TaskGroup, VolumeRequest};
 use crate::job::Job;
 use crate::resources::NetworkResource;
 use crate::task::{Task, WorkloadIdentity};
@@ -12,6 +12,8 @@ use crate::validate::labelled;
 
 /// Drivers that run tasks.
 const DRIVERS: [&str; 3] = ["raw_exec", "docker", "mock_driver"];
+/// Those of them whose tasks see the host as it is.
+const MOUNTS_NOTHING: [&str; 1] = ["raw_exec"];
 /// Network modes that can be set up.
 const NETWORK_MODES: [&str; 4] = ["", "host", "none", "bridge"];
 
@@ -21,7 +23,11 @@ type Line<T> = (&'static str, fn(&T) -> bool);
 const OF_JOB: &[Line<Job>] = &[("multiregion", |job| job.multiregion.is_some())];
 
 const OF_GROUP: &[Line<TaskGroup>] = &[
-    ("volume", |group| !group.volumes.is_empty()),
+    ("volume.type", |group| group.volumes.values().any(|volume| volume.kind != "host")),
+    ("volume.sticky", |group| host_volumes(group).any(|volume| volume.sticky)),
+    // What a directory that an operator names cannot be held to.
+    ("volume.access_mode", |group| host_volumes(group).any(|volume| volume.access_mode == "single-node-single-writer")),
+    ("volume.attachment_mode", |group| host_volumes(group).any(|volume| volume.attachment_mode == "block-device")),
     ("consul", |group| group.consul.is_some()),
     ("service", |group| !group.services.is_empty()),
     ("max_run_duration", |group| group.max_run_duration.is_some()),
@@ -35,7 +41,7 @@ const OF_TASK: &[Line<Task>] = &[
     ("driver", |task| !DRIVERS.contains(&task.driver.as_str())),
     ("template", |task| !task.templates.is_empty()),
     ("artifact", |task| !task.artifacts.is_empty()),
-    ("volume_mount", |task| !task.volume_mounts.is_empty()),
+    ("volume_mount", |task| !task.volume_mounts.is_empty() && MOUNTS_NOTHING.contains(&task.driver.as_str())),
     ("vault", |task| task.vault.is_some()),
     ("consul", |task| task.consul.is_some()),
     ("service", |task| !task.services.is_empty()),
@@ -44,6 +50,10 @@ const OF_TASK: &[Line<Task>] = &[
     ("csi_plugin", |task| task.csi_plugin_config.is_some()),
     ("resources.network", |task| task.resources.as_ref().is_some_and(|asked| !asked.networks.is_empty())),
 ];
+
+fn host_volumes(group: &TaskGroup) -> impl Iterator<Item = &VolumeRequest> {
+    group.volumes.values().filter(|volume| volume.kind == "host")
+}
 
 fn names_host_network(network: &NetworkResource) -> bool {
     let mut ports = network.reserved_ports.iter().chain(&network.dynamic_ports);
@@ -68,15 +78,20 @@ pub fn unbuilt_in(job: &Job) -> Vec<(String, String)> {
     for group in &job.task_groups {
         let place = format!("group {:?}", group.name());
         let path = labelled("group", group.name());
-        out.extend(
-            blocks_of(group, OF_GROUP).map(|(name, _)| (format!("{name} in {place}"), format!("{path}.{name}"))),
-        );
+        out.extend(blocks_of(group, OF_GROUP).map(|(name, _)| {
+            let text = match *name {
+                "volume.type" => format!("volume of type \"csi\" in {place}"),
+                name => format!("{name} in {place}"),
+            };
+            (text, format!("{path}.{name}"))
+        }));
         for task in &group.tasks {
             let place = format!("task {:?} of {place}", task.name);
             let path = format!("{path}.{}", labelled("task", &task.name));
             out.extend(blocks_of(task, OF_TASK).map(|(name, _)| {
                 let text = match *name {
                     "driver" => format!("driver {:?} in {place}", task.driver),
+                    "volume_mount" => format!("volume_mount with driver {:?} in {place}", task.driver),
                     name => format!("{name} in {place}"),
                 };
                 (text, format!("{path}.{name}"))
@@ -93,7 +108,7 @@ fn blocks_of<'a, T>(noun: &'a T, lines: &'a [Line<T>]) -> impl Iterator<Item = &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::Template;
+    use crate::task::{Template, VolumeMount};
 
     fn job() -> Job {
         let task = Task { name: "t".into(), driver: "raw_exec".into(), ..Task::default() };
@@ -123,6 +138,49 @@ mod tests {
                 "driver \"qemu\" in task \"t\" of group \"g\"",
                 "template in task \"t\" of group \"g\"",
             ]
+        );
+    }
+
+    #[test]
+    fn host_volumes_are_built_and_what_only_other_volumes_can_be_is_not() {
+        type Change = fn(&mut VolumeRequest);
+        let with = |change: Change| {
+            let mut job = job();
+            let mut volume = VolumeRequest { kind: "host".into(), source: "s".into(), ..VolumeRequest::default() };
+            change(&mut volume);
+            job.task_groups[0].volumes = [("v".to_owned(), volume)].into();
+            let mount = VolumeMount { volume: Some("v".into()), destination: Some("/v".into()), ..Default::default() };
+            job.task_groups[0].tasks[0].driver = "docker".into();
+            job.task_groups[0].tasks[0].volume_mounts = vec![mount];
+            job
+        };
+        let fine: [Change; 4] = [
+            |_| {},
+            |volume| volume.read_only = true,
+            |volume| volume.per_alloc = true,
+            |volume| volume.access_mode = "single-node-writer".into(),
+        ];
+        for change in fine {
+            assert_eq!(unbuilt(&with(change)), Vec::<String>::new());
+        }
+        let refused: [(Change, &str); 4] = [
+            (|volume| volume.kind = "csi".into(), "volume of type \"csi\" in group \"g\""),
+            (|volume| volume.sticky = true, "volume.sticky in group \"g\""),
+            (|volume| volume.access_mode = "single-node-single-writer".into(), "volume.access_mode in group \"g\""),
+            (|volume| volume.attachment_mode = "block-device".into(), "volume.attachment_mode in group \"g\""),
+        ];
+        for (change, told) in refused {
+            assert_eq!(unbuilt(&with(change)), [told]);
+        }
+        let mut job = with(|_| {});
+        job.task_groups[0].tasks[0].driver = "raw_exec".into();
+        assert_eq!(
+            unbuilt_in(&job),
+            [(
+                "volume_mount with driver \"raw_exec\" in task \"t\" of group \"g\"".to_owned(),
+                "group.g.task.t.volume_mount".to_owned()
+            )],
+            "raw_exec-08"
         );
     }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::bridge::Bridging;
 use crate::denied::Denied;
+use crate::runner::volumes::is_there;
 use driver::devices::Devices;
 use driver::docker::OptionsText;
 use driver::raw_exec;
@@ -232,6 +233,9 @@ impl Config {
             return Err(format!("bridge_network_name {bridge:?} is no name of an interface"));
         }
         Devices::new(&self.devices).map_err(|error| error.to_string())?;
+        if let Some((name, volume)) = self.host_volumes().iter().find(|(_, volume)| !volume.path.starts_with('/')) {
+            return Err(format!("host volume {name:?}: {:?} is no absolute path", volume.path));
+        }
         if self.max_kill_timeout.0 < 0 {
             return Err("the longest kill timeout must not be negative".to_owned());
         }
@@ -251,6 +255,16 @@ impl Config {
             (name.clone(), HostVolumeInfo { path: path.to_owned(), read_only, ..HostVolumeInfo::default() })
         };
         self.host_volumes.iter().map(volume).collect()
+    }
+
+    /// Looks at the host.
+    ///
+    /// # Errors
+    /// A volume whose path is not there, by name.
+    pub(crate) fn check_host_volumes(&self) -> Result<(), String> {
+        self.host_volumes().iter().try_for_each(|(name, volume)| {
+            is_there(Path::new(&volume.path)).map_err(|why| format!("host volume {name:?}: {why}"))
+        })
     }
 
     /// Checked before: see [`Config::check`].
@@ -320,5 +334,19 @@ mod tests {
         let ports =
             Config { gateways: vec!["a:1".into()], min_dynamic_port: 2, max_dynamic_port: 1, ..Config::default() };
         assert!(ports.check().unwrap_err().contains("2 to 1"));
+        let volume = parse(&["--gateway", "a:1", "--host-volume", "v=srv:ro"]).unwrap();
+        assert_eq!(volume.check().unwrap_err(), "host volume \"v\": \"srv\" is no absolute path");
+    }
+
+    #[test]
+    fn node_20_a_host_volume_that_is_not_there_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let with = |path: &str| Config {
+            host_volumes: vec![("here".into(), dir.path().display().to_string()), ("data".into(), path.into())],
+            ..Config::default()
+        };
+        assert_eq!(with(&format!("{}:ro", dir.path().display())).check_host_volumes(), Ok(()));
+        let error = with("/no/such").check_host_volumes().unwrap_err();
+        assert!(error.starts_with("host volume \"data\": /no/such: No such file or directory"), "{error}");
     }
 }

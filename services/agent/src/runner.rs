@@ -23,6 +23,7 @@ mod perform;
 pub mod prepare;
 pub mod previous;
 mod tasks;
+pub mod volumes;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -137,6 +137,7 @@ impl Agent {
         let opening = (config.clone(), id.clone());
         let opened = tokio::task::spawn_blocking(move || {
             let (config, id) = opening;
+            config.check_host_volumes().map_err(AgentError::Config)?;
             let dir = DataDir::open(&config.settings.data_dir, config.alloc_dir.as_deref(), &id)?;
             let store = Store::open(&dir.store)?;
             let cores = Arc::new(Cores::of_host());

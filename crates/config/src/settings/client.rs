@@ -106,9 +106,9 @@ settings! {
         force: bool = false,
     }
 
-    /// A directory of the host, shown on the node by its name.
+    /// A directory of the host, shown on the node by its name, for `volume` blocks of type `host`.
     HostVolume "client.host_volume" {
-        /// The directory; an absolute path.
+        /// The directory, which must be there; an absolute path.
         path: String = String::new(),
         /// It may only be mounted for reading.
         read_only: bool = false,

@@ -318,7 +318,7 @@ impl Driver for Docker {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { send_signals: true, exec: true, fs_isolation: FsIsolation::Image }
+        Capabilities { send_signals: true, exec: true, fs_isolation: FsIsolation::Image, mounts: true }
     }
 
     fn fingerprint(&self) -> DriverInfo {

@@ -4,6 +4,8 @@
 //! unless the operator allows host paths. A named path is walked without following any symlink and held by
 //! a handle; the daemon gets a bind mount made from that handle (a *pin*) in the agent's own directory, so
 //! nothing a task swaps later is ever mounted. An agent that may not mount gives the checked path.
+//! The host's volumes are the operator's own paths and mounted as they are; of such a mount a job says only where
+//! in the container it is.
 //!
 //! Blocks. Called before a container is created; [`unpin`] after it is gone. What a crash leaves is
 //! unmounted with the allocation's directory.
@@ -24,6 +26,7 @@ use super::container::{Paths, check_security};
 use super::names;
 use super::options::Options;
 use crate::contract::{DriverError, TaskConfig};
+use crate::host_mount::{HostMount, Propagation};
 use crate::taskdir::TaskDirs;
 
 const PROFILE_BYTES_MAX: u64 = 1 << 20;
@@ -52,6 +55,16 @@ pub(super) fn prepare(options: &Options, config: &Config, task: &TaskConfig) -> 
     for mount in config.all_mounts() {
         paths.mounts.push(sources.mount(mount)?);
     }
+    for volume in &task.around.mounts {
+        let target = inside(volume)?;
+        // Only a bind in text can carry a label; only a mount is refused when its source is not there.
+        if volume.selinux_label.is_empty() {
+            paths.mounts.push(host_volume(volume, target)?);
+        } else {
+            let flags = [if volume.read_only { "ro" } else { "" }, propagated(volume.propagation).as_ref()].join(",");
+            paths.binds.push(bind(&volume.source, &target, &flags, &volume.selinux_label)?);
+        }
+    }
     for option in &config.security_opt {
         check_security(options, option)?;
         paths.security.push(sources.security(option)?);
@@ -75,6 +88,49 @@ fn bind(source: &Path, target: &str, mode: &str, label: &str) -> Result<String, 
     let mode: Vec<&str> = mode.split(',').chain([label]).filter(|part| !part.is_empty()).collect();
     let mode = mode.join(",");
     Ok(if mode.is_empty() { format!("{source}:{target}") } else { format!("{source}:{target}:{mode}") })
+}
+
+/// Where in its container a volume of the host is to be seen.
+fn inside(volume: &HostMount) -> Result<String, DriverError> {
+    let (name, given) = (&volume.volume, &volume.destination);
+    let wrong = |why: &str| Err(refused(format!("volume {name:?} cannot be mounted at {given:?}: {why}")));
+    if !given.starts_with('/') {
+        return wrong("it is no absolute path of the container");
+    }
+    if given.contains(['\0', ':']) {
+        return wrong("a path with such letters cannot be mounted");
+    }
+    let target = lexical(Path::new(given));
+    match target.to_str() {
+        Some("/" | "/alloc" | "/alloc/logs" | "/local" | "/secrets") => wrong("the task's own files are there"),
+        Some(target) => Ok(target.to_owned()),
+        None => wrong("it is no text"),
+    }
+}
+
+fn host_volume(volume: &HostMount, target: String) -> Result<Mount, DriverError> {
+    let Some(source) = volume.source.to_str() else {
+        return Err(refused(format!("volume {:?} cannot be mounted: its path is no text", volume.volume)));
+    };
+    Ok(Mount {
+        typ: Some(MountType::BIND),
+        source: Some(source.to_owned()),
+        target: Some(target),
+        read_only: Some(volume.read_only),
+        bind_options: Some(MountBindOptions {
+            propagation: Some(propagated(volume.propagation)),
+            ..MountBindOptions::default()
+        }),
+        ..Mount::default()
+    })
+}
+
+fn propagated(mode: Propagation) -> MountBindOptionsPropagationEnum {
+    match mode {
+        Propagation::Private => MountBindOptionsPropagationEnum::RPRIVATE,
+        Propagation::HostToTask => MountBindOptionsPropagationEnum::RSLAVE,
+        Propagation::Bidirectional => MountBindOptionsPropagationEnum::RSHARED,
+    }
 }
 
 struct Sources<'a> {
@@ -410,6 +466,83 @@ mod tests {
             assert!(place.prepare(json!({}), json!({"volumes": [bad]})).is_err(), "{bad}");
         }
         assert!(place.prepare(json!({}), json!({"volumes": ["secrets:/x", "../alloc/data:/y"]})).is_ok());
+    }
+
+    fn volume(destination: &str) -> HostMount {
+        HostMount {
+            volume: "v".into(),
+            source: "/srv/da:ta".into(),
+            destination: destination.into(),
+            read_only: false,
+            propagation: Propagation::Private,
+            selinux_label: String::new(),
+        }
+    }
+
+    fn mounted(volume: HostMount) -> Result<Paths, DriverError> {
+        let mut place = Place::new();
+        place.task.around.mounts = vec![volume];
+        // The operator has not allowed host paths in jobs: a volume is no such path.
+        place.prepare(json!({}), json!({}))
+    }
+
+    #[test]
+    fn a_volume_of_the_host_is_a_mount_as_the_agent_says_docker_22() {
+        use MountBindOptionsPropagationEnum as P;
+        let paths = mounted(volume("/data")).unwrap();
+        let [mount] = paths.mounts.as_slice() else { panic!("{paths:?}") };
+        assert_eq!((mount.typ, mount.read_only), (Some(MountType::BIND), Some(false)));
+        assert_eq!((mount.source.as_deref(), mount.target.as_deref()), (Some("/srv/da:ta"), Some("/data")));
+        for (propagation, expected) in [
+            (Propagation::Private, P::RPRIVATE),
+            (Propagation::HostToTask, P::RSLAVE),
+            (Propagation::Bidirectional, P::RSHARED),
+        ] {
+            let paths = mounted(HostMount { read_only: true, propagation, ..volume("/data") }).unwrap();
+            let bind = paths.mounts[0].bind_options.as_ref().unwrap();
+            assert_eq!((paths.mounts[0].read_only, bind.propagation), (Some(true), Some(expected)));
+        }
+        let labelled = HostMount {
+            source: "/srv/data".into(),
+            read_only: true,
+            propagation: Propagation::HostToTask,
+            selinux_label: "z".into(),
+            ..volume("/data")
+        };
+        let paths = mounted(labelled.clone()).unwrap();
+        assert_eq!((paths.binds.last().unwrap().as_str(), paths.mounts.len()), ("/srv/data:/data:ro,rslave,z", 0));
+        let error = mounted(HostMount { source: "/srv/da:ta".into(), ..labelled }).unwrap_err();
+        assert!(error.to_string().contains("colon"), "{error}");
+    }
+
+    #[test]
+    fn a_volume_is_seen_inside_the_container_and_nowhere_else() {
+        for (destination, seen) in [
+            ("/data", "/data"),
+            ("/local/data", "/local/data"),
+            ("/../../etc/x", "/etc/x"),
+            ("/a/../../b/./c/", "/b/c"),
+            ("/alloc/../alloc/data/../data", "/alloc/data"),
+        ] {
+            let paths = mounted(volume(destination)).unwrap();
+            assert_eq!(paths.mounts[0].target.as_deref(), Some(seen), "{destination}");
+        }
+        for (destination, why) in [
+            ("", "no absolute path"),
+            ("data", "no absolute path"),
+            ("../data", "no absolute path"),
+            ("/", "own files"),
+            ("/..", "own files"),
+            ("/local/", "own files"),
+            ("/x/../secrets", "own files"),
+            ("/alloc", "own files"),
+            ("/alloc/logs", "own files"),
+            ("/data:/etc", "cannot be mounted"),
+        ] {
+            let error = mounted(volume(destination)).unwrap_err();
+            assert!(!error.is_recoverable(), "{destination}");
+            assert!(error.to_string().contains(why) && error.to_string().contains("volume \"v\""), "{error}");
+        }
     }
 
     #[test]

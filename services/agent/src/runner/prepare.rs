@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use driver::beneath::Root;
 use driver::cgroup::Limits;
-use driver::contract::{Around, FsIsolation, LogSettings, Namespace, Notes};
+use driver::contract::{Around, Capabilities, LogSettings, Namespace, Notes};
 use driver::env::{Inputs, TaskEnv};
 use driver::taskdir::AllocDirs;
 use driver::{DriverError, TaskConfig};
@@ -14,7 +14,7 @@ use model::resources::DNSConfig;
 use model::{Allocation, Job, Node, TaskGroup};
 use tokio_util::sync::CancellationToken;
 
-use super::chain;
+use super::{chain, volumes};
 use crate::bridge;
 use crate::host::{Host, cores_of};
 
@@ -27,7 +27,8 @@ pub struct Task {
     pub dirs: AllocDirs,
     pub task: String,
     pub task_id: String,
-    pub isolation: FsIsolation,
+    /// What its driver can do.
+    pub capabilities: Capabilities,
     pub notes: Notes,
     pub cancel: CancellationToken,
 }
@@ -49,7 +50,7 @@ pub fn driver_failure(error: &DriverError) -> StartFailure {
 impl Task {
     /// Makes the task's directories and works everything out. Blocks.
     pub fn config(self) -> Result<TaskConfig, StartFailure> {
-        let Self { host, alloc, namespace, dirs, task: name, task_id, isolation, notes, cancel } = self;
+        let Self { host, alloc, namespace, dirs, task: name, task_id, capabilities, notes, cancel } = self;
         let alloc = match &namespace {
             // The cluster's row may not know it yet, and the environment tells it.
             Some(_) => {
@@ -84,7 +85,7 @@ impl Task {
             node: &node,
             region: &host.region,
             dirs: &dirs,
-            isolation,
+            isolation: capabilities.fs_isolation,
             host: &host.env,
             deny_list: &host.env_denied,
             hooks: &reserved.env,
@@ -93,6 +94,10 @@ impl Task {
         let interpolated = |text: &str| env.interpolate_strict(text).map_err(|e| validation_failure(e.to_string()));
         let config = env.config(&task.config).map_err(|e| validation_failure(e.to_string()))?;
         let user = interpolated(&task.user)?;
+        let place = volumes::Place { alloc: &alloc, group, node: &node, mounts: capabilities.mounts };
+        let known = |text: &str| env.interpolate_strict(text).map_err(|e| e.to_string());
+        let mounts = volumes::resolve(&place, task, &known)
+            .map_err(|message| StartFailure { recoverable: false, ..hook_failure(&message) })?;
         let dns = dns(group, &interpolated)?;
         host.denied.check_user(&task.driver, &user).map_err(validation_failure)?;
         Ok(TaskConfig {
@@ -111,6 +116,7 @@ impl Task {
                 namespace,
                 dns,
                 devices: reserved.nodes,
+                mounts,
                 ..around(&alloc, job, group, &name, &node)
             },
         })

@@ -105,7 +105,7 @@ impl Start {
             dirs,
             task: outlet.task.clone(),
             task_id: task_id.clone(),
-            isolation: driver.capabilities().fs_isolation,
+            capabilities: driver.capabilities(),
             notes: outlet.notes(cancel.clone()),
             cancel: cancel.clone(),
         };
