@@ -15,6 +15,7 @@ use std::io::{Read as _, Write as _};
 use std::process::ExitCode;
 
 use e2e::cluster::Cluster;
+use e2e::machine::{ALONE, Machine};
 use engine::docker;
 use serde_json::Value;
 
@@ -26,6 +27,7 @@ const TESTS: &[runner::Test] = &[
     ("tasks_of_a_group_share_its_network_and_its_ports_over_the_agents_death_docker_24_network_01", || {
         on_runtime(bridge())
     }),
+    ("a_port_of_a_host_network_is_bound_on_its_address_alone_network_03", || on_runtime(host_network())),
     ("what_could_never_run_is_refused_before_it_is_registered", || on_runtime(refused())),
     (
         "tasks_see_the_volumes_of_their_node_and_no_other_node_is_given_them_docker_22_volume_01_volume_02_node_20",
@@ -193,6 +195,60 @@ async fn bridge() {
     let gone =
         || async { containers_of(&id).is_empty() && docker(&["ps", "-aq", "--filter", &init]).unwrap().is_empty() };
     eventually("containers and network are gone", gone).await;
+}
+
+/// One group shares a bridge, the other publishes the port of its container.
+async fn host_network() {
+    let (dir, port) = (tempfile::tempdir().unwrap(), e2e::cluster::free_port());
+    let more = format!(
+        "{ALONE}client {{\n  enabled = true\n  network_interface = \"lo\"\n  host_network \"loop2\" {{\n    cidr = \
+         \"127.0.0.2/32\"\n  }}\n}}\n"
+    );
+    let mut one = Machine::new(dir.path(), "one", "127.0.0.1", port, &more);
+    one.start(&[]);
+    one.until("/v1/nodes", "the node is ready", |v| e2e::fleet::ready_nodes(v) == 1).await;
+    for (id, mode, ports) in [("bridged", "bridge", ""), ("published", "host", "ports = [\"http\"]")] {
+        let text = r#"job "ID" {
+  group "g" {
+    network {
+      mode = "MODE"
+      port "http" {
+        to           = 8080
+        host_network = "loop2"
+      }
+    }
+    task "httpd" {
+      driver = "docker"
+      config {
+        image   = "IMAGE"
+        command = "/bin/sh"
+        args    = ["-c", "echo here > /tmp/index.html; exec httpd -f -p 8080 -h /tmp"]
+        PORTS
+      }
+      resources {
+        memory = 32
+      }
+    }
+  }
+}
+"#;
+        let text = text.replace("ID", id).replace("MODE", mode).replace("IMAGE", &image()).replace("PORTS", ports);
+        let file = dir.path().join(format!("{id}.hcl"));
+        std::fs::write(&file, text).unwrap();
+        one.ok(&["job", "run", "-detach", &file.display().to_string()]);
+        let running = |v: &Value| v.as_array().is_some_and(|all| all.iter().any(|a| a["ClientStatus"] == "running"));
+        let allocs = one.until(&format!("/v1/job/{id}/allocations"), "it runs", running).await;
+        let path = format!("/v1/allocation/{}", allocs[0]["ID"].as_str().unwrap());
+        let port = one.until(&path, "it", Value::is_object).await["AllocatedResources"]["Shared"]["Ports"][0].clone();
+        assert_eq!(port["HostIP"], "127.0.0.2");
+        let answered = || async { get(&port).is_ok_and(|text| text.contains("here")) };
+        eventually("an answer at the network's address", answered).await;
+        let number = u16::try_from(port["Value"].as_u64().unwrap()).unwrap();
+        let elsewhere = std::net::TcpStream::connect(("127.0.0.1", number)).map_err(|error| error.kind());
+        assert_eq!(elsewhere.err(), Some(std::io::ErrorKind::ConnectionRefused));
+        one.ok(&["job", "stop", "-detach", id]);
+        one.until(&path, "it is complete", |v| v["ClientStatus"] == "complete").await;
+    }
 }
 
 async fn no_image() {

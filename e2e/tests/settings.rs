@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use e2e::cluster::{WITHIN, free_port};
 use e2e::fleet::ready_nodes;
-use e2e::machine::{ALONE, KEY, Machine};
-use serde_json::Value;
+use e2e::machine::{ALONE, KEY, Machine, until};
+use serde_json::{Value, json};
 
 const RAW_EXEC: &str = "plugin \"raw_exec\" { config { enabled = true denied_envvars = [\"DENIED_*\"] } }\n";
 
@@ -130,6 +130,72 @@ async fn limits_headers_metrics_and_denials_are_as_the_file_says() {
     assert!((15..30).contains(&closed), "{closed} of 40 were closed");
     drop(all);
     one.until("/v1/nodes", "the node is still there", |v| ready_nodes(v) == 1).await;
+}
+
+/// A job whose port is on a host network; its task says what it was told of it.
+fn on_network(dir: &Path, id: &str, port: &str) -> String {
+    let path = dir.join(format!("{id}.hcl"));
+    let text = format!(
+        "job \"{id}\" {{\n  group \"g\" {{\n    network {{\n      port \"x\" {{\n        {port}\n      }}\n    }}\n    task \"t\" {{\n      \
+         driver = \"raw_exec\"\n      config {{\n        command = \"/bin/sh\"\n        args = [\"-c\", \"echo $NOMAD_HOST_IP_x \
+         $NOMAD_IP_x $NOMAD_ADDR_x $NOMAD_HOST_ADDR_x; exec sleep 1000\"]\n      }}\n      resources {{\n        cpu = 20\n        \
+         memory = 20\n      }}\n    }}\n  }}\n}}\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+/// covers: network-03 (the address that a task is told), feasible-011
+#[tokio::test]
+async fn a_port_is_given_at_the_host_network_that_it_names() {
+    let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+    let fixed = free_port();
+    let more = format!(
+        "{ALONE}client {{\n  enabled = true\n  network_interface = \"lo\"\n  host_network \"loop2\" {{\n    cidr = \
+         \"127.0.0.2/32\"\n    reserved_ports = \"22\"\n  }}\n  host_network \"nowhere\" {{\n    interface = \"no-such0\"\n  }}\n  \
+         options {{\n    driver.denylist = \"docker\"\n  }}\n}}\n{RAW_EXEC}"
+    );
+    let mut one = Machine::new(dir.path(), "one", "127.0.0.1", port, &more);
+    one.start(&[]);
+    let nodes = one.until("/v1/nodes", "the node is ready", |v| ready_nodes(v) == 1).await;
+    let node = one.until(&format!("/v1/node/{}", nodes[0]["ID"].as_str().unwrap()), "the node", Value::is_object).await;
+    let expected = json!({"Name": "loop2", "CIDR": "127.0.0.2/32", "Interface": "", "ReservedPorts": "22"});
+    assert_eq!(node["HostNetworks"]["loop2"], expected);
+    let address =
+        json!({"Family": "ipv4", "Alias": "loop2", "Address": "127.0.0.2", "ReservedPorts": "22", "Gateway": ""});
+    let [lo] = node["NodeResources"]["NodeNetworks"].as_array().unwrap().as_slice() else { panic!("{node:#}") };
+    assert_eq!((&lo["Device"], lo["Addresses"].as_array().unwrap().last().unwrap()), (&json!("lo"), &address));
+    assert_eq!(node["NodeResources"]["Networks"][0]["IP"], "127.0.0.1");
+    let told = one.log();
+    assert!(told.contains("host network has no address on this machine") && told.contains("nowhere"), "{told}");
+
+    // The same port on two networks is two ports.
+    for (id, network, ip) in [("two", "\n        host_network = \"loop2\"", "127.0.0.2"), ("one", "", "127.0.0.1")] {
+        one.ok(&["job", "run", "-detach", &on_network(dir.path(), id, &format!("static = {fixed}{network}"))]);
+        let running = |v: &Value| v.as_array().is_some_and(|all| all.iter().any(|a| a["ClientStatus"] == "running"));
+        let allocs = one.until(&format!("/v1/job/{id}/allocations"), "it runs", running).await;
+        let alloc = allocs[0]["ID"].as_str().unwrap();
+        let full = one.until(&format!("/v1/allocation/{alloc}"), "it", Value::is_object).await;
+        let given = json!([{"Label": "x", "Value": fixed, "To": 0, "HostIP": ip}]);
+        assert_eq!(full["AllocatedResources"]["Shared"]["Ports"], given);
+        until("what the task was told", async || {
+            let said = one.ok(&["alloc", "logs", alloc]);
+            (said == format!("{ip} {ip} {ip}:{fixed} {ip}:{fixed}\n")).then_some(())
+        })
+        .await;
+    }
+
+    for (id, said, label) in [
+        ("missing", "host_network = \"nowhere\"", "missing host network \"nowhere\" for port \"x\""),
+        ("kept", "static = 22\n        host_network = \"loop2\"", "network: reserved port collision x=22"),
+    ] {
+        one.ok(&["job", "run", "-detach", &on_network(dir.path(), id, said)]);
+        let blocked = |v: &Value| v.as_array().is_some_and(|all| all.iter().any(|e| e["Status"] == "blocked"));
+        let evals = one.until(&format!("/v1/job/{id}/evaluations"), "it is blocked", blocked).await;
+        let metrics = evals.as_array().unwrap().iter().map(|eval| &eval["FailedTGAllocs"]["g"]);
+        let counted = |m: &Value| m["ConstraintFiltered"][label] == 1 || m["DimensionExhausted"][label] == 1;
+        assert!(metrics.clone().any(counted), "{label}: {evals:#}");
+    }
 }
 
 fn server(dir: &Path, n: u16, port: u16) -> Machine {

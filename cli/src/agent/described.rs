@@ -2,10 +2,12 @@
 //!
 //! Written when the machine starts, for its gateway. What could be a secret is `<redacted>` when it is set: gossip key, introduction token, settings of plugins.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::Context as _;
 use config::Config;
+use model::node::HostNetworkInfo;
 use serde_json::{Map, Value, json};
 
 use super::address::Places;
@@ -98,6 +100,8 @@ fn client(config: &Config) -> Value {
     let all = c.host_volume.0.iter();
     let volumes: Map<String, Value> =
         all.map(|(name, v)| (name.clone(), json!({ "Name": name, "Path": v.path, "ReadOnly": v.read_only }))).collect();
+    let networks: BTreeMap<String, HostNetworkInfo> =
+        c.host_networks().map(|network| (network.name.clone(), network)).collect();
     json!({
         "AllocDir": c.alloc_dir.as_deref().unwrap_or_default(),
         "BindWildcardDefaultHostNetwork": c.bind_wildcard_default_host_network,
@@ -112,6 +116,7 @@ fn client(config: &Config) -> Value {
         "GCInterval": c.gc_interval.0,
         "GCMaxAllocs": c.gc_max_allocs,
         "GCParallelDestroys": c.gc_parallel_destroys,
+        "HostNetworks": networks,
         "HostVolumes": volumes,
         "IntroToken": secret(&c.intro_token),
         "MaxDynamicPort": c.max_dynamic_port,

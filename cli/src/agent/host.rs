@@ -8,7 +8,9 @@ use std::path::PathBuf;
 
 use config::Config;
 use driver::fingerprint::{Host, Options, interfaces};
+use driver::host_networks::has;
 use kit::https::Https;
+use model::node::HostNetworkInfo;
 
 use super::address::Places;
 use super::plan::https_settings;
@@ -32,6 +34,16 @@ pub fn problems(config: &Config, dev: bool) -> Vec<String> {
         }
     }
     all
+}
+
+/// What will not work as it is, though the machine runs.
+pub fn warnings(config: &Config) -> Vec<String> {
+    let found = interfaces();
+    let networks = config.client.host_networks().filter(|network| config.client.enabled && !has(network, &found));
+    let told = |network: HostNetworkInfo| {
+        format!("client.host_network {:?}: it has no address on this host, and the node does not have it", network.name)
+    };
+    networks.map(told).collect()
 }
 
 /// The node's part: what it would tell the cluster of this host.
@@ -84,6 +96,15 @@ mod tests {
             "data_dir = \"/no/such\" client { enabled = true servers = [\"127.0.0.1\"] network_interface = \"lo\" }";
         let text = format!("{client} {text}");
         problems(&config::load(&[config::Source { name: String::new(), text }], &[], false).unwrap().config, false)
+    }
+
+    #[test]
+    fn a_host_network_without_an_address_is_a_warning() {
+        let text = "client { enabled = true host_network \"lo\" { interface = \"lo\" } host_network \"no\" { interface = \"no-such0\" } }";
+        let text = format!("data_dir = \"/d\" client {{ servers = [\"a\"] }} {text}");
+        let config = config::load(&[config::Source { name: String::new(), text }], &[], false).unwrap().config;
+        let expected = "client.host_network \"no\": it has no address on this host, and the node does not have it";
+        assert_eq!(warnings(&config), [expected]);
     }
 
     #[test]

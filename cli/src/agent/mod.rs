@@ -105,6 +105,9 @@ fn run(words: &[String], dev: bool, ui: &mut Ui) -> anyhow::Result<u8> {
         }
         return Ok(1);
     }
+    for warning in host::warnings(&loaded.config) {
+        ui.warn(&format!("Warning: {warning}"));
+    }
     let (mut machine, kept) = machine(loaded.config, dev)?;
     let lock = lock(&machine.data)?;
     let done = serve(&mut machine, kept, &typed, ui);

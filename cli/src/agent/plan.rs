@@ -249,6 +249,12 @@ impl Machine {
             words.say("device", format!("{name}={paths}"));
         }
         words.say("network-interface", &client.network_interface);
+        for network in client.host_networks() {
+            let keys =
+                [("cidr", network.cidr), ("interface", network.interface), ("reserved_ports", network.reserved_ports)];
+            let said: Vec<String> = keys.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            words.say("host-network", format!("{}:{}", network.name, said.join(";")));
+        }
         words.say("bridge-network-name", &client.bridge_network_name);
         words.say("bridge-network-subnet", &client.bridge_network_subnet);
         words.switch("bridge-ports-at-address", !client.bind_wildcard_default_host_network);

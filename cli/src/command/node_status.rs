@@ -239,6 +239,13 @@ fn sections(cx: &Cx, node: &Node, allocs: &[model::Allocation]) -> Vec<String> {
             );
             out.push(show::section(cx, "Host Volumes", &table(&volumes)));
         }
+        if !node.host_networks.is_empty() {
+            let mut networks = vec![row(["Name", "CIDR", "Interface", "ReservedPorts"])];
+            networks.extend(node.host_networks.iter().map(|(name, network)| {
+                vec![name.clone(), network.cidr.clone(), network.interface.clone(), network.reserved_ports.clone()]
+            }));
+            out.push(show::section(cx, "Host Networks", &table(&networks)));
+        }
         out.push(show::section(cx, "Drivers", &table(&rows)));
     }
     let mut events: Vec<_> = node.events.iter().collect();

@@ -124,6 +124,7 @@ fn a_dispatched_child_is_not_parameterized_and_shows_its_token() {
 #[test]
 fn a_node_shows_its_uptime_volumes_and_what_events_say_in_detail() {
     let node = json!({"ID": NODE, "Name": "n1", "Status": "ready", "HostVolumes": {"data": {"Path": "/srv", "ReadOnly": true}},
+        "HostNetworks": {"lan": {"Name": "lan", "CIDR": "10.0.0.0/8", "ReservedPorts": "22,80"}},
         "Events": [{"Message": "m", "Subsystem": "Cluster", "Details": {"a": "b"}, "Timestamp": "2023-11-14T22:12:20Z"}]});
     let fake = Fake::start()
         .get("/v1/nodes", json!([{"ID": NODE, "Name": "n1"}]))
@@ -136,6 +137,7 @@ fn a_node_shows_its_uptime_volumes_and_what_events_say_in_detail() {
     assert!(!out.contains("Details"));
     let out = fake.run(&["node", "status", "-verbose", "n1"]).out;
     assert!(out.contains("Name  ReadOnly  Source\ndata  true      /srv\n"), "{out}");
+    assert!(out.contains("Name  CIDR        Interface  ReservedPorts\nlan   10.0.0.0/8  <none>     22,80\n"), "{out}");
     assert!(out.contains("Subsystem  Message  Details\n") && out.contains("Cluster    m        a = b\n"), "{out}");
 }
 

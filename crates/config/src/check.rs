@@ -284,6 +284,16 @@ impl Check<'_> {
             let key = format!("client.host_volume \"{name}\".path");
             self.no(!volume.path.starts_with('/'), &key, "it is required, an absolute path");
         }
+        for network in c.host_networks() {
+            let key = format!("client.host_network \"{}\"", network.name);
+            let dotted = |at: &str| if at.is_empty() { key.clone() } else { format!("{key}.{at}") };
+            if let Some((at, wrong)) = network.problem() {
+                self.no(true, &dotted(at), wrong);
+            }
+            if let Err(wrong) = form::ports(&network.reserved_ports) {
+                self.no(true, &dotted("reserved_ports"), wrong);
+            }
+        }
         for (name, paths) in &c.device {
             let named = name.split('/').count() == 3 && name.split('/').all(|part| !part.trim().is_empty());
             let fine = |path: &str| path.trim().starts_with("/dev/") && !path.contains("..");

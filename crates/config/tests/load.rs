@@ -121,7 +121,7 @@ fn unknown_keys_are_errors_with_place_and_suggestion() {
 fn keys_that_are_not_built_yet_are_named_in_a_warning() {
     let text = format!(
         "{ONE}consul {{ address = \"x\" }}\nvault {{ enabled = false address = \"x\" }}\nclient {{ template {{ wait {{ min = \
-         \"5s\" }} }} host_network \"a\" {{ cidr = \"10.0.0.0/8\" }} }}\nautopilot {{ enable_custom_upgrades = true }}\nplugin \"qemu\" {{ }}"
+         \"5s\" }} }} fingerprint \"env_aws\" {{ retry_attempts = 3 }} }}\nautopilot {{ enable_custom_upgrades = true }}\nplugin \"qemu\" {{ }}"
     );
     let warnings = loaded(&[&text]).warnings;
     let not_built = "is not built yet and has no effect";
@@ -130,7 +130,7 @@ fn keys_that_are_not_built_yet_are_named_in_a_warning() {
         [
             format!("a.hcl:3:10: consul.address: {not_built}"),
             format!("a.hcl:5:28: client.template.wait.min: {not_built}"),
-            format!("a.hcl:5:62: client.host_network \"a\".cidr: {not_built}"),
+            format!("a.hcl:5:67: client.fingerprint \"env_aws\".retry_attempts: {not_built}"),
             format!("a.hcl:6:13: autopilot.enable_custom_upgrades: {not_built}"),
             "plugin \"qemu\": this driver is not built yet, and its settings have no effect".to_owned(),
         ]
@@ -176,6 +176,19 @@ fn what_cannot_be_is_refused_each_with_one_sentence() {
         (&format!("{client} client {{ min_dynamic_port = 9 max_dynamic_port = 8 }}"), "9 to 8 is no range of ports"),
         (&format!("{client} client {{ node_pool = \"all\" }}"), "no node is in pool `all`"),
         (&format!("{client} client {{ host_volume \"v\" {{ }} }}"), "client.host_volume \"v\".path: it is required"),
+        (&format!("{client} client {{ host_network \"a\" {{ }} }}"), "client.host_network \"a\": it needs a cidr"),
+        (
+            &format!("{client} client {{ host_network \"a\" {{ cidr = \"10.0.0.1\" }} }}"),
+            "client.host_network \"a\".cidr: `10.0.0.1` is no range",
+        ),
+        (
+            &format!("{client} client {{ host_network \"a\" {{ interface = \"lo\" reserved_ports = \"x\" }} }}"),
+            "client.host_network \"a\".reserved_ports: `x` is no port",
+        ),
+        (
+            &format!("{client} client {{ host_network \"default\" {{ interface = \"lo\" }} }}"),
+            "client.host_network \"default\": this one is the interface's",
+        ),
         (&format!("{client} client {{ device = {{ \"a/b\" = \"/dev/x\" }} }}"), "client.device \"a/b\": it is"),
         (&format!("{client} client {{ device = {{ \"a/b/c\" = \"/etc/x\" }} }}"), "client.device \"a/b/c\": it is"),
         (&format!("{client} client {{ max_kill_timeout = \"soon\" }}"), "it is a duration such as"),
@@ -185,6 +198,19 @@ fn what_cannot_be_is_refused_each_with_one_sentence() {
         let errors = refused(text);
         assert!(errors.len() == 1 && errors[0].contains(expected), "{text}: {errors:#?}");
     }
+}
+
+#[test]
+fn host_networks_are_read_without_a_warning() {
+    let text = format!(
+        "{ONE}client {{ host_network \"public\" {{ cidr = \"203.0.113.0/24, 2001:db8::/32\" reserved_ports = \"22,80\" }}\n\
+         host_network \"vpn\" {{ interface = \"wg0\" }} }}"
+    );
+    let Loaded { config, warnings } = loaded(&[&text]);
+    assert_eq!(warnings, Vec::<String>::new());
+    let networks: Vec<_> = config.client.host_networks().map(|n| (n.name, n.interface, n.reserved_ports)).collect();
+    let row = |name: &str, device: &str, ports: &str| (name.to_owned(), device.to_owned(), ports.to_owned());
+    assert_eq!(networks, [row("public", "", "22,80"), row("vpn", "wg0", "")]);
 }
 
 #[test]

@@ -8,14 +8,16 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use model::host_network::{DEFAULT, is_link_local};
 use model::node::{
-    Core, NodeCpuResources, NodeDiskResources, NodeMemoryResources, NodeNetworkAddress, NodeNetworkResource,
+    Core, HostNetworkInfo, NodeCpuResources, NodeDiskResources, NodeMemoryResources, NodeNetworkResource,
     NodeProcessors, NodeResources, Topology,
 };
 use model::resources::NetworkResource;
 
 use crate::cgroup;
 use crate::env::core_list;
+use crate::host_networks::{self, Interfaces, address_of};
 
 const MIB: u64 = 1 << 20;
 /// Where nothing says how fast a link is.
@@ -36,6 +38,8 @@ pub struct Options {
     pub alloc_dir: PathBuf,
     /// Empty: the one with the default route, else loopback.
     pub network_interface: String,
+    /// Networks of the host besides that interface.
+    pub host_networks: Vec<HostNetworkInfo>,
     pub cpu_total_compute_mhz: Option<i64>,
     pub memory_total_mib: Option<i64>,
     pub disk_total_mib: Option<i64>,
@@ -63,7 +67,7 @@ impl Host {
         host.cpu(options);
         host.memory(options);
         host.storage(options);
-        host.network(&options.network_interface)?;
+        host.network(&options.network_interface, &options.host_networks)?;
         Ok(host)
     }
 
@@ -159,7 +163,7 @@ impl Host {
         self.resources.disk = NodeDiskResources { disk_mb };
     }
 
-    fn network(&mut self, wanted: &str) -> Result<(), FingerprintError> {
+    fn network(&mut self, wanted: &str, named: &[HostNetworkInfo]) -> Result<(), FingerprintError> {
         let addresses = interfaces();
         let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
         let device = if wanted.is_empty() {
@@ -171,25 +175,32 @@ impl Host {
         let found = addresses.get(&device).filter(|list| !list.is_empty());
         let mut list = found.cloned().ok_or_else(|| FingerprintError::NoInterface(device.clone()))?;
         // A link-local address is only used when there is no other.
-        if list.iter().any(|ip| !is_link_local(ip)) {
-            list.retain(|ip| !is_link_local(ip));
+        if list.iter().any(|ip| !is_link_local(*ip)) {
+            list.retain(|ip| !is_link_local(*ip));
         }
         list.sort_by_key(IpAddr::is_ipv6);
-        let speed = fs::read_to_string(format!("/sys/class/net/{device}/speed")).unwrap_or_default();
-        let speed = speed.trim().parse().ok().filter(|n| *n > 0).unwrap_or(SPEED_MBITS_DEFAULT);
         self.ip = list[0].to_string();
         self.set("unique.network.ip-address", self.ip.clone());
-        self.resources.networks = list.iter().map(|ip| network_of(&device, ip, speed)).collect();
-        let mac = fs::read_to_string(format!("/sys/class/net/{device}/address")).unwrap_or_default();
-        let mac = mac.trim().to_owned();
-        self.resources.node_networks = vec![NodeNetworkResource {
-            mode: "host".to_owned(),
-            device,
-            mac_address: if mac == "00:00:00:00:00:00" { String::new() } else { mac },
-            speed,
-            addresses: list.iter().map(address_of).collect(),
-        }];
+        let mut own = link(&device);
+        self.resources.networks = list.iter().map(|ip| network_of(&device, ip, own.speed)).collect();
+        own.addresses = list.iter().map(|ip| address_of(*ip, DEFAULT)).collect();
+        self.resources.node_networks = vec![own];
+        host_networks::add(&mut self.resources.node_networks, named, &addresses, link);
         Ok(())
+    }
+}
+
+/// An interface, without its addresses.
+fn link(device: &str) -> NodeNetworkResource {
+    let read = |name: &str| fs::read_to_string(format!("/sys/class/net/{device}/{name}")).unwrap_or_default();
+    let speed = read("speed").trim().parse().ok().filter(|n| *n > 0).unwrap_or(SPEED_MBITS_DEFAULT);
+    let mac = read("address").trim().to_owned();
+    NodeNetworkResource {
+        mode: "host".to_owned(),
+        device: device.to_owned(),
+        mac_address: if mac == "00:00:00:00:00:00" { String::new() } else { mac },
+        speed,
+        addresses: Vec::new(),
     }
 }
 
@@ -205,25 +216,9 @@ fn network_of(device: &str, ip: &IpAddr, speed: i64) -> NetworkResource {
     }
 }
 
-fn address_of(ip: &IpAddr) -> NodeNetworkAddress {
-    NodeNetworkAddress {
-        family: if ip.is_ipv6() { "ipv6" } else { "ipv4" }.to_owned(),
-        alias: "default".to_owned(),
-        address: ip.to_string(),
-        ..NodeNetworkAddress::default()
-    }
-}
-
-fn is_link_local(ip: &IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    }
-}
-
 /// The addresses of the host's interfaces that are up, by name.
-pub fn interfaces() -> BTreeMap<String, Vec<IpAddr>> {
-    let mut found: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
+pub fn interfaces() -> Interfaces {
+    let mut found = Interfaces::new();
     let Ok(all) = nix::ifaddrs::getifaddrs() else { return found };
     for entry in all {
         let Some(address) = entry.address else { continue };

@@ -11,6 +11,7 @@ pub mod docker;
 pub mod env;
 pub mod fingerprint;
 pub mod host_mount;
+pub mod host_networks;
 pub mod host_stats;
 pub mod logs;
 pub mod mock;

@@ -22,6 +22,7 @@ pub mod driver_config;
 pub mod eval;
 pub mod group;
 pub mod hash;
+pub mod host_network;
 pub mod hours;
 pub mod ids;
 pub mod job;

@@ -6,7 +6,6 @@
 
 use crate::group::{TaskGroup, VolumeRequest};
 use crate::job::Job;
-use crate::resources::NetworkResource;
 use crate::task::{Task, WorkloadIdentity};
 use crate::validate::labelled;
 
@@ -34,7 +33,6 @@ const OF_GROUP: &[Line<TaskGroup>] = &[
     ("ephemeral_disk.migrate", |group| group.ephemeral_disk.as_ref().is_some_and(|disk| disk.migrate == Some(true))),
     ("network.mode", |group| group.networks.iter().any(|one| !NETWORK_MODES.contains(&one.mode.as_str()))),
     ("network.cni", |group| group.networks.iter().any(|one| one.cni.is_some())),
-    ("network.port.host_network", |group| group.networks.iter().any(names_host_network)),
 ];
 
 const OF_TASK: &[Line<Task>] = &[
@@ -53,11 +51,6 @@ const OF_TASK: &[Line<Task>] = &[
 
 fn host_volumes(group: &TaskGroup) -> impl Iterator<Item = &VolumeRequest> {
     group.volumes.values().filter(|volume| volume.kind == "host")
-}
-
-fn names_host_network(network: &NetworkResource) -> bool {
-    let mut ports = network.reserved_ports.iter().chain(&network.dynamic_ports);
-    ports.any(|port| !matches!(port.host_network.as_str(), "" | "default"))
 }
 
 /// True when a task is to see the identity's token.
@@ -108,6 +101,7 @@ fn blocks_of<'a, T>(noun: &'a T, lines: &'a [Line<T>]) -> impl Iterator<Item = &
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resources::NetworkResource;
     use crate::task::{Template, VolumeMount};
 
     fn job() -> Job {

@@ -78,6 +78,8 @@ pub(crate) struct Checks {
     pub has_own: bool,
     /// A device may be asked for that is unique to a node.
     pub has_unique_devices: bool,
+    /// A host network may be asked for by something that is unique to a node.
+    pub has_unique_networks: bool,
     volumes: Requests,
     devices: Vec<DeviceAsk>,
     pub distinct_hosts_job: bool,
@@ -108,17 +110,22 @@ impl Checks {
         let properties = job.constraints.iter().filter_map(|c| property(c, false));
         let devices = DeviceAsk::all(group);
         let has_unique_devices = devices.iter().any(DeviceAsk::is_unique);
+        let ports = group.networks.first().map(PortAsk::of).unwrap_or_default();
+        let has_unique_networks = ports.iter().any(PortAsk::is_unique);
         let csi = group.volumes.values().any(|v| v.kind == "csi");
         Self {
             job_escaped: job_checks.iter().any(|c| c.escaped),
             group_escaped: group_checks.iter().any(|c| c.escaped) || csi,
             drivers,
             mode: group.networks.first().map(|n| n.mode.clone()),
-            ports: group.networks.first().map(PortAsk::of).unwrap_or_default(),
+            ports,
             secrets: group.tasks.iter().flat_map(|t| &t.secrets).map(|s| s.provider.clone()).collect(),
             volumes: Requests::of(job.namespace(), job.id(), group),
-            has_own: has_unique_devices || job_checks.iter().chain(&group_checks).any(|c| c.escaped),
+            has_own: has_unique_devices
+                || has_unique_networks
+                || job_checks.iter().chain(&group_checks).any(|c| c.escaped),
             has_unique_devices,
+            has_unique_networks,
             devices,
             job: job_checks,
             group: group_checks,
@@ -142,6 +149,9 @@ impl Checks {
             self.devices(node)?;
         }
         self.network(node)?;
+        if !self.has_unique_networks {
+            self.host_networks(node)?;
+        }
         if let Some(provider) = self.secrets.iter().find(|p| !has_provider(node, p)) {
             return Err(Filter::Secrets(provider.clone()));
         }
@@ -179,7 +189,10 @@ impl Checks {
         if let Some(check) = all.find(|c| c.escaped && !c.holds(node)) {
             return Err(Filter::Constraint(check.text.clone()));
         }
-        if self.has_unique_devices { self.devices(node) } else { Ok(()) }
+        if self.has_unique_devices {
+            self.devices(node)?;
+        }
+        if self.has_unique_networks { self.host_networks(node) } else { Ok(()) }
     }
 
     fn drivers(&self, node: &Node) -> Result<(), Filter> {
@@ -209,14 +222,19 @@ impl Checks {
         if !assumed && !modes.any(|m| m == mode) {
             return Err(Filter::Network);
         }
-        let ports = NodePorts::of(node);
-        for ask in self.ports.iter().filter(|a| a.host_network.is_some()) {
-            let network = ask.network(node);
-            if !ports.has_network(network) {
-                return Err(Filter::HostNetwork { network: network.to_owned(), port: ask.label.clone() });
-            }
-        }
         Ok(())
+    }
+
+    /// Whether the node has the host networks that ports are asked on.
+    fn host_networks(&self, node: &Node) -> Result<(), Filter> {
+        let mut asks = self.ports.iter().filter(|ask| ask.host_network.is_some()).peekable();
+        if asks.peek().is_none() || self.mode.as_deref() == Some("none") {
+            return Ok(());
+        }
+        let ports = NodePorts::of(node);
+        let Some(ask) = asks.find(|ask| !ports.has_network(ask.network(node))) else { return Ok(()) };
+        let network = if ask.network(node).is_empty() { &ask.host_network_text } else { ask.network(node) };
+        Err(Filter::HostNetwork { network: network.to_owned(), port: ask.label.clone() })
     }
 }
 

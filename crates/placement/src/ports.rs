@@ -1,19 +1,20 @@
 //! Ports of one node: which are free, and which to hand out.
 //!
 //! A node has addresses, each of which belongs to one or more host networks. An allocation claims a
-//! port on an address. A port counts as free on a host network only when no address of that network has
-//! it taken, since most programs bind them all; the address handed out is the network's first.
+//! port on an address; a port of a host network is had on the first of its addresses where it is free.
+//! The addresses of the default network are one in this: most programs bind them all, and so a port that
+//! is taken on one of them is taken on each.
 //!
 //! Claims are a sorted multiset: two allocations may hold one port for a moment, while the one replaces
 //! the other, and giving up one of the claims must leave the other.
 
 use model::Node;
+use model::host_network::DEFAULT as DEFAULT_NETWORK;
 use model::resources::{NetworkResource, Port};
 
-use crate::constraint::Target;
+use crate::constraint::{Target, escapes};
 use crate::rng::Rng;
 
-const DEFAULT_NETWORK: &str = "default";
 const DYNAMIC_MIN: u16 = 20_000;
 const DYNAMIC_MAX: u16 = 32_000;
 /// Random tries before the range is scanned.
@@ -39,6 +40,8 @@ struct Address {
     ip: String,
     networks: Vec<String>,
     reserved: Vec<(u16, u16)>,
+    /// One of the default network's.
+    is_default: bool,
 }
 
 /// What a node's row says of its ports.
@@ -84,8 +87,10 @@ impl NodePorts {
             self.addresses.push(Address { ip: ip.to_owned(), ..Address::default() });
             self.addresses.len() - 1
         });
-        self.addresses[at].networks.push(alias.to_owned());
-        self.addresses[at].reserved.extend(reserved);
+        let address = &mut self.addresses[at];
+        address.is_default |= alias == DEFAULT_NETWORK;
+        address.networks.push(alias.to_owned());
+        address.reserved.extend(reserved);
     }
 
     fn ranges(&mut self, text: &str) -> Vec<(u16, u16)> {
@@ -119,30 +124,37 @@ impl NodePorts {
         (0u16..).zip(&self.addresses).filter(move |(_, a)| a.networks.iter().any(|n| n == network))
     }
 
-    fn is_free(&self, used: &[Claim], network: &str, port: u16) -> bool {
-        let within = |ranges: &[(u16, u16)]| ranges.iter().any(|&(from, to)| from <= port && port <= to);
-        if within(&self.reserved) || self.on(network).any(|(_, address)| within(&address.reserved)) {
-            return false;
-        }
+    /// Whether a port can be had on that address.
+    fn is_free(&self, used: &[Claim], at: u16, port: u16) -> bool {
         let from = used.partition_point(|c| c.0 < port);
         let mut claims = used[from..].iter().take_while(|c| c.0 == port);
-        !claims.any(|c| self.is_on(c.1, network))
+        !self.is_reserved(at, port) && !claims.any(|c| self.is_same(c.1, at))
     }
 
-    /// Whether a claim on that address stands on the network.
-    fn is_on(&self, address: u16, network: &str) -> bool {
-        let at = self.addresses.get(usize::from(address));
-        at.is_none_or(|address| address.networks.iter().any(|n| n == network))
+    fn is_reserved(&self, at: u16, port: u16) -> bool {
+        let within = |ranges: &[(u16, u16)]| ranges.iter().any(|&(from, to)| from <= port && port <= to);
+        let mut same = (0u16..).zip(&self.addresses).filter(|(other, _)| self.is_same(*other, at));
+        within(&self.reserved) || same.any(|(_, address)| within(&address.reserved))
+    }
+
+    /// Whether a port that is taken on one of the addresses is taken on the other.
+    fn is_same(&self, one: u16, other: u16) -> bool {
+        let is_default = |at: u16| self.addresses.get(usize::from(at)).is_some_and(|address| address.is_default);
+        one == other || one == ANY || other == ANY || (is_default(one) && is_default(other))
     }
 
     /// Whether a claim of one more allocation clashes with what is there.
     pub(crate) fn clashes(&self, used: &[Claim], claim: Claim) -> bool {
-        let (port, address) = claim;
-        if address == ANY {
-            return used.iter().any(|c| c.0 == port);
-        }
-        let networks = &self.addresses[usize::from(address)].networks;
-        networks.iter().any(|network| !self.is_free(used, network, port))
+        let (port, at) = claim;
+        // Nobody knows which ports were reserved on an address that is gone.
+        if at == ANY { used.iter().any(|c| c.0 == port) } else { !self.is_free(used, at, port) }
+    }
+
+    /// The first address where a static port can be had.
+    fn fixed(&self, used: &[Claim], now_used: &[Claim], ask: &PortAsk, port: u16, node: &Node) -> Option<u16> {
+        let mine = |at| now_used.iter().any(|c| c.0 == port && self.is_same(c.1, at));
+        let fits = |at: &u16| ask.ignore_collision || (self.is_free(used, *at, port) && !mine(*at));
+        self.on(ask.network(node)).map(|(at, _)| at).find(fits)
     }
 
     /// Whether the ports asked for could be handed out.
@@ -153,20 +165,19 @@ impl NodePorts {
         if self.broken && !asks.is_empty() {
             return Err(NoPort::Broken);
         }
-        let mut dynamic = 0;
+        let (mut dynamic, mut now_used) = (0, Vec::new());
         for (at, ask) in (0u16..).zip(asks) {
-            let network = ask.network(node);
-            if self.on(network).next().is_none() {
+            if self.on(ask.network(node)).next().is_none() {
                 return Err(NoPort::NoAddress(at));
             }
             let Some(port) = ask.value else {
                 dynamic += 1;
                 continue;
             };
-            let twice = |other: &PortAsk| other.value == Some(port) && other.network(node) == network;
-            let free = || self.is_free(used, network, port) && !asks[..usize::from(at)].iter().any(twice);
-            if !ask.ignore_collision && !free() {
-                return Err(NoPort::Taken(at));
+            let address = self.fixed(used, &now_used, ask, port, node).ok_or(NoPort::Taken(at))?;
+            // Most groups ask for a port once, and then nothing need be kept in mind.
+            if asks[usize::from(at) + 1..].iter().any(|later| later.value == Some(port)) {
+                now_used.push((port, address));
             }
         }
         let room = usize::from(self.max.saturating_sub(self.min)) + 1;
@@ -201,34 +212,43 @@ impl NodePorts {
             let of_kind = (0u16..).zip(asks).zip(&mut offers).filter(|((_, a), _)| a.value.is_none() == dynamic);
             for ((at, ask), offer) in of_kind {
                 let network = ask.network(node);
-                let Some((first, address)) = self.on(network).next() else { return Err(NoPort::NoAddress(at)) };
-                let free = |port| {
-                    self.is_free(used, network, port)
-                        && !now_used.iter().any(|c| c.0 == port && self.is_on(c.1, network))
+                if self.on(network).next().is_none() {
+                    return Err(NoPort::NoAddress(at));
+                }
+                let mine = |port, at| now_used.iter().any(|c| c.0 == port && self.is_same(c.1, at));
+                let (value, at) = if let Some(port) = ask.value {
+                    (port, self.fixed(used, &now_used, ask, port, node).ok_or(NoPort::Taken(at))?)
+                } else {
+                    let mut picked = self.on(network).filter_map(|(at, _)| {
+                        let free = |port| self.is_free(used, at, port) && !mine(port, at);
+                        Some((self.pick(&free, rng)?, at))
+                    });
+                    picked.next().ok_or(NoPort::RangeFull)?
                 };
-                let value = match ask.value {
-                    Some(port) if ask.ignore_collision || free(port) => port,
-                    Some(_) => return Err(NoPort::Taken(at)),
-                    None => self.pick(&free, rng).ok_or(NoPort::RangeFull)?,
-                };
-                now_used.push((value, first));
+                now_used.push((value, at));
                 *offer = Some(Offered {
                     label: ask.label.clone(),
                     value,
                     to: if ask.to == -1 { i64::from(value) } else { ask.to },
-                    host_ip: address.ip.clone(),
-                    claim: (value, first),
+                    host_ip: self.addresses[usize::from(at)].ip.clone(),
+                    claim: (value, at),
                 });
             }
         }
         Ok(offers.into_iter().flatten().collect())
     }
 
-    /// Who of `claims` stands in the way of a static port.
+    /// Whether a static port that is asked for can be had as it is.
+    pub(crate) fn has_free(&self, used: &[Claim], ask: &PortAsk, node: &Node) -> bool {
+        ask.value.is_some_and(|port| self.fixed(used, &[], ask, port, node).is_some())
+    }
+
+    /// Who of `claims` stands in the way of a static port: on the first address where it is not reserved.
     pub(crate) fn stands_in_way(&self, claims: &[Claim], ask: &PortAsk, node: &Node) -> bool {
-        let network = ask.network(node);
         let Some(port) = ask.value.filter(|_| !ask.ignore_collision) else { return false };
-        claims.iter().any(|c| c.0 == port && self.is_on(c.1, network))
+        let mut addresses = self.on(ask.network(node)).map(|(at, _)| at);
+        let Some(at) = addresses.find(|at| !self.is_reserved(*at, port)) else { return false };
+        claims.iter().any(|c| c.0 == port && self.is_same(c.1, at))
     }
 
     fn pick(&self, free: &dyn Fn(u16) -> bool, rng: &mut Rng) -> Option<u16> {
@@ -284,6 +304,8 @@ pub(crate) struct PortAsk {
     pub value: Option<u16>,
     pub to: i64,
     pub host_network: Option<Target>,
+    /// The same, as it was written.
+    pub host_network_text: String,
     pub ignore_collision: bool,
 }
 
@@ -299,10 +321,16 @@ impl PortAsk {
                 "" | DEFAULT_NETWORK => None,
                 name => Some(Target::parse(name)),
             },
+            host_network_text: port.host_network.clone(),
             ignore_collision: port.ignore_collision,
         };
         let fixed = network.reserved_ports.iter().map(|p| ask(p, true));
         fixed.chain(network.dynamic_ports.iter().map(|p| ask(p, false))).collect()
+    }
+
+    /// Whether nodes of one class may differ in which host network that is.
+    pub(crate) fn is_unique(&self) -> bool {
+        escapes(&self.host_network_text)
     }
 
     /// Name of the host network on this node; empty when the node lacks what it is named by.
@@ -320,12 +348,16 @@ mod tests {
     use model::node::{NodeNetworkAddress, NodeNetworkResource, NodeResources};
 
     fn node(reserved: &str) -> Node {
+        node_at(reserved, &[("10.0.0.1", "default"), ("::1", "default"), ("9.9.9.9", "public")])
+    }
+
+    fn node_at(reserved: &str, addresses: &[(&str, &str)]) -> Node {
         let address = |ip: &str, alias: &str| NodeNetworkAddress {
             address: ip.into(),
             alias: alias.into(),
             ..NodeNetworkAddress::default()
         };
-        let addresses = vec![address("10.0.0.1", "default"), address("::1", "default"), address("9.9.9.9", "public")];
+        let addresses = addresses.iter().map(|(ip, alias)| address(ip, alias)).collect();
         let network = NodeNetworkResource { mode: "host".into(), addresses, ..NodeNetworkResource::default() };
         let resources = NodeResources {
             node_networks: vec![network],
@@ -342,7 +374,14 @@ mod tests {
 
     fn ask(label: &str, value: Option<u16>, network: &str) -> PortAsk {
         let host_network = (!network.is_empty()).then(|| Target::parse(network));
-        PortAsk { label: label.into(), value, to: -1, host_network, ignore_collision: false }
+        PortAsk {
+            label: label.into(),
+            value,
+            to: -1,
+            host_network,
+            host_network_text: network.into(),
+            ignore_collision: false,
+        }
     }
 
     #[test]
@@ -363,6 +402,62 @@ mod tests {
         let asks = [ask("x", None, "private")];
         let absent = ports.offer(&[], &asks, &node, &mut rng).unwrap_err();
         assert_eq!(absent.text(&asks, &node), "network: no addresses available for \"private\" network");
+    }
+
+    /// A named network's addresses are single ones; an address of two networks is one all the same.
+    #[test]
+    fn a_port_of_a_named_network_is_had_on_the_first_address_where_it_is_free() {
+        let node = node_at(
+            "",
+            &[
+                ("10.0.0.1", "default"),
+                ("10.0.0.2", "lan"),
+                ("10.0.0.3", "lan"),
+                ("10.0.0.1", "all"),
+                ("10.0.0.3", "all"),
+            ],
+        );
+        let ports = NodePorts::of(&node);
+        let mut used = Vec::new();
+        let mut take = |network: &str| {
+            let asks = [ask("http", Some(80), network)];
+            let got = ports.offer(&used, &asks, &node, &mut Rng::new(1));
+            assert_eq!(ports.can_offer(&used, &asks, &node), got.as_ref().map(|_| ()).map_err(|short| *short));
+            let offered = got.ok()?.remove(0);
+            assert!(!ports.clashes(&used, offered.claim), "what is offered is accepted");
+            used.insert(used.partition_point(|c| *c <= offered.claim), offered.claim);
+            Some(offered.host_ip)
+        };
+        for (network, ip) in [("lan", "10.0.0.2"), ("all", "10.0.0.1"), ("", ""), ("lan", "10.0.0.3"), ("all", "")] {
+            assert_eq!(take(network).unwrap_or_default(), ip, "{network}");
+        }
+        // Both at once: the second one finds the address taken that the first one got.
+        let twice = |first: &str, second: &str| {
+            let asks = [ask("a", Some(80), first), ask("b", Some(80), second)];
+            let got = ports.offer(&[], &asks, &node, &mut Rng::new(1));
+            assert_eq!(ports.can_offer(&[], &asks, &node), got.as_ref().map(|_| ()).map_err(|short| *short));
+            got.map(|offers| offers.into_iter().map(|o| o.host_ip).collect::<Vec<_>>()).unwrap_or_default()
+        };
+        assert_eq!(twice("", "all"), ["10.0.0.1", "10.0.0.3"]);
+        assert_eq!(twice("all", ""), Vec::<String>::new());
+        // 100 to 103 are to be had on each.
+        let asks: Vec<_> = (0..9).map(|n| ask(&format!("p{n}"), None, "lan")).collect();
+        let got = ports.offer(&[], &asks[..8], &node, &mut Rng::new(1)).unwrap();
+        assert_eq!(got.iter().filter(|o| o.host_ip == "10.0.0.3").count(), 4);
+        assert_eq!(ports.can_offer(&[], &asks[..8], &node), Ok(()));
+        assert_eq!(ports.can_offer(&[], &asks, &node), Err(NoPort::RangeFull));
+    }
+
+    #[test]
+    fn what_a_host_network_reserves_is_kept_back_on_its_addresses_alone() {
+        let mut node = node("");
+        let resources = node.node_resources.as_mut().unwrap();
+        resources.node_networks[0].addresses[2].reserved_ports = "100-102,8080".into();
+        let ports = NodePorts::of(&node);
+        let offer = |ask: PortAsk| ports.offer(&[], &[ask], &node, &mut Rng::new(1)).map(|mut offers| offers.remove(0));
+        assert_eq!(offer(ask("a", Some(8080), "public")), Err(NoPort::Taken(0)));
+        assert_eq!(offer(ask("a", None, "public")).unwrap().value, 103);
+        assert_eq!(offer(ask("a", Some(8080), "")).unwrap().host_ip, "10.0.0.1");
     }
 
     #[test]

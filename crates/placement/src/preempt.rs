@@ -16,6 +16,7 @@ use crate::cores::Hands;
 use crate::device::Options;
 use crate::fit::{Amounts, Short};
 use crate::fleet::{Hot, NodeRow, Tenant};
+use crate::ports::PortAsk;
 
 /// How much less important a victim is at least.
 const PRIORITY_DELTA: i32 = 10;
@@ -94,9 +95,10 @@ impl Preemption {
 
     /// Takes whoever holds a static port that is asked for.
     fn clear_ports(&mut self, place: &Place<'_>) -> bool {
-        for ask in place.ask.all_ports.iter().filter(|ask| ask.value.is_some()) {
+        let ports = &place.row.facts.ports;
+        let taken = |ask: &&PortAsk| ask.value.is_some() && !ports.has_free(&place.row.claims, ask, &place.row.node);
+        for ask in place.ask.all_ports.iter().filter(taken) {
             for (at, tenant) in place.row.tenants().iter().enumerate() {
-                let ports = &place.row.facts.ports;
                 if ports.stands_in_way(&tenant.held.claims, ask, &place.row.node) && !self.chosen.contains(&at) {
                     if !self.candidates.contains(&at) {
                         return false;

@@ -16,7 +16,7 @@ use kit::process::Settings;
 use kit::server::bounds::Bounds;
 use model::Nanos;
 use model::node::{
-    HostVolumeInfo, NodeReservedCpuResources, NodeReservedDiskResources, NodeReservedMemoryResources,
+    HostNetworkInfo, HostVolumeInfo, NodeReservedCpuResources, NodeReservedDiskResources, NodeReservedMemoryResources,
     NodeReservedNetworkResources, NodeReservedResources,
 };
 use model::time::parse_go_duration;
@@ -57,6 +57,10 @@ pub struct Config {
     /// Network interface whose address tasks are reached at; the one with the default route unless given.
     #[arg(long, default_value = "")]
     pub network_interface: String,
+    /// Addresses of the host that ports are given on by name, with its keys `cidr`, `interface` and
+    /// `reserved_ports` as in a configuration. May be repeated.
+    #[arg(long = "host-network", value_name = "NAME:KEY=VALUE[;KEY=VALUE]", value_parser = host_network)]
+    pub host_networks: Vec<HostNetworkInfo>,
     #[command(flatten)]
     pub bridging: Bridging,
     /// First port of those given out dynamically.
@@ -165,6 +169,7 @@ impl Default for Config {
             devices: Vec::new(),
             alloc_dir: None,
             network_interface: String::new(),
+            host_networks: Vec::new(),
             bridging: Bridging::default(),
             min_dynamic_port: 20_000,
             max_dynamic_port: 32_000,
@@ -221,6 +226,12 @@ impl Config {
             let (min, max) = (self.min_dynamic_port, self.max_dynamic_port);
             return Err(format!("the dynamic ports {min} to {max} are an empty range"));
         }
+        for network in &self.host_networks {
+            if let Some((key, wrong)) = network.problem() {
+                let key = if key.is_empty() { String::new() } else { format!(".{key}") };
+                return Err(format!("host_network {:?}{key}: {wrong}", network.name));
+            }
+        }
         let subnet = &self.bridging.bridge_network_subnet;
         let parts = subnet.split_once('/').map(|(ip, bits)| (ip.parse::<Ipv4Addr>(), bits.parse::<u8>()));
         if !matches!(parts, Some((Ok(_), Ok(bits))) if (8..=29).contains(&bits)) {
@@ -247,6 +258,13 @@ impl Config {
 
     pub(crate) fn meta(&self) -> BTreeMap<String, String> {
         self.meta.iter().cloned().collect()
+    }
+
+    /// What the operator says of groups' networks. With host networks, a port is at its own address only.
+    pub(crate) fn bridging(&self) -> Bridging {
+        let mut bridging = self.bridging.clone();
+        bridging.bridge_ports_at_address |= !self.host_networks.is_empty();
+        bridging
     }
 
     pub(crate) fn host_volumes(&self) -> BTreeMap<String, HostVolumeInfo> {
@@ -298,6 +316,24 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// Reads `NAME:cidr=10.0.0.0/8;interface=eth0;reserved_ports=22,80`.
+fn host_network(text: &str) -> Result<HostNetworkInfo, String> {
+    let wrong = || format!("`{text}` is not NAME:KEY=VALUE[;KEY=VALUE]");
+    let (name, rest) = text.split_once(':').ok_or_else(wrong)?;
+    let mut network = HostNetworkInfo { name: name.to_owned(), ..HostNetworkInfo::default() };
+    for part in rest.split(';') {
+        let (key, value) = part.split_once('=').ok_or_else(wrong)?;
+        let field = match key.trim() {
+            "cidr" => &mut network.cidr,
+            "interface" => &mut network.interface,
+            "reserved_ports" => &mut network.reserved_ports,
+            _ => return Err(wrong()),
+        };
+        value.trim().clone_into(field);
+    }
+    Ok(network)
+}
+
 fn span(text: &str) -> Result<Nanos, String> {
     parse_go_duration(text).ok_or_else(|| format!("`{text}` is no duration such as 30s or 1h30m"))
 }
@@ -324,6 +360,28 @@ mod tests {
         assert_eq!(typed.gateways, ["a:1", "b:2", "c:3"]);
         assert_eq!(typed.meta()["rack"], "r=1");
         assert!(typed.check().is_ok());
+    }
+
+    /// With them, a port is at the address it was given: network-03, network-04.
+    #[test]
+    fn host_networks_are_told_by_name_network_03_network_04() {
+        let typed = parse(&[
+            "--gateway=a:1",
+            "--host-network=lan:cidr=10.0.0.0/8,fd00::/8;interface=eth0;reserved_ports=22,80",
+            "--host-network=vpn:interface=wg0",
+        ]);
+        let typed = typed.unwrap();
+        let [lan, vpn] = typed.host_networks.as_slice() else { panic!("{:?}", typed.host_networks) };
+        assert_eq!((lan.name.as_str(), lan.cidr.as_str()), ("lan", "10.0.0.0/8,fd00::/8"));
+        assert_eq!((lan.interface.as_str(), lan.reserved_ports.as_str()), ("eth0", "22,80"));
+        assert_eq!((vpn.name.as_str(), vpn.cidr.as_str(), vpn.interface.as_str()), ("vpn", "", "wg0"));
+        assert_eq!(typed.check(), Ok(()));
+        assert!(typed.bridging().bridge_ports_at_address && !Config::default().bridging().bridge_ports_at_address);
+        for bad in ["lan", "lan:", "lan:cidr", "lan:x=1"] {
+            assert!(parse(&["--host-network", bad]).is_err(), "{bad}");
+        }
+        let wrong = parse(&["--gateway=a:1", "--host-network=lan:cidr=10.0.0.1"]).unwrap().check().unwrap_err();
+        assert_eq!(wrong, "host_network \"lan\".cidr: `10.0.0.1` is no range of addresses such as 10.0.0.0/8");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The node as the cluster knows it: what the host is, what the operator said, what drivers offer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use driver::fingerprint::{FingerprintError, Host, Options};
+use driver::host_networks;
 use kit::process::advertised;
 use model::{Node, NodeId, NodeStatus, Timestamp};
 use tokio::sync::watch;
@@ -32,6 +33,8 @@ pub struct Maker {
     dynamic: Arc<DynamicMeta>,
     /// What the configuration says, which may be read again.
     configured: Arc<RwLock<BTreeMap<String, String>>>,
+    /// Host networks without an address, when the host was last looked at.
+    missing: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Maker {
@@ -44,8 +47,8 @@ impl Maker {
         drivers: Drivers,
     ) -> Self {
         let configured = Arc::new(RwLock::new(config.meta()));
-        let (place, dynamic) = (String::new(), Arc::default());
-        Self { config, alloc_base, id, secret_id, place, addr, drivers, dynamic, configured }
+        let (place, dynamic, missing) = (String::new(), Arc::default(), Arc::default());
+        Self { config, alloc_base, id, secret_id, place, addr, drivers, dynamic, configured, missing }
     }
 
     /// See [`model::node::PLACE`].
@@ -79,6 +82,7 @@ impl Maker {
         let host = Host::read(&Options {
             alloc_dir: self.alloc_base.clone(),
             network_interface: config.network_interface.clone(),
+            host_networks: config.host_networks.clone(),
             cpu_total_compute_mhz: config.cpu_total_compute,
             memory_total_mib: config.memory_total_mb,
             disk_total_mib: config.disk_total_mb,
@@ -99,6 +103,7 @@ impl Maker {
             reserved_resources: Some(config.reserved()),
             meta: self.dynamic.over(self.configured_meta()),
             host_volumes: config.host_volumes(),
+            host_networks: config.host_networks.iter().map(|one| (one.name.clone(), one.clone())).collect(),
             node_class: config.node_class.clone(),
             node_pool: config.node_pool.clone(),
             cgroup_parent: config.cgroup_parent.clone(),
@@ -121,7 +126,21 @@ impl Maker {
         }
         crate::bridge::offer(&mut node, &config.bridging);
         node.computed_class = node.computed_class();
+        self.tell_missing(&node);
         Ok(node)
+    }
+
+    /// A host network without an address is told once, until it has one.
+    fn tell_missing(&self, node: &Node) {
+        let now: BTreeSet<String> = host_networks::missing(node).map(str::to_owned).collect();
+        let mut before = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in now.difference(&before) {
+            tracing::warn!(host_network = %name, "host network has no address on this machine, the node does not have it");
+        }
+        for name in before.difference(&now) {
+            tracing::info!(host_network = %name, "host network has an address now");
+        }
+        *before = now;
     }
 
     /// Where this agent is reached: a container may be given another address while it runs. Without a network,
@@ -214,6 +233,32 @@ mod tests {
         assert_eq!(node.reserved_resources.as_ref().unwrap().cpu.cpu_shares, 100);
         assert_eq!(node.node_resources.as_ref().unwrap().min_dynamic_port, 21_000);
         assert!(node.computed_class.starts_with("v1:") && node.has_driver("mock_driver"));
+    }
+
+    #[test]
+    fn a_node_tells_its_host_networks_and_has_those_with_an_address() {
+        let network = |name: &str, cidr: &str, interface: &str| model::node::HostNetworkInfo {
+            name: name.into(),
+            cidr: cidr.into(),
+            interface: interface.into(),
+            reserved_ports: "22".into(),
+        };
+        let plain = maker(config()).make().unwrap();
+        let given = Config {
+            host_networks: vec![network("loop2", "127.0.0.2/32", ""), network("none", "", "no-such0")],
+            ..config()
+        };
+        let made = maker(given);
+        let node = made.make().unwrap();
+        assert_eq!(node.host_networks.keys().collect::<Vec<_>>(), ["loop2", "none"]);
+        let (plain, resources) = (plain.node_resources.unwrap(), node.node_resources.unwrap());
+        assert_eq!(resources.networks, plain.networks);
+        let [lo] = resources.node_networks.as_slice() else { panic!("{:?}", resources.node_networks) };
+        let (last, before) = lo.addresses.split_last().unwrap();
+        assert_eq!(before, plain.node_networks[0].addresses);
+        let said = (last.alias.as_str(), last.address.as_str(), last.family.as_str(), last.reserved_ports.as_str());
+        assert_eq!(said, ("loop2", "127.0.0.2", "ipv4", "22"));
+        assert_eq!(made.missing.lock().unwrap().iter().collect::<Vec<_>>(), ["none"]);
     }
 
     #[test]

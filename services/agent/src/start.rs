@@ -173,7 +173,7 @@ impl Agent {
             denied: config.denied.clone(),
             removals_max: config.gc_parallel_destroys,
             kill_timeout_max: config.max_kill_timeout,
-            bridging: config.bridging.clone(),
+            bridging: config.bridging(),
             store: store.clone(),
             outbox: outbox.clone(),
         }));

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use model::Nanos;
+use model::node::HostNetworkInfo;
 
 use super::text;
 use crate::decode::{Labelled, settings};
@@ -40,11 +41,13 @@ settings! {
         max_dynamic_port: u16 = 32_000,
         /// Network interface whose address tasks are reached at; the one with the default route unless given.
         network_interface: String = String::new(),
+        /// Addresses of the host that ports are given on by name: `port "x" { host_network = "name" }`.
+        host_network: Labelled<HostNetwork> = Labelled::default(),
         /// Network of the Docker Engine, and interface of the host, that groups with `mode = "bridge"` are on.
         bridge_network_name: String = "nomad".to_owned(),
         /// Addresses on it.
         bridge_network_subnet: String = "172.26.64.0/20".to_owned(),
-        /// Ports of such groups are reached at every address of the host; else at the one the cluster gave them.
+        /// Ports of such groups are reached at every address of the host; else, and with a `host_network`, at the one the cluster gave them.
         bind_wildcard_default_host_network: bool = true,
         /// MHz the node offers; 0 = found out.
         cpu_total_compute: i64 = 0,
@@ -106,6 +109,16 @@ settings! {
         force: bool = false,
     }
 
+    /// Addresses of the host's interfaces, by a name that ports ask for; `default` is none of these, but the interface that `network_interface` says. A network that has no address on this machine is told in the log, and the node does not have it until an address is there; the machine looks again every minute.
+    HostNetwork "client.host_network" {
+        /// Ranges that the addresses are in, with commas: `10.0.0.0/8,fd00::/8`. One address of 127.0.0.0/8, as `127.0.0.2/32`, is on the loopback interface. Link-local addresses only if a range holds them.
+        cidr: String = String::new(),
+        /// Interface that the addresses are on.
+        interface: String = String::new(),
+        /// Ports no task gets on these addresses, such as `22,8500-8600`.
+        reserved_ports: String = String::new(),
+    }
+
     /// A directory of the host, shown on the node by its name, for `volume` blocks of type `host`.
     HostVolume "client.host_volume" {
         /// The directory, which must be there; an absolute path.
@@ -116,6 +129,16 @@ settings! {
 }
 
 impl Client {
+    /// The host networks, as the node tells them.
+    pub fn host_networks(&self) -> impl Iterator<Item = HostNetworkInfo> {
+        self.host_network.0.iter().map(|(name, said)| HostNetworkInfo {
+            name: name.clone(),
+            cidr: said.cidr.clone(),
+            interface: said.interface.clone(),
+            reserved_ports: said.reserved_ports.clone(),
+        })
+    }
+
     /// All addresses of servers, in whichever form they were given.
     pub fn join(&self) -> Vec<String> {
         let mut all = Vec::new();

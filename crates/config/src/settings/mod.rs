@@ -5,7 +5,7 @@ mod client;
 mod server;
 mod shared;
 
-pub use client::{Client, ClientJoin, DrainOnShutdown, HostVolume, Reserved};
+pub use client::{Client, ClientJoin, DrainOnShutdown, HostNetwork, HostVolume, Reserved};
 pub use server::{ClientIntroduction, Preemption, RejectionTracker, SchedulerConfig, Server, ServerJoin};
 pub use shared::{Acl, Addresses, Advertise, Autopilot, Limits, Plugin, Ports, Telemetry, TlsFiles, Ui, Vault};
 

@@ -1,7 +1,6 @@
 //! The service mesh: what a group needs for it, and its own blocks.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use super::problem::{Findings, labelled};
 use crate::connect::{
@@ -9,6 +8,7 @@ use crate::connect::{
     ConsulTransparentProxy,
 };
 use crate::group::TaskGroup;
+use crate::host_network::Cidr;
 use crate::service::Service;
 
 const PROTOCOLS: [&str; 4] = ["tcp", "http", "http2", "grpc"];
@@ -139,21 +139,11 @@ fn tproxy(block: &ConsulTransparentProxy, group: &TaskGroup) -> Findings {
         );
     }
     for cidr in &block.exclude_outbound_cid_rs {
-        found.at("exclude_outbound_cidrs").when(!is_cidr(cidr), || {
+        found.at("exclude_outbound_cidrs").when(Cidr::parse(cidr).is_none(), || {
             format!("Consul Connect transparent proxy block has invalid CIDR address {cidr:?}")
         });
     }
     found
-}
-
-fn is_cidr(text: &str) -> bool {
-    let Some((address, bits)) = text.split_once('/') else { return false };
-    let most = match address.parse::<IpAddr>() {
-        Ok(IpAddr::V4(_)) => 32,
-        Ok(IpAddr::V6(_)) => 128,
-        Err(_) => return false,
-    };
-    bits.parse::<u8>().is_ok_and(|bits| bits <= most)
 }
 
 /// Checks that are to be reached through the proxy.

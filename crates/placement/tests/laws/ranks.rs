@@ -33,6 +33,79 @@ fn rank_005_a_port_the_node_keeps_does_not_collide_with_another() {
     assert_eq!(eval.failed_tg_allocs["g"].dimension_exhausted["network: reserved port collision http=81"], 1);
 }
 
+fn on(network: &str, id: &str, port: Option<i64>) -> Job {
+    let mut job = with_port(id, port.unwrap_or(0));
+    let asked = &mut job.task_groups[0].networks[0];
+    asked.reserved_ports[0].host_network = network.into();
+    if port.is_none() {
+        asked.dynamic_ports = std::mem::take(&mut asked.reserved_ports);
+    }
+    job
+}
+
+/// Its addresses beside that of `default`.
+fn with_networks(n: u64, networks: &[(&str, &str)]) -> model::Node {
+    let mut node = node(n);
+    let addresses = networks.iter().map(|(alias, ip)| model::node::NodeNetworkAddress {
+        alias: (*alias).into(),
+        address: (*ip).into(),
+        family: "ipv4".into(),
+        reserved_ports: "22".into(),
+        ..Default::default()
+    });
+    let network = NodeNetworkResource { mode: "host".into(), device: "x".into(), ..NodeNetworkResource::default() };
+    let network = NodeNetworkResource { addresses: addresses.collect(), ..network };
+    node.node_resources.as_mut().unwrap().node_networks.push(network);
+    node
+}
+
+#[test]
+fn rank_007_a_host_network_is_named_or_found_by_what_the_node_says() {
+    let mut world = World::new();
+    world.add_node(node(1));
+    let mut told = with_networks(2, &[("lan", "192.168.0.2"), ("lan", "192.168.0.3")]);
+    told.meta.insert("net".into(), "lan".into());
+    world.add_node(told);
+    let given = |world: &mut World, job: &Job| {
+        world.register(job);
+        let ports =
+            |a: &std::sync::Arc<model::Allocation>| a.allocated_resources.as_ref().unwrap().shared.ports.clone();
+        world.live(job).iter().flat_map(ports).map(|port| (port.host_ip, port.value)).collect::<Vec<_>>()
+    };
+    assert_eq!(given(&mut world, &on("lan", "first", Some(80))), [("192.168.0.2".to_owned(), 80)]);
+    assert_eq!(given(&mut world, &on("${meta.net}", "second", Some(80))), [("192.168.0.3".to_owned(), 80)]);
+    let [(ip, port)] = &given(&mut world, &on("${meta.net}", "third", None))[..] else { panic!() };
+    assert!(ip == "192.168.0.2" && (20_000..=32_000).contains(port), "{ip} {port}");
+    // Both addresses have it by now; the other node has no such network, or does not say which.
+    for (network, id, port, missing) in [
+        ("lan", "full", 80, "missing host network \"lan\" for port \"http\""),
+        ("${meta.net}", "kept", 22, "missing host network \"${meta.net}\" for port \"http\""),
+    ] {
+        let eval = world.register(&on(network, id, Some(port)));
+        let metric = &eval.failed_tg_allocs["g"];
+        assert_eq!(metric.constraint_filtered.get(missing), Some(&1), "{metric:?}");
+        let taken = format!("network: reserved port collision http={port}");
+        assert_eq!(metric.dimension_exhausted.get(&taken), Some(&1), "{metric:?}");
+    }
+    let eval = world.register(&on("wan", "wan", None));
+    let missing = "missing host network \"wan\" for port \"http\"";
+    assert_eq!(eval.failed_tg_allocs["g"].constraint_filtered.get(missing), Some(&2));
+}
+
+/// Nodes of one class are asked one by one then.
+#[test]
+fn a_host_network_may_be_named_by_what_is_unique_to_a_node() {
+    let mut world = World::new();
+    for (n, name) in [(1, "a"), (2, "b"), (3, "lan"), (4, "d")] {
+        let mut node = with_networks(n, &[("lan", "192.168.0.2")]);
+        node.meta.insert("unique.net".into(), name.into());
+        world.add_node(node);
+    }
+    let job = on("${meta.unique.net}", "one", None);
+    world.register(&job);
+    assert_eq!(world.live(&job).iter().map(|a| a.node_name.as_str()).collect::<Vec<_>>(), ["node-3"]);
+}
+
 /// What the plan places counts at once, and what it stops is free for it.
 #[test]
 fn rank_008_a_plan_sees_itself() {
