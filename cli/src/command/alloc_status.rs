@@ -179,6 +179,9 @@ fn task(cx: &Cx, alloc: &Allocation, name: &str, state: &TaskState, used: Option
     if let Some(used) = used.filter(|_| cx.flags.is("stats")) {
         out.push_str(&format!("{}\n\n", usage::of_task(used)));
     }
+    if let Some(volumes) = host_volumes(alloc, name) {
+        out.push_str(&format!("Host Volumes:\n{volumes}\n\n"));
+    }
     let times = [
         ("Started At", moment(cx, state.started_at)),
         ("Finished At", moment(cx, state.finished_at)),
@@ -193,6 +196,20 @@ fn task(cx: &Cx, alloc: &Allocation, name: &str, state: &TaskState, used: Option
     }
     out.push_str(&table(&rows));
     out
+}
+
+/// What a task sees of its host, by the names that the job gives.
+fn host_volumes(alloc: &Allocation, name: &str) -> Option<String> {
+    let group = alloc.job.as_deref()?.lookup_group(&alloc.task_group)?;
+    let mut rows = vec![row(["ID", "Read Only"])];
+    for mount in &group.lookup_task(name)?.volume_mounts {
+        let id = mount.volume.as_deref().unwrap_or_default();
+        if let Some(volume) = group.volumes.get(id).filter(|volume| volume.kind == "host") {
+            let read_only = volume.read_only || mount.read_only == Some(true);
+            rows.push(vec![id.to_owned(), read_only.to_string()]);
+        }
+    }
+    (rows.len() > 1).then(|| table(&rows))
 }
 
 fn short_tasks(cx: &Cx, alloc: &Allocation) -> String {

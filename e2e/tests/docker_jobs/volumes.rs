@@ -154,6 +154,9 @@ pub async fn of_hosts() {
     let other = nodes.iter().find(|node| node["Standing"] == "filtered").unwrap_or_else(|| panic!("{told}"));
     assert!(other["Reason"].as_str().unwrap().contains("missing host volumes"), "{told}");
 
+    let shown = machine.ok(&["alloc", "status", allocs[0]["ID"].as_str().unwrap()]);
+    assert!(shown.contains("Host Volumes:\nID  Read Only\nd   false\nd   true\nc   true\n"), "{shown}");
+
     // Containers outlive the agent, and keep what they have mounted.
     let id = allocs[0]["ID"].as_str().unwrap();
     let containers = containers_of(id);
