@@ -65,8 +65,8 @@ pub struct Options {
     /// 0 and -1: no limit.
     pub pids_limit: i64,
     pub disable_log_collection: bool,
-    /// Address of the engine's host at which tasks' ports are published; the node's own unless given. For an
-    /// agent in a container, whose address the engine does not have.
+    /// Address of the engine's host at which all tasks' ports are published, those of host networks too; each at the
+    /// address it was given on unless this is set. For an agent in a container, whose address the engine does not have.
     pub publish_address: Option<std::net::IpAddr>,
     pub windows_allow_insecure_container_admin: bool,
 }
