@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,6 +41,11 @@ struct FakeApplier {
 
 impl FakeApplier {
     async fn start(plane: &Plane, verdict: Box<Verdict>) -> Self {
+        Self::start_telling(plane, verdict, Arc::default()).await
+    }
+
+    /// `answered` is the highest index that it has answered.
+    async fn start_telling(plane: &Plane, verdict: Box<Verdict>, answered: Arc<AtomicU64>) -> Self {
         let shutdown = Shutdown::new();
         let shell = Shell::start(plane.settings(Role::Applier, "fake-applier"), Role::Applier, shutdown.clone());
         let shell = shell.await.unwrap();
@@ -51,7 +56,7 @@ impl FakeApplier {
         let (count, seen, verdict) = (submissions.clone(), sizes.clone(), Arc::new(verdict));
         let handler = move |Json(body): Json<SubmitPlans>| {
             let (count, seen, verdict) = (count.clone(), seen.clone(), verdict.clone());
-            let (state, lease) = (state.clone(), lease.clone());
+            let (state, lease, answered) = (state.clone(), lease.clone(), answered.clone());
             async move {
                 let n = count.fetch_add(1, Ordering::SeqCst);
                 let mut plans = body.plans;
@@ -60,6 +65,8 @@ impl FakeApplier {
                     Some(results) => results,
                     None => commit(&state, lease.current().unwrap().fence(), plans).await,
                 };
+                let last = results.iter().map(|result| result.index.get()).max().unwrap_or(0);
+                answered.fetch_max(last, Ordering::SeqCst);
                 Json(PlansSubmitted { results })
             }
         };
@@ -193,4 +200,25 @@ async fn a_job_larger_than_a_command_is_placed_in_pieces() {
     let state = plane.until("it is done", |s| s.eval(&eval).is_some_and(|e| e.status == EvalStatus::Complete)).await;
     assert_eq!(live(&state, "large"), usize::try_from(count).unwrap());
     assert_eq!(*applier.sizes.lock().unwrap(), [api::applier::PLACEMENTS_MAX, 300]);
+}
+
+/// A scheduler that alone places jobs never meets a conflict with itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_decides_on_nothing_older_than_what_its_own_plans_have_done() {
+    let plane = plane(ALL_BUT_APPLIER).await;
+    // Looks at each plan before it is committed; what was answered is known once the next one comes.
+    let (answered, late) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (told, found) = (Arc::clone(&answered), Arc::clone(&late));
+    let look = move |_, plans: &mut Vec<Plan>| {
+        let known = told.load(Ordering::SeqCst);
+        found.fetch_add(plans.iter().filter(|plan| plan.snapshot_index.get() < known).count(), Ordering::SeqCst);
+        None
+    };
+    let applier = FakeApplier::start_telling(&plane, Box::new(look), answered).await;
+    for n in 0..150 {
+        plane.register(job(&format!("web-{n}"), "service", 1, 10)).await;
+    }
+    plane.until("all are placed", |s| (0..150).all(|n| live(s, &format!("web-{n}")) == 1)).await;
+    assert!(applier.submissions.load(Ordering::SeqCst) > 5, "more than one look");
+    assert_eq!(late.load(Ordering::SeqCst), 0, "plans made on a view without the plans before them");
 }

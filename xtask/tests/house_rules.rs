@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use xtask::layers::{Graph, IMPURE, LAYERS, PURE, RESERVED, SIDEWAYS, has_jiff_clock, linked_into};
 
@@ -56,17 +57,9 @@ fn pure_crates_reach_no_runtime_clock_randomness_or_io() {
 #[test]
 fn pure_crates_never_ask_what_time_it_is() {
     for pure in PURE {
-        let mut folders = vec![xtask::root().join("crates").join(pure).join("src")];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") {
-                    let text = std::fs::read_to_string(&path).unwrap();
-                    assert!(!text.contains("::now()"), "{} asks for the time", path.display());
-                }
-            }
+        for (path, text) in sources(&format!("crates/{pure}/src")) {
+            let asks = !path.ends_with("tests.rs") && text.contains("::now()");
+            assert!(!asks, "{} asks for the time", path.display());
         }
     }
 }
@@ -88,4 +81,46 @@ fn the_coverage_table_of_the_scheduler_is_that_of_the_tests() {
     let stale = "docs/scheduler-coverage.md is stale: run `STEPPE_BLESS=1 cargo test -q -p xtask coverage`";
     assert!(kept == text, "{stale}");
     assert!(share >= xtask::coverage::FLOOR, "{share} % of the scenarios have a test");
+}
+
+/// Rows go between processes without their empty fields (`model::sparse`).
+#[test]
+fn rows_read_what_is_missing_as_empty() {
+    // What is only ever an answer of the public API.
+    let answers = ["SearchResponse"];
+    for (_, source) in ["model", "fsm", "api"].into_iter().flat_map(|name| sources(&format!("crates/{name}/src"))) {
+        for custom in source.split("impl Default for ").skip(1) {
+            let name = custom.split([' ', '\n']).next().unwrap();
+            let is_row = source.contains(&format!("pub struct {name} {{")) && source.contains("PascalCase");
+            let told = !is_row || model::sparse::CUSTOM.contains(&name);
+            assert!(told, "{name} has a default of its own: name it in `model::sparse::CUSTOM`");
+        }
+        for derived in source.split("#[derive(").skip(1).filter(|text| text.contains("struct ")) {
+            let (attributes, rest) = derived.split_once("struct ").unwrap();
+            let name = rest.split([' ', '(', '<', ';']).next().unwrap();
+            let is_row = attributes.contains("PascalCase") && attributes.contains("Deserialize");
+            let reads = attributes.contains("serde(default") || answers.contains(&name);
+            assert!(
+                !is_row || reads,
+                "{name} is to read missing fields: #[serde(default, rename_all = \"PascalCase\")]"
+            );
+        }
+    }
+}
+
+/// Each Rust file under a folder, with its text.
+fn sources(under: &str) -> Vec<(PathBuf, String)> {
+    let (mut folders, mut found) = (vec![xtask::root().join(under)], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ext| ext == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                found.push((path, text));
+            }
+        }
+    }
+    found
 }

@@ -124,7 +124,7 @@ impl Call {
     /// # Errors
     /// `body` cannot be written as JSON.
     pub fn json<T: Serialize + ?Sized>(mut self, body: &T) -> Result<Self, CallError> {
-        let body = serde_json::to_vec(body).map_err(|e| CallError::Request(e.to_string()))?;
+        let body = model::sparse::to_vec(body).map_err(|e| CallError::Request(e.to_string()))?;
         self.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         self.body = body.into();
         Ok(self)

@@ -118,7 +118,7 @@ pub(crate) fn roll(before: u64, changes: &[Change]) -> u64 {
 fn write(hash: &mut Hash, value: &impl Serialize) {
     // Writing to a hash cannot fail; a value that has no JSON form hashes as far as it was written,
     // the same on every server.
-    let _ = serde_json::to_writer(hash, value);
+    let _ = model::sparse::to_writer(hash, value);
 }
 
 /// As the feed carries it: 16 hexadecimal digits.
@@ -151,7 +151,7 @@ mod tests {
         let change = Change::JobFence { namespace: "n".into(), id: "j".into(), incarnation: 1.into(), index: 2.into() };
         assert_ne!(roll(7, std::slice::from_ref(&change)), roll(8, std::slice::from_ref(&change)));
         let changes = [change.clone(), Change::EvalGone { id: "e".into() }, change];
-        let texts: Vec<String> = changes.iter().map(|c| serde_json::to_string(c).unwrap()).collect();
+        let texts: Vec<String> = changes.iter().map(|c| model::sparse::to_string(c).unwrap()).collect();
         assert_eq!((roll_texts(7, &texts), roll_texts(7, &[])), (roll(7, &changes), 7));
     }
 }

@@ -317,7 +317,7 @@ struct Out<'a, W: Write + ?Sized> {
 impl<W: Write + ?Sized> Out<'_, W> {
     fn row(&mut self, row: &impl Serialize) -> Result<(), SnapshotError> {
         self.line.clear();
-        serde_json::to_writer(&mut self.line, row).map_err(io::Error::from)?;
+        model::sparse::to_writer(&mut self.line, row).map_err(io::Error::from)?;
         if self.line.len() >= LINE_BYTES_MAX {
             return Err(SnapshotError::LineTooLong(self.place));
         }

@@ -42,6 +42,7 @@ pub mod scores;
 pub mod service;
 pub mod small_map;
 pub mod span_text;
+pub mod sparse;
 pub mod status;
 pub mod summary;
 pub mod task;

@@ -98,10 +98,11 @@ impl Worker {
 
     /// Works within one session until it ends.
     async fn serve(&self, session: &Session) {
+        let mut seen = Index(0);
         while !session.ended.is_cancelled() {
             let Some(found) = session.ended.run_until_cancelled(self.dequeue(session)).await else { return };
             if let Some(found) = found.filter(|found| !found.is_empty()) {
-                self.work(session, found).await;
+                seen = self.work(session, found, seen).await;
             }
         }
     }
@@ -122,7 +123,9 @@ impl Worker {
         }
     }
 
-    async fn work(&self, session: &Session, found: Vec<Delivered>) {
+    /// Looks only at what is at least as new as `seen`, and returns where its own plans have led: the next look must
+    /// see them, or it would place onto the room that they have taken.
+    async fn work(&self, session: &Session, found: Vec<Delivered>, mut seen: Index) -> Index {
         let fresh =
             |delivered: Delivered| Work { refresh: delivered.wait_index, delivered, attempts: 0, goes_on: false };
         for delivered in &found {
@@ -132,7 +135,7 @@ impl Worker {
         let mut todo: VecDeque<Work> = found.into_iter().map(fresh).collect();
         let mut verdicts = Vec::new();
         while !todo.is_empty() {
-            let wanted = todo.iter().map(|w| w.refresh).max().unwrap_or_default();
+            let wanted = todo.iter().map(|w| w.refresh).max().unwrap_or_default().max(seen);
             if self.replica.reached(wanted, CATCH_UP).await.is_err() {
                 tracing::warn!(index = wanted.get(), "replica lags, evaluations are returned");
                 verdicts.extend(todo.drain(..).map(|w| w.verdict(Outcome::Returned)));
@@ -146,6 +149,7 @@ impl Worker {
                 let of_these = batch.by_ref().take(plans.len());
                 match self.submit(plans).await {
                     Some(results) => {
+                        seen = results.iter().map(|result| result.index).max().unwrap_or_default().max(seen);
                         for (work, result) in of_these.zip(results) {
                             self.conclude(work, result, &mut todo, &mut verdicts).await;
                         }
@@ -157,6 +161,7 @@ impl Worker {
             self.give(session, std::mem::take(&mut verdicts)).await;
         }
         self.give(session, verdicts).await;
+        seen
     }
 
     /// One plan per evaluation, each made on the ones before it.

@@ -107,7 +107,7 @@ impl Rendered {
     fn make_brief(&mut self) {
         for (at, change) in std::mem::take(&mut self.long) {
             // What cannot be said in brief is said at length.
-            let text = change.brief().and_then(|brief| serde_json::to_string(&brief).ok());
+            let text = change.brief().and_then(|brief| model::sparse::to_string(&brief).ok());
             self.brief.extend(text.map(|text| (at, text)));
         }
     }

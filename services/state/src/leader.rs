@@ -53,6 +53,6 @@ pub async fn tend(server: &Server, region: &str, founding: &Founding, led: &mut 
 pub async fn propose(running: &Running, command: Command) -> Result<(), String> {
     let envelope =
         Envelope { request: None, proposer: Role::State, lease: None, now: client::clock::unix_nanos(), command };
-    let bytes = serde_json::to_vec(&envelope).map_err(|e| e.to_string())?;
+    let bytes = model::sparse::to_vec(&envelope).map_err(|e| e.to_string())?;
     running.raft.propose(bytes.into()).await.map(|_| ()).map_err(|e| e.to_string())
 }

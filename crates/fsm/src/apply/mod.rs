@@ -86,7 +86,7 @@ pub fn apply(state: &mut State, index: Index, envelope: &Envelope) -> Outcome {
     let (reply, changes) = request::once(state, index, envelope, run);
     // A restore takes it further.
     state.index = state.index.max(index);
-    let texts: serde_json::Result<Vec<String>> = changes.iter().map(serde_json::to_string).collect();
+    let texts: serde_json::Result<Vec<String>> = changes.iter().map(model::sparse::to_string).collect();
     let texts = texts.unwrap_or_default();
     let is_whole = texts.len() == changes.len();
     state.hash = if is_whole { hash::roll_texts(state.hash, &texts) } else { hash::roll(state.hash, &changes) };

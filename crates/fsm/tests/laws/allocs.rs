@@ -103,7 +103,7 @@ fn what_a_node_says_is_a_small_delta_and_no_news_to_it() {
     let placed = world.alloc("a").alloc_modify_index;
     world.tell("a", ClientStatus::Running);
     let delta = world.last.iter().find(|change| matches!(change, Change::AllocClient { .. })).unwrap();
-    let bytes = serde_json::to_vec(delta).unwrap().len();
+    let bytes = model::sparse::to_vec(delta).unwrap().len();
     assert!(bytes < 260, "{bytes}");
     assert_eq!((world.alloc("a").modify_index, world.alloc("a").alloc_modify_index), (world.index(), placed));
     world.tell("a", ClientStatus::Running);

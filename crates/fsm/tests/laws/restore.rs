@@ -195,7 +195,7 @@ fn keyring_001_the_key_is_made_once_and_named_by_what_is_placed() {
     assert_eq!(world.state.active_root_key().unwrap().meta.key_id, "k2");
     assert_eq!(world.state.root_keys().count(), 2);
     world.assert_followed();
-    let told: String = world.lines.iter().map(|line| serde_json::to_string(line).unwrap()).collect();
+    let told: String = world.lines.iter().map(|line| model::sparse::to_string(line).unwrap()).collect();
     assert!(!told.contains("hidden"), "no follower learns what is secret");
     assert!(!String::from_utf8(snapshot(&world.state, Some(&Table::ALL))).unwrap().contains("hidden"));
     let own = read_snapshot(&snapshot(&world.state, None)[..]).unwrap();

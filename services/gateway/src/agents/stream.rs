@@ -138,7 +138,7 @@ async fn run(mut source: impl Lines, mut open: Open, lines: mpsc::Sender<Bytes>,
             () = open.replaced() => return,
             line = source.next() => line,
         };
-        let mut bytes = match serde_json::to_vec(&line) {
+        let mut bytes = match model::sparse::to_vec(&line) {
             Ok(bytes) => bytes,
             Err(error) => return tracing::error!(node_id = %open.node(), %error, "a line cannot be written"),
         };

@@ -102,7 +102,7 @@ impl World {
             panic!("after {envelope:?}\n{broken}");
         }
         // Through its text, as a follower gets it.
-        let text = serde_json::to_string(&outcome.into_line(&self.state)).unwrap();
+        let text = model::sparse::to_string(&outcome.into_line(&self.state)).unwrap();
         let line: FeedLine = serde_json::from_str(&text).unwrap();
         self.follow(&line);
         self.log.push(envelope);
