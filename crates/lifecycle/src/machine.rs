@@ -367,18 +367,18 @@ impl Machine {
     }
 
     fn recover_failed(&mut self, name: &str, start: u64, now: Timestamp) {
-        let at_once = self.contacted || self.spec.kind == JobKind::System || self.spec.wants_stop();
+        let at_once = self.spec.kind == JobKind::System || self.spec.wants_stop();
+        let contacted = self.contacted;
         let Some(task) = self.current(name, start).filter(|t| t.phase == Phase::Recovering) else { return };
         if task.kill.is_some() {
             task.become_dead(false, now);
             return;
         }
-        if at_once {
-            task.become_pending(Phase::Waiting);
-        } else {
+        if !at_once {
+            // Said also when there is nothing to wait for any more: it is why the task starts a second time.
             events::append(&mut task.state, events::restore_failed(), now);
-            task.become_pending(Phase::AwaitServer);
         }
+        task.become_pending(if at_once || contacted { Phase::Waiting } else { Phase::AwaitServer });
     }
 
     fn contacted(&mut self) {

@@ -626,6 +626,15 @@ fn a_task_that_cannot_be_found_waits_for_the_cluster_restore_04_restore_05() {
     node.started("t");
     assert_eq!(node.state("t").restarts, 0);
 
+    // The cluster may be heard of first: then there is nothing to wait for, but still something to tell.
+    let mut node = Node::new(spec(JobKind::Service, vec![task("t", Class::Main)]));
+    node.started("t");
+    node.restart_agent();
+    node.step(Event::ServerContact);
+    node.step(Event::RecoverFailed { task: "t".into(), start: 1 });
+    assert_eq!(node.starts(), ["t"]);
+    assert!(node.events("t").contains(&"Failed Restoring Task".to_owned()));
+
     let mut node = Node::new(spec(JobKind::System, vec![task("t", Class::Main)]));
     node.started("t");
     node.restart_agent();
