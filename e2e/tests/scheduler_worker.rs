@@ -9,13 +9,14 @@ use std::time::Duration;
 use api::applier::{PLANS, PlansSubmitted, SubmitPlans};
 use axum::routing::post;
 use axum::{Json, Router};
+use client::replica::Replica;
 use client::state::StateClient;
 use e2e::nouns::{job, node};
 use e2e::plane::{Plane, WITHIN};
 use fsm::{Command, Envelope, LeaseFence, LeaseName, PartDropped, Plan, PlanResult, Reply};
 use kit::process::Shutdown;
 use kit::shell::Shell;
-use model::{EvalId, EvalStatus, Role};
+use model::{EvalId, EvalStatus, Index, Role};
 
 fn live(state: &fsm::State, job: &str) -> usize {
     state.allocs_of_job(&"default".into(), &job.into()).filter(|a| !a.is_terminal()).count()
@@ -41,30 +42,35 @@ struct FakeApplier {
 
 impl FakeApplier {
     async fn start(plane: &Plane, verdict: Box<Verdict>) -> Self {
-        Self::start_telling(plane, verdict, Arc::default()).await
+        Self::start_ahead(plane, verdict, 0, Arc::default()).await
     }
 
-    /// `answered` is the highest index that it has answered.
-    async fn start_telling(plane: &Plane, verdict: Box<Verdict>, answered: Arc<AtomicU64>) -> Self {
+    /// Says of its first plans that they are committed `ahead` of where they are; `answered` is the highest index
+    /// that it has answered.
+    async fn start_ahead(plane: &Plane, verdict: Box<Verdict>, ahead: u64, answered: Arc<AtomicU64>) -> Self {
         let shutdown = Shutdown::new();
         let shell = Shell::start(plane.settings(Role::Applier, "fake-applier"), Role::Applier, shutdown.clone());
         let shell = shell.await.unwrap();
         let state = shell.state();
         let replica = shell.replica(&[fsm::Table::Cluster, fsm::Table::Leases], Box::new(client::replica::NoObserver));
         let (lease, _) = shell.lease(LeaseName::Applier, &state, &replica);
+        let rows = plane.replica.clone();
         let (submissions, sizes) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
         let (count, seen, verdict) = (submissions.clone(), sizes.clone(), Arc::new(verdict));
         let handler = move |Json(body): Json<SubmitPlans>| {
             let (count, seen, verdict) = (count.clone(), seen.clone(), verdict.clone());
-            let (state, lease, answered) = (state.clone(), lease.clone(), answered.clone());
+            let (state, lease, answered, rows) = (state.clone(), lease.clone(), answered.clone(), rows.clone());
             async move {
                 let n = count.fetch_add(1, Ordering::SeqCst);
                 let mut plans = body.plans;
                 seen.lock().unwrap().push(plans.iter().flat_map(|p| p.parts.values()).map(|p| p.place.len()).sum());
-                let results = match verdict(n, &mut plans) {
+                let mut results = match verdict(n, &mut plans) {
                     Some(results) => results,
-                    None => commit(&state, lease.current().unwrap().fence(), plans).await,
+                    None => commit(&state, &rows, lease.current().unwrap().fence(), plans).await,
                 };
+                if n < 3 {
+                    results.iter_mut().for_each(|result| result.index = Index(result.index.get() + ahead));
+                }
                 let last = results.iter().map(|result| result.index.get()).max().unwrap_or(0);
                 answered.fetch_max(last, Ordering::SeqCst);
                 Json(PlansSubmitted { results })
@@ -86,10 +92,13 @@ impl Drop for FakeApplier {
     }
 }
 
-async fn commit(state: &StateClient, fence: LeaseFence, mut plans: Vec<Plan>) -> Vec<PlanResult> {
-    // Alone as it is, it takes the schedulers' fences for those of the moment: each plan by itself.
-    let mut results = Vec::new();
-    for plan in plans.drain(..) {
+async fn commit(state: &StateClient, rows: &Replica, fence: LeaseFence, plans: Vec<Plan>) -> Vec<PlanResult> {
+    // Alone as it is, it takes the nodes' fences of the moment: each plan by itself.
+    let mut results: Vec<PlanResult> = Vec::new();
+    for mut plan in plans {
+        let before = results.last().map_or(plan.snapshot_index, |result| result.index);
+        let now = rows.reached(before, WITHIN).await.unwrap();
+        plan.parts.iter_mut().for_each(|(node, part)| part.fence = now.node_fence(node));
         let command = Command::PlanApply { plans: vec![plan] };
         let envelope = Envelope {
             request: Some(client::state::new_request_id()),
@@ -206,7 +215,8 @@ async fn a_job_larger_than_a_command_is_placed_in_pieces() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_decides_on_nothing_older_than_what_its_own_plans_have_done() {
     let plane = plane(ALL_BUT_APPLIER).await;
-    // Looks at each plan before it is committed; what was answered is known once the next one comes.
+    // Looks at each plan before it is committed. The first answers are ahead of every copy of the state, until some
+    // more jobs have come.
     let (answered, late) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicUsize::new(0)));
     let (told, found) = (Arc::clone(&answered), Arc::clone(&late));
     let look = move |_, plans: &mut Vec<Plan>| {
@@ -214,11 +224,11 @@ async fn a_worker_decides_on_nothing_older_than_what_its_own_plans_have_done() {
         found.fetch_add(plans.iter().filter(|plan| plan.snapshot_index.get() < known).count(), Ordering::SeqCst);
         None
     };
-    let applier = FakeApplier::start_telling(&plane, Box::new(look), answered).await;
-    for n in 0..150 {
+    let applier = FakeApplier::start_ahead(&plane, Box::new(look), 4, answered).await;
+    for n in 0..100 {
         plane.register(job(&format!("web-{n}"), "service", 1, 10)).await;
     }
-    plane.until("all are placed", |s| (0..150).all(|n| live(s, &format!("web-{n}")) == 1)).await;
+    plane.until("all are placed", |s| (0..100).all(|n| live(s, &format!("web-{n}")) == 1)).await;
     assert!(applier.submissions.load(Ordering::SeqCst) > 5, "more than one look");
     assert_eq!(late.load(Ordering::SeqCst), 0, "plans made on a view without the plans before them");
 }
