@@ -4,7 +4,8 @@
 //! otherwise. An entry names the part of the job (`path`), and where the request carries the job file
 //! (`JobHCL`, or `Submission` with its variables) also file, line, column and the line itself. Without one,
 //! or when a server cannot read it as its author's machine did (`file()` reads nothing here), lines are 0.
-//! One answer has at most [`FINDINGS_MAX`] of them, and one more that says how many are left out.
+//! One answer has at most [`FINDINGS_MAX`] of them, and one more that says how many are left out; what the parser itself
+//! finds ends at `jobspec`'s `DIAGNOSTICS`.
 
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
