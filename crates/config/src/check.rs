@@ -265,7 +265,7 @@ impl Check<'_> {
             "it is required on a machine that is not a server itself",
         );
         self.others("client.servers", &c.join());
-        if let Err(wrong) = form::ports(&c.reserved.reserved_ports) {
+        if let Err(wrong) = model::host_network::check_ports(&c.reserved.reserved_ports) {
             self.no(true, "client.reserved.reserved_ports", wrong);
         }
         self.reserved();
@@ -290,7 +290,7 @@ impl Check<'_> {
             if let Some((at, wrong)) = network.problem() {
                 self.no(true, &dotted(at), wrong);
             }
-            if let Err(wrong) = form::ports(&network.reserved_ports) {
+            if let Err(wrong) = model::host_network::check_ports(&network.reserved_ports) {
                 self.no(true, &dotted("reserved_ports"), wrong);
             }
         }

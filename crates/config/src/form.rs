@@ -4,22 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 
 const HOST_BYTES_MAX: usize = 253;
 
-/// What is wrong with a list of ports such as `22,8500-8600`; nothing is a list, too.
-pub(crate) fn ports(text: &str) -> Result<(), String> {
-    if text.trim().is_empty() {
-        return Ok(());
-    }
-    for item in text.split(',').map(str::trim) {
-        let (first, last) = item.split_once('-').unwrap_or((item, item));
-        let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0);
-        match (port(first), port(last)) {
-            (Some(first), Some(last)) if first <= last => {}
-            _ => return Err(format!("`{item}` is no port from 1 to 65535, and no range of them such as 8500-8600")),
-        }
-    }
-    Ok(())
-}
-
 /// What is wrong with `host` or `host:port`.
 pub(crate) fn host_and_port(text: &str) -> Result<(), String> {
     let wrong = |why: &str| Err(format!("`{text}` is neither `host` nor `host:port`: {why}"));
@@ -60,16 +44,6 @@ mod tests {
             ["", " ", ":", ":1", "a:", "a:0", "x:99999", "a:b", "a:b:c", "a b", "a/b", "[::1", "[x]:1", "http://a:1"]
         {
             assert!(host_and_port(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn ports_are_numbers_and_ranges() {
-        for good in ["", " ", "22", "22,80, 8500-8600", "1-65535", "7-7"] {
-            assert_eq!(ports(good), Ok(()), "{good}");
-        }
-        for bad in ["a-b", "0-99999,,zz", "22,", "0", "9-7", "1-2-3", "65536", "-1"] {
-            assert!(ports(bad).is_err(), "{bad}");
         }
     }
 }

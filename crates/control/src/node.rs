@@ -61,6 +61,11 @@ pub fn registration_needs_evals(old: Option<&Node>, new: &Node) -> bool {
     let drivers = |node: &Node| -> Vec<_> {
         node.drivers.iter().map(|(name, d)| (name.clone(), d.detected, d.healthy, d.attributes.clone())).collect()
     };
+    // The host networks that have an address: one may come up after the agent.
+    let networks = |node: &Node| -> BTreeSet<String> {
+        let told = node.node_resources.iter().flat_map(|resources| &resources.node_networks);
+        told.flat_map(|network| &network.addresses).map(|address| address.alias.clone()).collect()
+    };
     old.datacenter != new.datacenter
         || old.name != new.name
         || old.node_class != new.node_class
@@ -70,6 +75,7 @@ pub fn registration_needs_evals(old: Option<&Node>, new: &Node) -> bool {
         || old.host_volumes != new.host_volumes
         || drivers(old) != drivers(new)
         || devices(old) != devices(new)
+        || networks(old) != networks(new)
 }
 
 /// One evaluation for each job that a change of the node concerns: jobs with live work on it, and jobs

@@ -8,7 +8,10 @@ use model::node::{HostNetworkInfo, NodeNetworkAddress, NodeNetworkResource};
 /// Addresses of the host, by interface.
 pub type Interfaces = BTreeMap<String, Vec<IpAddr>>;
 
-/// The addresses of a network, each with its interface; those of IPv4 first. All of 127.0.0.0/8 is on the loopback
+/// Addresses of one network: each is looked at for each port.
+const ADDRESSES_MAX: usize = 64;
+
+/// The addresses of a network, [`ADDRESSES_MAX`] at most, each with its interface; those of IPv4 first. All of 127.0.0.0/8 is on the loopback
 /// interface, though it lists one only: a single address of it is there when a range says so.
 fn addresses<'a>(network: &HostNetworkInfo, interfaces: &'a Interfaces) -> Vec<(&'a str, IpAddr)> {
     let listed = interfaces.iter().flat_map(|(device, list)| list.iter().map(move |ip| (device.as_str(), *ip)));
@@ -19,6 +22,7 @@ fn addresses<'a>(network: &HostNetworkInfo, interfaces: &'a Interfaces) -> Vec<(
         found.extend(single.filter(|ip| network.has(device, *ip)).map(|ip| (device.as_str(), ip)));
     }
     found.sort_by_key(|(_, ip)| ip.is_ipv6());
+    found.truncate(ADDRESSES_MAX);
     found
 }
 

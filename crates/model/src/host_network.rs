@@ -57,6 +57,25 @@ pub fn is_link_local(ip: IpAddr) -> bool {
     }
 }
 
+/// Reads a list of ports and ranges of them, such as `22,8500-8600`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_ports(text: &str) -> Result<(), String> {
+    if text.trim().is_empty() {
+        return Ok(());
+    }
+    for item in text.split(',').map(str::trim) {
+        let (first, last) = item.split_once('-').unwrap_or((item, item));
+        let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0);
+        match (port(first), port(last)) {
+            (Some(first), Some(last)) if first <= last => {}
+            _ => return Err(format!("`{item}` is no port from 1 to 65535, and no range of them such as 8500-8600")),
+        }
+    }
+    Ok(())
+}
+
 impl HostNetworkInfo {
     /// What is wrong with it: the key, and a sentence about it.
     pub fn problem(&self) -> Option<(&'static str, String)> {
@@ -89,10 +108,11 @@ impl HostNetworkInfo {
         self.parts().filter_map(Cidr::parse)
     }
 
-    /// Whether an address of an interface belongs to it. A link-local one does when a range holds it only.
+    /// Whether an address of an interface belongs to it. A link-local one does only by a range of such.
     pub fn has(&self, interface: &str, ip: IpAddr) -> bool {
         let named = self.interface.is_empty() || self.interface == interface;
-        let within = if self.cidr.is_empty() { !is_link_local(ip) } else { self.ranges().any(|range| range.has(ip)) };
+        let holds = |range: Cidr| range.has(ip) && (!is_link_local(ip) || is_link_local(range.ip));
+        let within = if self.cidr.is_empty() { !is_link_local(ip) } else { self.ranges().any(holds) };
         named && within
     }
 }
@@ -128,6 +148,16 @@ mod tests {
     }
 
     #[test]
+    fn ports_are_numbers_and_ranges() {
+        for good in ["", " ", "22", "22,80, 8500-8600", "1-65535", "7-7"] {
+            assert_eq!(check_ports(good), Ok(()), "{good}");
+        }
+        for bad in ["a-b", "0-99999,,zz", "22,", "0", "9-7", "1-2-3", "65536", "-1"] {
+            assert!(check_ports(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn an_address_belongs_when_the_interface_and_a_range_fit() {
         for (cidr, interface, device, ip, has) in [
             ("10.0.0.0/8,192.168.0.0/16", "", "eth0", "192.168.1.1", true),
@@ -135,6 +165,9 @@ mod tests {
             ("", "eth1", "eth1", "9.9.9.9", true),
             ("", "eth1", "eth1", "fe80::1", false),
             ("fe80::/10", "eth1", "eth1", "fe80::1", true),
+            ("::/0", "", "veth1", "fe80::1", false),
+            ("0.0.0.0/0", "", "eth1", "169.254.0.9", false),
+            ("169.254.0.0/16", "", "eth1", "169.254.0.9", true),
             ("10.0.0.0/8", "eth1", "eth1", "9.9.9.9", false),
         ] {
             let network = network(cidr, interface);

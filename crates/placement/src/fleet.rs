@@ -21,6 +21,7 @@
 //! [`Fleet::apply`] for every change; [`Fleet::assume`] lets the next evaluation of a batch see the plan
 //! of the one before.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fsm::{Change, Plan, State};
@@ -530,7 +531,8 @@ fn shape_key(node: &Node) -> String {
             key.push_str("\nmode ");
             key.push_str(network);
         }
-        for network in NodePorts::of(node).networks() {
+        let ports = NodePorts::of(node);
+        for network in ports.networks().collect::<BTreeSet<_>>() {
             key.push_str("\nnetwork ");
             key.push_str(network);
         }

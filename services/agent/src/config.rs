@@ -226,7 +226,13 @@ impl Config {
             let (min, max) = (self.min_dynamic_port, self.max_dynamic_port);
             return Err(format!("the dynamic ports {min} to {max} are an empty range"));
         }
-        for network in &self.host_networks {
+        model::host_network::check_ports(&self.reserved_ports).map_err(|wrong| format!("reserved_ports: {wrong}"))?;
+        for (at, network) in self.host_networks.iter().enumerate() {
+            let ports = model::host_network::check_ports(&network.reserved_ports);
+            ports.map_err(|wrong| format!("host_network {:?}.reserved_ports: {wrong}", network.name))?;
+            if self.host_networks[..at].iter().any(|other| other.name == network.name) {
+                return Err(format!("host_network {:?} is given twice", network.name));
+            }
             if let Some((key, wrong)) = network.problem() {
                 let key = if key.is_empty() { String::new() } else { format!(".{key}") };
                 return Err(format!("host_network {:?}{key}: {wrong}", network.name));
@@ -382,6 +388,13 @@ mod tests {
         }
         let wrong = parse(&["--gateway=a:1", "--host-network=lan:cidr=10.0.0.1"]).unwrap().check().unwrap_err();
         assert_eq!(wrong, "host_network \"lan\".cidr: `10.0.0.1` is no range of addresses such as 10.0.0.0/8");
+        // The node would be told, and every group with a port refused there.
+        let checked = |more: &[&str]| parse(&[&["--gateway=a:1"], more].concat()).unwrap().check().unwrap_err();
+        let ports = checked(&["--host-network=lan:interface=eth0;reserved_ports=ssh"]);
+        assert!(ports.starts_with("host_network \"lan\".reserved_ports: `ssh` is no port"), "{ports}");
+        assert!(checked(&["--reserved-ports=22,x"]).starts_with("reserved_ports: `x` is no port"));
+        let twice = checked(&["--host-network=lan:interface=eth0", "--host-network=lan:interface=eth1"]);
+        assert_eq!(twice, "host_network \"lan\" is given twice");
     }
 
     #[test]

@@ -149,7 +149,7 @@ impl Worker {
                 let of_these = batch.by_ref().take(plans.len());
                 match self.submit(plans).await {
                     Some(results) => {
-                        seen = results.iter().map(|result| result.index).max().unwrap_or_default().max(seen);
+                        seen = results.iter().map(led_to).max().unwrap_or_default().max(seen);
                         for (work, result) in of_these.zip(results) {
                             self.conclude(work, result, &mut todo, &mut verdicts).await;
                         }
@@ -323,6 +323,11 @@ impl Worker {
 /// `None` when it panicked.
 fn guarded<T>(decide: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(decide)).ok()
+}
+
+/// Where a plan was committed; of one that was committed before and its answer lost, a later index.
+fn led_to(result: &PlanResult) -> Index {
+    result.index.max(result.refresh_index)
 }
 
 /// Progress resets the count: only rounds in which nothing was placed are held against an evaluation.

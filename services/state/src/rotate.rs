@@ -50,7 +50,7 @@ async fn rotate(State(app): State<App>, headers: HeaderMap, Json(wish): Json<Rot
     }
     let command = Command::RootKeyAdd { key, material, replaces: true };
     let envelope = Envelope { request: wish.request, proposer: Role::State, lease: None, now, command };
-    let bytes = serde_json::to_vec(&envelope).map_err(|e| Refused::new(Code::BadRequest, e.to_string()))?;
+    let bytes = model::sparse::to_vec(&envelope).map_err(|e| Refused::new(Code::BadRequest, e.to_string()))?;
     match running.raft.propose(bytes.into()).await {
         Ok((_, proposed)) => {
             let done: Proposed =

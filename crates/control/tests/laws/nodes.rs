@@ -5,6 +5,7 @@ use control::heartbeat::{Beats, Settings, on_beat, silenced};
 use control::node::{evals_for_node, event, node_event, registration_needs_evals};
 use fsm::Command;
 use model::group::DisconnectStrategy;
+use model::node::{NodeNetworkAddress, NodeNetworkResource, NodeResources};
 use model::{ClientStatus, DesiredStatus, Index, Nanos, Node, NodeStatus, Timestamp};
 
 use crate::world::{NOW, S, World, job};
@@ -292,6 +293,12 @@ fn a_registration_needs_evals_only_if_it_says_something_that_placement_asks() {
     assert!(!changed(|_| {}));
     assert!(!changed(|node| node.http_addr = "x".into()));
     assert!(!changed(|node| node.node_resources = Some(Default::default())), "room wakes blocked evaluations");
+    let with_network = |node: &mut Node| {
+        let address = NodeNetworkAddress { alias: "vpn".into(), ..NodeNetworkAddress::default() };
+        let network = NodeNetworkResource { addresses: vec![address], ..NodeNetworkResource::default() };
+        node.node_resources = Some(NodeResources { node_networks: vec![network], ..NodeResources::default() });
+    };
+    assert!(changed(with_network), "a host network has an address now");
     assert!(changed(|node| node.datacenter = "dc2".into()));
     assert!(changed(|node| node.node_class = "big".into()));
     assert!(changed(|node| drop(node.attributes.insert("a".into(), "b".into()))));

@@ -140,6 +140,7 @@ fn put(tx: &mut Tx, old: Option<&Node>, mut new: Node) {
     let changed = old.is_some_and(|old| {
         old.computed_class != new.computed_class
             || old.drivers != new.drivers
+            || old.host_volumes != new.host_volumes
             || old.pool() != new.pool()
             || old.node_resources != new.node_resources
             || old.reserved_resources != new.reserved_resources
