@@ -172,13 +172,13 @@ pub async fn of_hosts() {
     let planned = text(&machine.steppe(&["job", "plan", &file]).stdout);
     assert!(planned.contains("+/- Task: \"t\" (forces create/destroy update)"), "{planned}");
 
-    each_its_own(dir.path(), machine).await;
+    let each = each_its_own(dir.path(), machine).await;
     nowhere(dir.path(), machine).await;
     lost(dir.path(), machine).await;
     for name in ["uses", "each"] {
         machine.ok(&["job", "stop", "-detach", name]);
     }
-    for alloc in &allocs {
+    for alloc in allocs.iter().chain(&each) {
         eventually("no container", || async { containers_of(alloc["ID"].as_str().unwrap()).is_empty() }).await;
     }
     for machine in &mut machines {
@@ -188,7 +188,7 @@ pub async fn of_hosts() {
 }
 
 /// Each allocation has the volume of its index.
-async fn each_its_own(dir: &Path, machine: &Machine) {
+async fn each_its_own(dir: &Path, machine: &Machine) -> Vec<Value> {
     let text = job(
         "each",
         2,
@@ -197,11 +197,12 @@ async fn each_its_own(dir: &Path, machine: &Machine) {
         &[&mount("v", "/mine", "")],
     );
     run(dir, machine, "each", &text);
-    running(machine, "each", 2).await;
+    let allocs = running(machine, "each", 2).await;
     for index in ["0", "1"] {
         let path = dir.join(format!("volumes/each[{index}]/index"));
         eventually("its own", || async { fs::read_to_string(&path).is_ok_and(|text| text.trim() == index) }).await;
     }
+    allocs
 }
 
 /// What no node has, or may be written to nowhere, waits and says why.
