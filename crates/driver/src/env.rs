@@ -374,7 +374,7 @@ mod tests {
             to: 8080,
             host_ip: "10.0.0.5".into(),
         });
-        alloc.allocated_resources = Some(given);
+        alloc.allocated_resources = Some(std::sync::Arc::new(given));
         change(&mut alloc, &mut job, &mut task);
         let group = TaskGroup { name: Some("g".into()), ..TaskGroup::default() };
         let mut node = Node { name: "n1".into(), datacenter: "dc1".into(), ..Node::default() };

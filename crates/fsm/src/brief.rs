@@ -46,13 +46,13 @@ fn has_events(state: &TaskState) -> bool {
 }
 
 fn forget_events(state: &mut TaskState) {
-    state.events = Vec::new();
+    state.events = Arc::default();
 }
 
 fn alloc(row: &Allocation) -> Allocation {
     let mut brief = row.clone();
     brief.task_states.values_mut().for_each(forget_events);
-    brief.metrics = row.metrics.as_ref().map(|metrics| score(metrics, &row.node_id));
+    brief.metrics = row.metrics.as_ref().map(|metrics| Arc::new(score(metrics, &row.node_id)));
     brief
 }
 
@@ -77,7 +77,8 @@ mod tests {
     use super::*;
 
     fn states(events: usize) -> model::SmallMap<String, TaskState> {
-        let state = TaskState { restarts: 3, events: vec![TaskEvent::default(); events], ..TaskState::default() };
+        let state =
+            TaskState { restarts: 3, events: vec![TaskEvent::default(); events].into(), ..TaskState::default() };
         [("t".to_owned(), state)].into()
     }
 
@@ -96,7 +97,7 @@ mod tests {
         let row = Allocation {
             node_id: "own".into(),
             task_states: states(2),
-            metrics: Some(metrics),
+            metrics: Some(Arc::new(metrics)),
             ..Allocation::default()
         };
         let Some(Change::Alloc(brief)) = Change::Alloc(Arc::new(row)).brief() else { panic!("an allocation") };

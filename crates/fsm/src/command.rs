@@ -5,6 +5,7 @@
 //! no random number, so the same log gives the same state everywhere.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use model::alloc::{AllocDeploymentStatus, AllocNetworkStatus, DesiredTransition, TaskState};
 use model::autopilot::AutopilotConfiguration;
@@ -398,7 +399,7 @@ pub struct AllocClientUpdate {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deployment_status: Option<AllocDeploymentStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub network_status: Option<AllocNetworkStatus>,
+    pub network_status: Option<Arc<AllocNetworkStatus>>,
     /// Unix nanoseconds.
     pub modify_time: i64,
 }

@@ -83,7 +83,11 @@ impl State {
                 return;
             }
             Change::Alloc(alloc) => self.write_alloc(Arc::clone(alloc)),
-            Change::AllocClient { update, index: at } => self.write_alloc_client(update, *at),
+            Change::AllocClient { update, index: at } => {
+                if let Some(old) = self.allocs.get(&update.id) {
+                    self.write_alloc(Arc::new(told(old, update, *at)));
+                }
+            }
             Change::AllocGone { id } => self.remove_alloc(id),
             Change::Eval(eval) => self.write_eval(Arc::clone(eval)),
             Change::EvalGone { id } => self.remove_eval(id),
@@ -179,13 +183,11 @@ impl State {
         self.index_alloc(old.as_deref(), Some(&row));
     }
 
-    fn write_alloc_client(&mut self, update: &AllocClientUpdate, at: Index) {
-        if let Some(old) = self.allocs.get(&update.id) {
-            let mut new = Allocation::clone(old);
-            merge_client(&mut new, update);
-            new.modify_index = at;
-            self.write_alloc(Arc::new(new));
-        }
+    /// Commits a node's news whose row was made already: `row` is what [`Change::AllocClient`] comes to.
+    pub(crate) fn commit_told(&mut self, index: Index, row: Allocation) {
+        self.write_alloc(Arc::new(row));
+        self.table_index[Table::Allocs as usize] = index;
+        self.index = self.index.max(index);
     }
 
     fn remove_alloc(&mut self, id: &AllocId) {
@@ -218,11 +220,13 @@ impl State {
     }
 
     fn count_version(&mut self, old: Option<&Allocation>, new: Option<&Allocation>) {
-        let entry = |alloc: &Allocation| Some((version_of(alloc)?, u64::from(!alloc.is_terminal())));
-        let (old, new) = (old.and_then(entry), new.and_then(entry));
-        if old == new {
+        if let (Some(old), Some(new)) = (old, new)
+            && counts_alike(old, new)
+        {
             return;
         }
+        let entry = |alloc: &Allocation| Some((version_of(alloc)?, u64::from(!alloc.is_terminal())));
+        let (old, new) = (old.and_then(entry), new.and_then(entry));
         if let Some((key, live)) = old {
             let mut used = self.version_use.get(&key).copied().unwrap_or_default();
             used.rows = used.rows.saturating_sub(1);
@@ -295,6 +299,14 @@ fn same_keys(a: &Allocation, b: &Allocation) -> bool {
         && a.deployment_id == b.deployment_id
 }
 
+fn counts_alike(a: &Allocation, b: &Allocation) -> bool {
+    a.is_terminal() == b.is_terminal()
+        && a.job_version == b.job_version
+        && a.job_incarnation == b.job_incarnation
+        && a.job_id == b.job_id
+        && a.namespace == b.namespace
+}
+
 pub(crate) fn version_key(job: &Job) -> VersionKey {
     let (namespace, id) = job.key();
     (namespace, id, job.incarnation(), job.version())
@@ -305,8 +317,32 @@ pub(crate) fn version_of(alloc: &Allocation) -> Option<VersionKey> {
     Some((alloc.namespace.clone(), alloc.job_id.clone(), alloc.job_incarnation?, alloc.job_version?))
 }
 
+/// The row with a node's news, at `index`.
+pub(crate) fn told(old: &Allocation, update: &AllocClientUpdate, index: Index) -> Allocation {
+    let mut row = old.clone();
+    merge_client(&mut row, update);
+    row.modify_index = index;
+    row
+}
+
+/// Whether a node's news says anything that its row does not say, the time aside: what [`merge_client`] writes.
+pub(crate) fn is_news(row: &Allocation, update: &AllocClientUpdate) -> bool {
+    let judged = |said: &AllocDeploymentStatus| {
+        said.healthy.is_some()
+            && row.deployment_status.as_ref().is_none_or(|known| {
+                (known.healthy, known.timestamp, known.modify_index)
+                    != (said.healthy, said.timestamp, said.modify_index)
+            })
+    };
+    row.client_status != update.client_status
+        || row.client_description != update.client_description
+        || (!update.task_states.is_empty() && row.task_states != update.task_states)
+        || (update.network_status.is_some() && row.network_status != update.network_status)
+        || update.deployment_status.as_ref().is_some_and(judged)
+}
+
 /// The node's part of a row takes on what the node said.
-pub(crate) fn merge_client(row: &mut Allocation, update: &AllocClientUpdate) {
+fn merge_client(row: &mut Allocation, update: &AllocClientUpdate) {
     row.client_status = update.client_status;
     row.client_description.clone_from(&update.client_description);
     if !update.task_states.is_empty() {
@@ -338,7 +374,14 @@ fn takes_capacity(old: Option<&Allocation>, new: &Allocation) -> bool {
     old.is_terminal()
         || (old.client_status == ClientStatus::Unknown && new.client_status != ClientStatus::Unknown)
         || old.node_id != new.node_id
-        || old.allocated_resources != new.allocated_resources
+        || !same_resources(old, new)
+}
+
+fn same_resources(old: &Allocation, new: &Allocation) -> bool {
+    match (&old.allocated_resources, &new.allocated_resources) {
+        (Some(old), Some(new)) => Arc::ptr_eq(old, new) || old == new,
+        (old, new) => old.is_none() && new.is_none(),
+    }
 }
 
 /// True when a node's change may make a placement wrong that fitted before: it is no longer ready, or it

@@ -26,7 +26,7 @@ mod status;
 mod versions;
 mod window;
 
-pub use apply::{Outcome, apply};
+pub use apply::{Outcome, apply, apply_entry};
 pub use change::{Change, ClusterMeta, FeedLine, Lease, Table};
 pub use check::Broken;
 pub use command::{Command, Envelope, KeyMaterial, LeaseFence, LeaseName, Refusal, Reply, RequestId, RestoreStep};

@@ -15,9 +15,8 @@ pub const EVENTS_MAX: usize = 10;
 pub fn append(state: &mut TaskState, mut event: TaskEvent, now: Timestamp) {
     event.time = now.unix_nanos();
     state.failed |= event.fails_task;
-    state.events.push(event);
-    let surplus = state.events.len().saturating_sub(EVENTS_MAX);
-    state.events.drain(..surplus);
+    let surplus = (state.events.len() + 1).saturating_sub(EVENTS_MAX);
+    state.events = state.events.iter().skip(surplus).cloned().chain([event]).collect();
 }
 
 fn event(kind: &str, display: impl Into<String>) -> TaskEvent {

@@ -161,7 +161,7 @@ impl Node {
     }
 
     fn events(&self, name: &str) -> Vec<String> {
-        self.state(name).events.into_iter().map(|e| e.kind).collect()
+        self.state(name).events.iter().map(|e| e.kind.clone()).collect()
     }
 
     fn healthy(&self) -> Option<bool> {
@@ -723,7 +723,7 @@ fn a_missed_deadline_says_why_health_04() {
     let mut node = Node::new(in_deployment());
     node.pass(301.0);
     assert_eq!(node.healthy(), Some(false));
-    let event = node.state("t").events.pop().unwrap();
+    let event = node.state("t").events.last().unwrap().clone();
     assert_eq!(event.kind, "Alloc Unhealthy");
     assert!(event.display_message.contains("not running by healthy_deadline of 5m0s"));
 

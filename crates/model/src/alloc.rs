@@ -52,8 +52,9 @@ pub struct Allocation {
     #[serde(with = "nil", skip_serializing_if = "SmallMap::is_empty")]
     #[cfg_attr(feature = "openapi", schema(nullable, value_type = BTreeMap<String, Resources>))]
     pub task_resources: SmallMap<String, Resources>,
-    pub allocated_resources: Option<AllocatedResources>,
-    pub metrics: Option<AllocMetric>,
+    // Never changed once it is placed, as its metrics: what follows of a row's life shares both with the row before.
+    pub allocated_resources: Option<Arc<AllocatedResources>>,
+    pub metrics: Option<Arc<AllocMetric>>,
     pub desired_status: DesiredStatus,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub desired_description: String,
@@ -77,7 +78,7 @@ pub struct Allocation {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reschedule_tracker: Option<RescheduleTracker>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub network_status: Option<AllocNetworkStatus>,
+    pub network_status: Option<Arc<AllocNetworkStatus>>,
     #[serde(with = "nil", skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "openapi", schema(nullable))]
     pub preempted_allocations: Vec<AllocId>,
@@ -281,9 +282,10 @@ pub struct TaskState {
     pub last_restart: Option<Timestamp>,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
+    // Shared by all who know the state: its report, the row, what is told of it.
     #[serde(with = "nil")]
-    #[cfg_attr(feature = "openapi", schema(nullable))]
-    pub events: Vec<TaskEvent>,
+    #[cfg_attr(feature = "openapi", schema(nullable, value_type = Vec<TaskEvent>))]
+    pub events: Arc<[TaskEvent]>,
     /// What became of the hours of the task: empty while they are followed and open.
     pub paused: String,
 }
@@ -349,7 +351,7 @@ pub struct AllocStub {
     pub job_version: u64,
     pub task_group: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub allocated_resources: Option<AllocatedResources>,
+    pub allocated_resources: Option<Arc<AllocatedResources>>,
     pub desired_status: DesiredStatus,
     pub desired_description: String,
     pub client_status: ClientStatus,

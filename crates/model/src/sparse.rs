@@ -408,7 +408,7 @@ mod tests {
     #[test]
     fn what_is_empty_is_left_out_and_reads_back_the_same() {
         let event = TaskEvent { kind: "Started".into(), time: 5, ..TaskEvent::default() };
-        let state = TaskState { events: vec![event, TaskEvent::default()], ..TaskState::default() };
+        let state = TaskState { events: [event, TaskEvent::default()].into(), ..TaskState::default() };
         let row = Allocation { id: "a".into(), task_states: [("t".to_owned(), state)].into(), ..Allocation::default() };
         let (text, whole) = (to_string(&row).unwrap(), serde_json::to_string(&row).unwrap());
         assert!(text.len() * 4 < whole.len(), "{text}");

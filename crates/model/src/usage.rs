@@ -98,7 +98,7 @@ impl AllocatedResources {
 impl Allocation {
     /// What it takes from its node; nothing when it was given nothing.
     pub fn usage(&self) -> Usage {
-        self.allocated_resources.as_ref().map(AllocatedResources::usage).unwrap_or_default()
+        self.allocated_resources.as_ref().map(|given| given.usage()).unwrap_or_default()
     }
 
     /// Host ports it holds, with the address each is bound on (empty: all of the node's).

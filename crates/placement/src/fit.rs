@@ -291,7 +291,9 @@ pub fn repick_ports<'a>(
     let mut used: Vec<Claim> =
         existing.filter(|a| a.occupies_node()).flat_map(|a| Held::of(a, &facts).claims).collect();
     used.sort_unstable();
-    let Some(resources) = &mut alloc.allocated_resources else { return Ok(Vec::new()) };
+    let Some(resources) = alloc.allocated_resources.as_mut().map(std::sync::Arc::make_mut) else {
+        return Ok(Vec::new());
+    };
     let mut rng = Rng::new(seed);
     let mut changed = Vec::new();
     let task_networks = resources.tasks.values_mut().flat_map(|t| &mut t.networks);

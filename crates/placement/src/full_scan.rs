@@ -130,7 +130,7 @@ fn alloc(id: &str, job: &str, node: &Node, cpu: i64, memory: i64, disk: i64) -> 
         job_id: job.into(),
         task_group: "g".into(),
         node_id: node.id.clone(),
-        allocated_resources: Some(resources),
+        allocated_resources: Some(Arc::new(resources)),
         job_version: Some(0),
         job_incarnation: Some(Index(1)),
         client_status: ClientStatus::Running,
@@ -359,7 +359,7 @@ fn best<'a>(rows: &'a Rows, job: &Job, case: &JobCase, seed: u64) -> Option<&'a 
         if case.static_port {
             let ip = &node.node_resources.as_ref().unwrap().node_networks[0].addresses[0].address;
             let port = PortMapping { label: "http".into(), value: 8080, to: 0, host_ip: ip.clone() };
-            wanted.allocated_resources.as_mut().unwrap().shared.ports.push(port);
+            Arc::make_mut(wanted.allocated_resources.as_mut().unwrap()).shared.ports.push(port);
         }
         let (score, sum) = rows.score(node, job, case, &wanted)?;
         Some((score, sum, tie(seed, fnv1a(node.id.as_str().as_bytes())), std::cmp::Reverse(slot), node))

@@ -204,7 +204,7 @@ mod tests {
             id: "a".into(),
             task_group: "g".into(),
             job: Some(Arc::new(job)),
-            allocated_resources: Some(given),
+            allocated_resources: Some(Arc::new(given)),
             ..Allocation::default()
         }
     }

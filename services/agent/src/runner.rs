@@ -398,7 +398,7 @@ impl Runner {
             client_description: report.client_description,
             task_states: report.task_states,
             deployment_status: report.deployment_status,
-            network_status: Some(bridge::status(self.network.as_deref())),
+            network_status: Some(Arc::new(bridge::status(self.network.as_deref()))),
             modify_time: client::clock::unix_nanos(),
         }
     }

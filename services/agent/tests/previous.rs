@@ -138,7 +138,7 @@ fn with_device(n: u32, id: &str) -> Allocation {
     };
     let task = AllocatedTaskResources { devices: vec![device], ..AllocatedTaskResources::default() };
     given.allocated_resources =
-        Some(AllocatedResources { tasks: [("t".to_owned(), task)].into(), ..AllocatedResources::default() });
+        Some(AllocatedResources { tasks: [("t".to_owned(), task)].into(), ..AllocatedResources::default() }.into());
     given
 }
 

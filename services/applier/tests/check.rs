@@ -379,7 +379,7 @@ fn what_a_lost_node_held_is_free_and_what_was_only_asked_to_stop_is_not() {
         let mut wanting = other.clone();
         let row = &mut wanting.parts.get_mut("n1").unwrap().place[0];
         let resources = row.allocated_resources.as_mut().unwrap();
-        resources.tasks.get_mut("t").unwrap().cpu.cpu_shares = 500;
+        std::sync::Arc::make_mut(resources).tasks.get_mut("t").unwrap().cpu.cpu_shares = 500;
         let mut plans = [stopping, wanting];
         check(&world.state, &Overlay::default(), &mut plans);
         assert_eq!(refused(&plans[1]).is_empty(), fits, "{status:?}");

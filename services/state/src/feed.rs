@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn who_follows_all_tables_gets_a_row_as_it_is_and_others_what_they_decide_by() {
         let metrics = model::metric::AllocMetric { nodes_evaluated: 77, ..Default::default() };
-        let row = model::Allocation { id: "a".into(), metrics: Some(metrics), ..Default::default() };
+        let row = model::Allocation { id: "a".into(), metrics: Some(Arc::new(metrics)), ..Default::default() };
         let feed = feed(1_000);
         feed.push(line(11, feed.last(), Change::Alloc(Arc::new(row))));
         let told = |tables: &str| {

@@ -93,7 +93,7 @@ impl Machine {
             }
         };
         let previous = self.feed.last();
-        let outcome = fsm::apply(state, index, &envelope);
+        let outcome = fsm::apply_entry(state, index, &envelope, bytes);
         self.numbers.applied(&envelope.command, began);
         let epoch = Arc::from(state.cluster().epoch.as_str());
         let restored = matches!(envelope.command, Command::Restore(RestoreStep::Commit { .. }));

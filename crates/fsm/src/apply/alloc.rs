@@ -14,7 +14,7 @@ use super::tx::Tx;
 use super::{deployment, eval};
 use crate::change::Change;
 use crate::command::{AllocClientUpdate, Refusal, Reply};
-use crate::commit::merge_client;
+use crate::commit::{is_news, told};
 
 /// Updates one command may carry.
 const UPDATES_MAX: usize = 50_000;
@@ -57,16 +57,14 @@ fn take_news(tx: &mut Tx, old: &Allocation, update: &AllocClientUpdate) {
     if delta.modify_time == 0 {
         delta.modify_time = tx.now;
     }
-    let mut new = old.clone();
-    merge_client(&mut new, &delta);
-    let newer = Allocation { modify_time: old.modify_time, ..new.clone() };
-    let orphan = is_orphan(tx, &new) && new.client_terminal() && !new.server_terminal();
+    let orphan = delta.client_status.is_terminal() && !old.server_terminal() && is_orphan(tx, old);
+    if !orphan && !is_news(old, &delta) {
+        return;
+    }
+    let mut new = told(old, &delta, tx.index);
     let reconnected = old.client_status == ClientStatus::Unknown
         && matches!(new.client_status, ClientStatus::Running | ClientStatus::Complete | ClientStatus::Failed);
     let unstamped = reconnected && !old.followup_eval_id.is_empty();
-    if newer == *old && !orphan {
-        return;
-    }
     deployment::count_health(tx, old, &new);
     if unstamped {
         cancel_followup(tx, old);
@@ -76,12 +74,11 @@ fn take_news(tx: &mut Tx, old: &Allocation, update: &AllocClientUpdate) {
         new.desired_status = DesiredStatus::Stop;
         new.alloc_modify_index = tx.index;
     }
-    new.modify_index = tx.index;
     if unstamped || orphan {
         tx.put_alloc(new);
     } else {
         tx.account(Some(old), &new);
-        tx.put(Change::AllocClient { update: delta, index: tx.index });
+        tx.put_news(delta, new);
     }
 }
 

@@ -78,12 +78,21 @@ impl Outcome {
 
 /// Applies the log entry at `index`. Never fails: what cannot be done is refused in the reply.
 pub fn apply(state: &mut State, index: Index, envelope: &Envelope) -> Outcome {
+    apply_text(state, index, envelope, None)
+}
+
+/// As [`apply`], of an entry that reads `entry`: its request is told from others without being written anew.
+pub fn apply_entry(state: &mut State, index: Index, envelope: &Envelope, entry: &[u8]) -> Outcome {
+    apply_text(state, index, envelope, Some(entry))
+}
+
+fn apply_text(state: &mut State, index: Index, envelope: &Envelope, entry: Option<&[u8]>) -> Outcome {
     let previous = state.index();
     if index <= previous {
         let refusal = Refusal::Invalid(format!("log index {index} is not behind {previous}"));
         return Outcome { reply: Reply::Refused(refusal), changes: Vec::new(), texts: Vec::new(), previous, cause: "" };
     }
-    let (reply, changes) = request::once(state, index, envelope, run);
+    let (reply, changes) = request::once(state, index, envelope, entry, run);
     // A restore takes it further.
     state.index = state.index.max(index);
     let texts: serde_json::Result<Vec<String>> = changes.iter().map(model::sparse::to_string).collect();

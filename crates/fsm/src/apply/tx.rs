@@ -12,7 +12,7 @@ use model::{
 
 use super::job;
 use crate::change::Change;
-use crate::command::{Envelope, Refusal};
+use crate::command::{AllocClientUpdate, Envelope, Refusal};
 use crate::state::{JobKey, State};
 
 pub(super) struct Tx {
@@ -50,6 +50,12 @@ impl Tx {
     pub fn put(&mut self, change: Change) {
         self.state.commit(self.index, &change);
         self.changes.push(change);
+    }
+
+    /// Writes a node's news; `row` is what it comes to.
+    pub fn put_news(&mut self, update: AllocClientUpdate, row: Allocation) {
+        self.state.commit_told(self.index, row);
+        self.changes.push(Change::AllocClient { update, index: self.index });
     }
 
     /// How many changes were made so far.

@@ -148,6 +148,11 @@ fn a_request_that_comes_again_is_answered_again_and_not_run_again() {
     world.register(job_with_count("web", 9));
     assert_eq!(world.run(envelope.clone()), first);
     assert!(world.last.is_empty());
+    let later = Envelope { now: envelope.now + 1, ..envelope.clone() };
+    assert_eq!(world.run(later.clone()), first, "at another time");
+    let (index, sorted) = (world.state.index().next(), serde_json::to_value(&later).unwrap().to_string());
+    let outcome = fsm::apply_entry(&mut world.state.clone(), index, &later, sorted.as_bytes());
+    assert_eq!((outcome.reply, outcome.changes), (first.clone(), Vec::new()), "written another way");
     assert_eq!(world.job("web").lookup_group("g").unwrap().count(), 9, "the newer registration stands");
     let mut other = world.envelope(Role::Gateway, register(job("else")));
     other.request = id;

@@ -190,10 +190,12 @@ fn plan_apply_018_an_instance_is_given_once() {
     other.id = "other".into();
     let taken = verify(&node, [&*mine].into_iter(), std::slice::from_ref(&other));
     assert!(matches!(taken, Err(Misfit::Devices(_))), "{taken:?}");
-    other.allocated_resources.as_mut().unwrap().tasks.get_mut("t0").unwrap().devices[0].device_ids = vec!["b".into()];
+    std::sync::Arc::make_mut(other.allocated_resources.as_mut().unwrap()).tasks.get_mut("t0").unwrap().devices[0]
+        .device_ids = vec!["b".into()];
     assert_eq!(verify(&node, [&*mine].into_iter(), std::slice::from_ref(&other)), Ok(()));
     let twice = vec!["b".to_owned(), "b".to_owned()];
-    other.allocated_resources.as_mut().unwrap().tasks.get_mut("t0").unwrap().devices[0].device_ids = twice;
+    std::sync::Arc::make_mut(other.allocated_resources.as_mut().unwrap()).tasks.get_mut("t0").unwrap().devices[0]
+        .device_ids = twice;
     assert!(verify(&node, [&*mine].into_iter(), std::slice::from_ref(&other)).is_err());
     let mut gone = Node::clone(&node);
     gone.node_resources.as_mut().unwrap().devices.clear();

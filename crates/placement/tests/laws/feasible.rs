@@ -203,7 +203,8 @@ fn plan_apply_017_021_028_the_fit_rule_names_what_is_short() {
     assert_eq!(verify(&here, all(), std::slice::from_ref(&new)), Err(Misfit::Cpu));
     assert!(verify(&here, all().skip(1), std::slice::from_ref(&new)).is_ok());
     let mut light = new.clone();
-    light.allocated_resources.as_mut().unwrap().tasks.get_mut("t").unwrap().cpu.cpu_shares = 0;
+    std::sync::Arc::make_mut(light.allocated_resources.as_mut().unwrap()).tasks.get_mut("t").unwrap().cpu.cpu_shares =
+        0;
     let taken = verify(&here, all(), std::slice::from_ref(&light)).unwrap_err();
     assert!(taken.to_string().starts_with("network: reserved port collision"), "{taken}");
     let changed = repick_ports(&here, all(), &mut light, 9).unwrap();

@@ -132,7 +132,7 @@ fn service_039_074_an_update_in_place_leaves_what_was_given() {
     let eval = world.register_only(&job);
     let mut decision = world.decide(&eval);
     for row in decision.plan.parts.values_mut().flat_map(|part| &mut part.place) {
-        row.allocated_resources.as_mut().unwrap().shared = Default::default();
+        std::sync::Arc::make_mut(row.allocated_resources.as_mut().unwrap()).shared = Default::default();
     }
     world.apply(decision);
     let before = world.live(&job)[0].clone();

@@ -53,9 +53,10 @@ impl Task {
         let Self { host, alloc, namespace, dirs, task: name, task_id, capabilities, notes, cancel } = self;
         let alloc = match &namespace {
             // The cluster's row may not know it yet, and the environment tells it.
-            Some(_) => {
-                Arc::new(Allocation { network_status: Some(bridge::status(namespace.as_ref())), ..(*alloc).clone() })
-            }
+            Some(_) => Arc::new(Allocation {
+                network_status: Some(Arc::new(bridge::status(namespace.as_ref()))),
+                ..(*alloc).clone()
+            }),
             None => alloc,
         };
         let job = alloc.job.as_deref().ok_or_else(|| validation_failure("the job is missing".to_owned()))?;

@@ -5,7 +5,7 @@
 use fsm::command::{AllocClientUpdate, DeploymentUpdate, EvalUpdate, JobDeregister, JobRegister, NodeStatusChange};
 use fsm::{
     Change, Command, Envelope, FeedLine, LeaseFence, LeaseName, Plan, PlanPart, PlanResult, PlanStop, Refusal, Reply,
-    RequestId, State, Table, apply, write_snapshot,
+    RequestId, State, Table, apply_entry, write_snapshot,
 };
 use model::alloc::{AllocDeploymentStatus, AllocatedResources, AllocatedTaskResources, TaskState};
 use model::deployment::DeploymentState;
@@ -91,7 +91,8 @@ impl World {
 
     pub fn run(&mut self, envelope: Envelope) -> Reply {
         let index = self.state.index().next();
-        let outcome = apply(&mut self.state, index, &envelope);
+        let entry = model::sparse::to_vec(&envelope).unwrap();
+        let outcome = apply_entry(&mut self.state, index, &envelope, &entry);
         let reply = outcome.reply.clone();
         self.last = outcome.changes.clone();
         if matches!(reply, Reply::Refused(_)) {
@@ -415,7 +416,7 @@ pub fn alloc(id: &str, cpu: i64) -> Allocation {
         id: id.into(),
         name: format!("job.g[{}]", id.len()),
         task_group: "g".into(),
-        allocated_resources: Some(resources),
+        allocated_resources: Some(std::sync::Arc::new(resources)),
         ..Allocation::default()
     }
 }
