@@ -8,6 +8,7 @@
 //!
 //! * One stream is open at a time. It is resumed where it ended, by index and epoch; a listing that is older
 //!   than what was seen (a gateway that has not caught up) is not believed, and another gateway asked.
+//! * Rows have their job before anybody else sees them; a line that lacks one ends the stream and changes nothing.
 //! * Beats do not depend on the stream: while it is being opened again they go to any gateway that answers,
 //!   so a node is not declared down because one gateway died.
 //! * The node is registered before the first stream, when the cluster says it does not know it, when the
@@ -24,7 +25,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use api::Code;
-use api::node::{REGISTER, Register, Registered, STREAM, StreamLine};
+use api::node::{Jobless, REGISTER, Register, Registered, STREAM, StreamLine};
 use client::error::CallError;
 use client::http::{Call, Http, Lines, Target};
 use fsm::command::AllocClientUpdate;
@@ -90,6 +91,8 @@ enum LinkError {
     Call(#[from] CallError),
     #[error("a line of the stream cannot be read")]
     Line(#[source] serde_json::Error),
+    #[error("a line of the stream is not whole")]
+    Jobless(#[from] Jobless),
     #[error("the gateway's listing is older than what was seen")]
     Stale,
     #[error("the stream does not continue where it was left")]
@@ -153,7 +156,7 @@ impl Link {
                         failures = 0;
                     }
                     failures = failures.saturating_add(1);
-                    if matches!(error, LinkError::Torn | LinkError::Line(_)) {
+                    if matches!(error, LinkError::Torn | LinkError::Line(_) | LinkError::Jobless(_)) {
                         position = Position::default();
                     }
                     // A stream that is torn may go on in another history, of a snapshot that was restored.
@@ -187,7 +190,8 @@ impl Link {
             *must_register = false;
             registered.met();
         }
-        let path = format!("{STREAM}?node={}&after={}&epoch={}", self.node_id, position.index, position.epoch);
+        let Position { index, epoch } = &*position;
+        let path = format!("{STREAM}?node={}&after={index}&epoch={epoch}&apart=true", self.node_id);
         let stream = self.http.open(Self::target(addr), Call::get(path, CALL), SILENCE).await?;
         tracing::info!(gateway = %addr, after = position.index, "following the gateway");
         self.beat.notify_one();
@@ -219,7 +223,8 @@ impl Link {
                 }
                 () = shutdown.requested() => return Ok(Left::Shutdown),
             };
-            let line: StreamLine = serde_json::from_slice(&line).map_err(LinkError::Line)?;
+            let mut line: StreamLine = serde_json::from_slice(&line).map_err(LinkError::Line)?;
+            line.rejoin()?;
             if line.close {
                 tracing::info!(gateway = %addr, "the gateway asks to be left");
                 return Ok(Left::Closed);

@@ -332,6 +332,25 @@ async fn an_agent_goes_on_with_another_gateway_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_lacks_a_job_ends_its_stream_and_changes_nothing() {
+    let cluster = Cluster::new();
+    let agent = Agent::start(cluster.config(&[cluster.gateway()]));
+    let first = cluster.put(alloc(51, "batch", shell("true")));
+    cluster.reaches(&first, ClientStatus::Complete).await;
+    let opened = || cluster.truth.lock().unwrap().streams.len();
+    let before = opened();
+    cluster.truth.lock().unwrap().lacks_jobs = true;
+    let id = cluster.put(alloc(52, "batch", shell("true")));
+    until("it asks anew", || (opened() > before + 1).then_some(())).await;
+    assert_eq!(cluster.progress(&id), [], "nothing is said of a row without its job");
+    cluster.truth.lock().unwrap().lacks_jobs = false;
+    cluster.reaches(&id, ClientStatus::Complete).await;
+    let (_, after, epoch) = cluster.truth.lock().unwrap().streams.last().cloned().unwrap();
+    assert_eq!((after, epoch.as_str()), (0, ""), "it wants to hear everything again");
+    agent.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_knows_is_ended_and_removed() {
     let cluster = Cluster::new();
     let gateway = cluster.gateway();

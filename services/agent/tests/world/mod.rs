@@ -55,6 +55,8 @@ pub struct Truth {
     /// Address of the gateway, index and epoch asked for.
     pub streams: Vec<(SocketAddr, u64, String)>,
     pub forget_node: bool,
+    /// Lines come without the jobs of their rows.
+    pub lacks_jobs: bool,
     /// What beats are answered with.
     gateways: Vec<String>,
 }
@@ -291,6 +293,7 @@ async fn stream(State(gw): State<Arc<Gateway>>, Query(query): Query<HashMap<Stri
     let after: u64 = query["after"].parse().unwrap();
     let resumes = query["epoch"] == "e1";
     gw.truth.lock().unwrap().streams.push((gw.addr, after, query["epoch"].clone()));
+    assert_eq!(query["apart"], "true");
     let first = (gw, if resumes { Some(after) } else { None });
     let lines = futures::stream::unfold(first, |(gw, sent)| async move {
         let mut index = gw.index.clone();
@@ -303,11 +306,17 @@ async fn stream(State(gw): State<Arc<Gateway>>, Query(query): Query<HashMap<Stri
         let line = {
             let truth = gw.truth.lock().unwrap();
             let after = sent.unwrap_or(0);
+            let mut upserts: Vec<Allocation> =
+                truth.allocs.values().filter(|a| a.modify_index.0 > after).cloned().collect();
+            let jobs =
+                if truth.lacks_jobs { Vec::new() } else { upserts.iter().filter_map(|a| a.job.clone()).collect() };
+            upserts.iter_mut().for_each(put_apart);
             StreamLine {
                 index: Index(now),
                 epoch: "e1".into(),
                 full: sent.is_none(),
-                upserts: truth.allocs.values().filter(|a| a.modify_index.0 > after).cloned().collect(),
+                jobs,
+                upserts,
                 gone: truth.gone.iter().filter(|(_, at)| **at > after).map(|(id, _)| id.clone()).collect(),
                 keepalive: sent == Some(now),
                 close: false,
@@ -319,7 +328,14 @@ async fn stream(State(gw): State<Arc<Gateway>>, Query(query): Query<HashMap<Stri
     Body::from_stream(lines).into_response()
 }
 
-/// An allocation of one task named `t`.
+/// The job goes beside the row.
+fn put_apart(row: &mut Allocation) {
+    if let Some(job) = row.job.take() {
+        (row.job_version, row.job_incarnation) = (job.version, job.create_index);
+    }
+}
+
+/// An allocation of one task named `t`, of a version of its job that no other runs.
 pub fn alloc(n: u32, kind: &str, task: Value) -> Allocation {
     let mut task = task;
     task["Name"] = json!("t");
@@ -331,7 +347,7 @@ pub fn alloc(n: u32, kind: &str, task: Value) -> Allocation {
         || json!({"Attempts": 0, "Mode": "fail", "Interval": 60_000_000_000_i64, "Delay": 100_000_000}),
     );
     let job = json!({"ID": "j", "Name": "j", "Type": kind, "Namespace": "default", "Datacenters": ["dc1"],
-        "TaskGroups": [{"Name": "g", "Count": 1, "RestartPolicy": restart, "Tasks": [task]}]});
+        "CreateIndex": 1, "Version": n, "TaskGroups": [{"Name": "g", "Count": 1, "RestartPolicy": restart, "Tasks": [task]}]});
     let job: Job = serde_json::from_value(job).unwrap();
     Allocation {
         id: format!("{n:08x}-0000-4000-8000-000000000000").into(),

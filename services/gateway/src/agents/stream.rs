@@ -27,6 +27,7 @@
 //! Driven by a task for each stream, which the replica's watches wake by the node's key. It fails by
 //! ending; the agent connects again, and the controller is told at once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,8 +37,9 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use fsm::State as Rows;
 use kit::guard::{Peer, Refused};
-use model::{Allocation, Index, NodeId};
+use model::{Allocation, Index, Job, NodeId};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -70,6 +72,9 @@ pub struct StreamQuery {
     /// The line of history that index is on.
     #[serde(default)]
     epoch: String,
+    /// Each line has the jobs of its rows beside them, each version once. Older agents do not ask for it.
+    #[serde(default)]
+    apart: bool,
 }
 
 impl StreamQuery {
@@ -101,7 +106,8 @@ pub async fn stream(State(app): State<App>, peer: Peer, Query(query): Query<Stre
     let open = app.streams.enter(node, move |node| beats.beats.broken(node));
     let open = open.ok_or_else(|| Refused::new(Code::TooMany, "no room for another stream"))?;
     let epoch = view.state.cluster().epoch.clone();
-    let teller = Teller::new(app, open.node().clone(), peer.admission.clone(), told, epoch);
+    let teller =
+        Teller { apart: query.apart, ..Teller::new(app, open.node().clone(), peer.admission.clone(), told, epoch) };
     let (lines, mut taken) = mpsc::channel(1);
     tokio::spawn(run(teller, open, lines, SLOW));
     let body = futures::stream::poll_fn(move |cx| taken.poll_recv(cx).map(|line| line.map(Ok::<_, std::io::Error>)));
@@ -166,6 +172,8 @@ struct Teller {
     ends: Instant,
     /// The first line comes whether or not there is something to tell.
     first: bool,
+    /// Jobs go beside the rows.
+    apart: bool,
     /// What the caller's certificate carries.
     admission: String,
     /// The caller's certificate is taken no longer, and it was told that nothing is wanted of it any more.
@@ -177,7 +185,7 @@ impl Teller {
         let waiter = app.watches.enlist(Key::NodeWishes(node.clone()));
         let wishes = app.watches.wishes_of(&node);
         let ends = Instant::now() + AGE_MIN.mul_f64(1.0 + random_unit() / 2.0);
-        Self { app, node, waiter, wishes, told, epoch, ends, first: true, admission, shut_out: false }
+        Self { app, node, waiter, wishes, told, epoch, ends, first: true, apart: false, admission, shut_out: false }
     }
 
     /// Whether the changes since the last line cannot be told as changes.
@@ -211,22 +219,40 @@ impl Teller {
         let full = self.is_full(view);
         let changed = self.wishes.take(self.told, state.index()).filter(|_| !full);
         let is_news = |row: &&Arc<Allocation>| full || row.alloc_modify_index > self.told;
-        let upserts = match changed {
+        let rows: Vec<&Arc<Allocation>> = match changed {
             Some(ids) => {
                 let rows = ids.iter().filter_map(|id| state.alloc(id)).filter(|row| row.node_id == self.node);
-                rows.filter(is_news).map(|row| with_job(state, row)).collect()
+                rows.filter(is_news).collect()
             }
-            None => state.allocs_of_node(&self.node).filter(is_news).map(|row| with_job(state, row)).collect(),
+            None => state.allocs_of_node(&self.node).filter(is_news).collect(),
+        };
+        let (jobs, upserts) = if self.apart {
+            apart(state, &rows)
+        } else {
+            (Vec::new(), rows.into_iter().map(|row| with_job(state, row)).collect())
         };
         self.told = state.index();
         self.epoch.clone_from(&state.cluster().epoch);
-        StreamLine { full, upserts, ..self.bare() }
+        StreamLine { full, jobs, upserts, ..self.bare() }
     }
 
     /// A line that tells nothing.
     fn bare(&self) -> StreamLine {
         StreamLine { index: self.told, epoch: self.epoch.clone(), ..StreamLine::default() }
     }
+}
+
+/// Rows as a node needs them, and the jobs that they run, each version once.
+fn apart(state: &Rows, rows: &[&Arc<Allocation>]) -> (Vec<Arc<Job>>, Vec<Allocation>) {
+    let mut jobs = BTreeMap::new();
+    let upserts = rows.iter().map(|row| {
+        let version = (&row.namespace, &row.job_id, row.job_incarnation, row.job_version);
+        jobs.entry(version).or_insert_with(|| state.job_of_alloc(row));
+        // Why it was placed where it is is for people.
+        Allocation { metrics: None, signed_identities: Default::default(), ..Allocation::clone(row) }
+    });
+    let upserts = upserts.collect();
+    (jobs.into_values().flatten().cloned().collect(), upserts)
 }
 
 impl Lines for Teller {
