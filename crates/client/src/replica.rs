@@ -6,6 +6,9 @@
 //!       └───────────────────────────────────┘ connection broke: another server, same index
 //! ```
 //!
+//! The leader has each line a round trip before the others. So who is answered by another server asks the
+//! leader too, and follows it if it has room; if not, it stays where it is, and asks again some time later.
+//!
 //! Invariants
 //! * What [`Replica::state`] gives is the state of the cluster at one index, for the tables followed.
 //! * Within one run its index never falls, except when the cluster itself was restored (another epoch).
@@ -15,6 +18,7 @@
 //! says how stale, and reads that need to be fresh fail at their read index.
 
 use std::io::{self, BufReader};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,12 +33,17 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::CallError;
-use crate::http::{Http, Lines, Target};
+use crate::http::{Http, Lines, Streaming, Target};
 use crate::peers::{PeerAddr, Peers};
+use crate::state::leader_named;
 
 /// A feed is silent at most this long: the source sends a beat each second.
 const SILENCE: Duration = Duration::from_secs(3);
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long a leader may take to answer while another server's feed is at hand.
+const LEADER: Duration = Duration::from_secs(1);
+/// Who follows another server than the leader asks for the leader each so often.
+const NEARER: Duration = Duration::from_secs(30);
 const LINE_BYTES_MAX: usize = 64 << 20;
 /// That nobody believes us is told at first, and then each so many tries.
 const MISTRUSTS_TOLD: u32 = 60;
@@ -84,6 +93,8 @@ enum FollowError {
     Diverged(String),
     #[error("feed ended")]
     Ended,
+    #[error("the leader is asked again")]
+    Nearer,
     #[error("snapshot is of index {theirs}, the copy was at {ours} already")]
     Behind { theirs: Index, ours: Index },
     #[error("following the feed panicked")]
@@ -257,8 +268,29 @@ impl Follower {
             path.push_str("&hash=");
             path.push_str(&state.hash_text());
         }
-        let mut lines = self.http.open_stream(&target, &path, CONNECT, SILENCE).await?.lines(LINE_BYTES_MAX);
-        self.read_lines(state, &mut lines).await
+        let opened = self.http.open_stream(&target, &path, CONNECT, SILENCE).await?;
+        let (nearest, again) = self.nearest(opened, source.addr, &path).await;
+        self.read_lines(state, &mut nearest.lines(LINE_BYTES_MAX), again).await
+    }
+
+    /// The leader's feed, if it is another server that takes one more follower; and when to look for it again,
+    /// if it is not the leader's.
+    async fn nearest(&self, opened: Streaming, source: SocketAddr, path: &str) -> (Streaming, Option<Instant>) {
+        let leader = leader_named(opened.headers());
+        if leader == Some(source) {
+            return (opened, None);
+        }
+        let known = |addr: &SocketAddr| self.peers.peers(Role::State).iter().any(|peer| peer.addr == *addr);
+        if let Some(leader) = leader.filter(known) {
+            let path = format!("{path}&led=true");
+            match self.http.open_stream(Target::new(leader, Role::State), &path, LEADER, SILENCE).await {
+                Ok(nearer) => return (nearer, None),
+                Err(error) => {
+                    tracing::debug!(error = %error, "the leader's feed is not to be had, following another's")
+                }
+            }
+        }
+        (opened, Some(Instant::now() + NEARER))
     }
 
     /// A server that lags must not take readers back in time; only another line of history may.
@@ -271,9 +303,17 @@ impl Follower {
         Ok(())
     }
 
-    async fn read_lines(&mut self, state: &mut State, lines: &mut Lines) -> Result<(), FollowError> {
+    async fn read_lines(
+        &mut self,
+        state: &mut State,
+        lines: &mut Lines,
+        again: Option<Instant>,
+    ) -> Result<(), FollowError> {
         let mut published = Instant::now();
         loop {
+            if again.is_some_and(|again| again <= Instant::now()) {
+                return Err(FollowError::Nearer);
+            }
             let Some(first) = lines.next().await? else { return Err(FollowError::Ended) };
             self.shared.contact.send_replace(Instant::now());
             if first.as_ref() == api::state::FEED_BEAT {

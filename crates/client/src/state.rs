@@ -313,8 +313,7 @@ impl StateClient {
     }
 
     fn note_leader(&self, headers: &http::HeaderMap) {
-        let leader = headers.get(api::headers::LEADER).and_then(|v| v.to_str().ok()?.parse::<SocketAddr>().ok());
-        if let Some(leader) = leader
+        if let Some(leader) = leader_named(headers)
             && self.shared.leader.load().as_deref() != Some(&leader)
         {
             self.shared.leader.store(Some(Arc::new(leader)));
@@ -356,4 +355,9 @@ pub fn new_uuid() -> String {
     let n = u128::from_be_bytes(b);
     let (a, b2, c, d, e) = (n >> 96, n >> 80 & 0xffff, n >> 64 & 0xffff, n >> 48 & 0xffff, n & 0xffff_ffff_ffff);
     format!("{a:08x}-{b2:04x}-{c:04x}-{d:04x}-{e:012x}")
+}
+
+/// Who leads, as the server knew that answered with these headers.
+pub(crate) fn leader_named(headers: &http::HeaderMap) -> Option<SocketAddr> {
+    headers.get(api::headers::LEADER)?.to_str().ok()?.parse().ok()
 }

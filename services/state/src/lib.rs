@@ -112,6 +112,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), kit::shell::S
         introduction_ttl: config.introduction_ttl,
         introduction_ttl_max: config.introduction_ttl_max,
         shutdown: shell.shutdown.clone(),
+        led: Arc::new(tokio::sync::Semaphore::new(stream::LED_MAX)),
     };
     let starter =
         Starter { shell: shell.clone(), dir, snapshot_after: config.snapshot_after, tuning: config.tuning.clone() };

@@ -25,6 +25,7 @@ use crate::certificates::Signer;
 use crate::feed::{FeedError, TableSet};
 use crate::network::{self, FORWARDED, SNAPSHOT_HEADER, base64_bytes};
 use crate::server::{Running, Server};
+use crate::stream::Led;
 use crate::{contact, stream, watch};
 
 /// Longest time a forwarded command may take.
@@ -72,6 +73,8 @@ pub struct App {
     pub introduction_ttl: model::Nanos,
     pub introduction_ttl_max: model::Nanos,
     pub shutdown: kit::process::Shutdown,
+    /// Places for those who follow the leader.
+    pub led: Arc<tokio::sync::Semaphore>,
 }
 
 pub fn router() -> OpenApiRouter<App> {
@@ -265,17 +268,22 @@ struct FeedQuery {
     hash: Option<String>,
     /// Tables, comma-separated; all when absent.
     tables: Option<String>,
+    /// Only the leader's feed is wanted, as long as it leads.
+    #[serde(default)]
+    led: bool,
 }
 
 /// Follow the feed
 ///
 /// Newline-delimited JSON without end: one line per committed index, `{}` when nothing happened for a
-/// second.
+/// second. The answer's header `x-steppe-leader` says who leads: the leader has each line first, and takes some
+/// followers that ask with `led`.
 #[utoipa::path(get, path = api::state::FEED, operation_id = "feed", tag = "feed", params(FeedQuery),
     responses(
         (status = 200, description = "Lines of row changes", body = fsm::FeedLine, content_type = "application/x-ndjson"),
         (status = 400, description = "Unknown table", body = ErrorBody),
         (status = 410, description = "Too far back or another history: start from a snapshot", body = ErrorBody),
+        (status = 429, description = "Not the leader, or it has no place left: follow any server", body = ErrorBody),
         (status = 503, description = "Not running", body = ErrorBody)))]
 async fn feed(State(app): State<App>, Query(query): Query<FeedQuery>) -> Result<Response, Refused> {
     let running = app.running()?;
@@ -293,9 +301,17 @@ async fn feed(State(app): State<App>, Query(query): Query<FeedQuery>) -> Result<
         tracing::error!(index = after.get(), "a follower's copy differs from ours");
         return Err(Refused::new(Code::Gone, "the follower's copy differs"));
     }
+    let led = match query.led {
+        true => Some(Led::enter(&app.led, running.raft.status()).ok_or_else(no_place)?),
+        false => None,
+    };
     let follower = stream::Follower { epoch: query.epoch.filter(|e| !e.is_empty()), tables };
-    let body = Body::from_stream(stream::feed(feed, after, follower, contact, app.shutdown.clone()));
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+    let body = Body::from_stream(stream::feed(feed, after, follower, contact, app.shutdown.clone(), led));
+    Ok((app.leader_header(&running), [(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+fn no_place() -> Refused {
+    Refused::new(Code::TooMany, "this server does not lead, or has no place left for another follower")
 }
 
 fn tables(names: Option<&str>) -> Result<TableSet, Refused> {

@@ -8,7 +8,7 @@ use fsm::State;
 use futures::Stream;
 use kit::process::Shutdown;
 use model::Index;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::contact::Contact;
 use crate::feed::{Feed, Line, TableSet};
@@ -25,32 +25,65 @@ pub struct Follower {
     pub tables: TableSet,
 }
 
+/// Followers that one leader takes for being the leader; others follow any server.
+pub const LED_MAX: usize = 16;
+
+/// A follower's place at the leader, as long as this server leads.
+pub struct Led {
+    status: watch::Receiver<raft::Status>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Led {
+    /// `None` if this server does not lead, or has no place left of `places`.
+    pub fn enter(places: &Arc<Semaphore>, status: watch::Receiver<raft::Status>) -> Option<Self> {
+        let place = Arc::clone(places).try_acquire_owned().ok()?;
+        let led = Self { status, _place: place };
+        led.leads().then_some(led)
+    }
+
+    fn leads(&self) -> bool {
+        self.status.borrow().is_leader()
+    }
+}
+
+/// Comes when the follower's place is none any more.
+async fn lost(led: Option<&mut Led>) {
+    match led {
+        // Without raft nobody leads.
+        Some(led) => drop(led.status.wait_for(|status| !status.is_leader()).await),
+        None => std::future::pending().await,
+    }
+}
+
 /// The lines behind `after`, for ever; ends when the follower falls out of the window, history changes,
-/// this server hears no leader any more, or it shuts down.
+/// this server hears no leader any more, or is not the leader whom the follower wants, or it shuts down.
 pub fn feed(
     feed: Arc<Feed>,
     after: Index,
     follower: Follower,
     contact: Arc<Contact>,
     shutdown: Shutdown,
+    led: Option<Led>,
 ) -> impl Stream<Item = Result<Bytes, io::Error>> {
     let wake = feed.subscribe();
-    futures::stream::unfold((after, wake), move |(after, mut wake)| {
+    futures::stream::unfold((after, wake, led), move |(after, mut wake, mut led)| {
         let (feed, follower, shutdown) = (Arc::clone(&feed), follower.clone(), shutdown.clone());
         let contact = Arc::clone(&contact);
         async move {
             loop {
-                if shutdown.is_requested() || !contact.is_fresh() {
+                if shutdown.is_requested() || !contact.is_fresh() || led.as_ref().is_some_and(|led| !led.leads()) {
                     return None;
                 }
                 wake.borrow_and_update();
                 let lines = feed.behind(after, follower.epoch.as_deref(), LINES_PER_PIECE).ok()?;
                 if let Some((piece, last)) = piece(&lines, follower.tables) {
-                    return Some((Ok(piece), (last, wake)));
+                    return Some((Ok(piece), (last, wake, led)));
                 }
                 tokio::select! {
                     changed = wake.changed() => changed.ok()?,
-                    () = crate::beat::next() => return Some((Ok(Bytes::from_static(b"{}\n")), (after, wake))),
+                    () = crate::beat::next() => return Some((Ok(Bytes::from_static(b"{}\n")), (after, wake, led))),
+                    () = lost(led.as_mut()) => return None,
                     () = shutdown.requested() => return None,
                 }
             }

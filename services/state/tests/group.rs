@@ -5,10 +5,14 @@ mod support;
 
 use std::time::Duration;
 
+use api::state::{ChangePeers, RaftStatus};
+use client::http::{Call, Streaming, Target};
+use client::peers::PeerAddr;
 use client::replica::{NoObserver, Replica};
 use client::state::new_uuid;
 use fsm::command::{Command, LeaseName};
 use fsm::{Reply, Table};
+use kit::shell::Shell;
 use model::{Index, Role};
 use support::{Group, WITHIN, namespace, propose};
 
@@ -45,6 +49,49 @@ async fn what_is_acknowledged_is_in_every_copy_and_survives_leaders_and_restarts
         assert!(copy.namespace(&name.into()).is_some(), "{name} is lost");
     }
     assert_eq!(copy.hash_text(), replica.reached(copy.index(), WITHIN).await.unwrap().hash_text());
+    shell.shutdown.request();
+}
+
+/// The server that takes followers for leading, and the feed it then serves.
+async fn led(shell: &Shell) -> (PeerAddr, Streaming) {
+    let copy = shell.replica(&[Table::Cluster], Box::new(NoObserver)).reached(Index(1), WITHIN).await.unwrap();
+    let path = format!("{}?after={}&epoch={}&led=true", api::state::FEED, copy.index(), copy.cluster().epoch);
+    let found = async {
+        loop {
+            for peer in shell.peers().peers(Role::State) {
+                match shell.http.open_stream(Target::new(peer.addr, Role::State), &path, WITHIN, WITHIN).await {
+                    Ok(feed) => {
+                        let named = feed.headers().get(api::headers::LEADER).and_then(|name| name.to_str().ok());
+                        assert_eq!(named, Some(peer.addr.to_string().as_str()));
+                        return (peer, feed);
+                    }
+                    Err(error) => assert_eq!(error.code(), api::Code::TooMany.as_str(), "{error}"),
+                }
+            }
+            // Nobody leads just now.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, found).await.expect("one leads")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_the_leader_is_let_go_when_another_leads() {
+    let group = Group::start(3);
+    let (shell, state) = group.user(Role::Gateway).await;
+    propose(&state, namespace("one")).await;
+    let (first, feed) = led(&shell).await;
+    let call = Call::get(api::state::RAFT_STATUS, WITHIN);
+    let reply = shell.http.call(&Target::new(first.addr, Role::State), call).await.unwrap();
+    let status: RaftStatus = serde_json::from_slice(&reply.body).unwrap();
+    let other = status.peers.into_iter().find(|peer| peer.name != first.name).unwrap();
+    let call = Call::post(api::state::RAFT_PEERS, WITHIN).json(&ChangePeers::TransferLeadership { to: other.id });
+    shell.http.call(&Target::new(first.addr, Role::State), call.unwrap()).await.unwrap();
+    let mut lines = feed.lines(1 << 20);
+    let ended = async { while lines.next().await.unwrap().is_some() {} };
+    tokio::time::timeout(WITHIN, ended).await.expect("the former leader ends the feed");
+    // A copy made by now finds the new one by itself.
+    assert_ne!(led(&shell).await.0, first);
     shell.shutdown.request();
 }
 

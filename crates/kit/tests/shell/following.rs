@@ -169,3 +169,35 @@ async fn a_source_that_comes_late_is_found_and_until_then_the_copy_is_not_ready(
     fake.serve(1);
     same(&fake, &replica).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_follows_the_leader_and_the_next_one() {
+    let mut fake = Fake::start(3);
+    fake.lead(0);
+    let (replica, told) = follow(&fake, &Table::ALL);
+    for leader in [1, 2, 0] {
+        fake.led(1).await;
+        fake.write_namespace(&format!("under-{leader}"));
+        same(&fake, &replica).await;
+        fake.lead(leader);
+    }
+    fake.led(1).await;
+    // Its leader goes, and nobody leads yet: it follows another server until one does.
+    fake.core().leader = None;
+    fake.end_server(0);
+    fake.led(0).await;
+    fake.write_namespace("without");
+    same(&fake, &replica).await;
+    assert_eq!(told.lock().unwrap().resets.len(), 1, "it went on where it was");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_has_no_place_at_the_leader_follows_another_server() {
+    let fake = Fake::start(3);
+    fake.core().takes_led = false;
+    fake.lead(0);
+    let (replica, _) = follow(&fake, &Table::ALL);
+    fake.write_namespace("one");
+    same(&fake, &replica).await;
+    assert_eq!(*fake.shared.led.borrow(), 0);
+}

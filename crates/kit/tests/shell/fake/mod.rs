@@ -59,6 +59,10 @@ pub struct Core {
     pub quorum_age_ms: u64,
     /// A snapshot to give instead of the present one.
     pub old_snapshot: Option<State>,
+    /// Who leads, as all servers say.
+    pub leader: Option<SocketAddr>,
+    /// Whether the leader has places for who follows it for that.
+    pub takes_led: bool,
 }
 
 pub struct Shared {
@@ -71,6 +75,8 @@ pub struct Shared {
     pub proposals: AtomicUsize,
     pub reads: AtomicUsize,
     pub snapshots: AtomicUsize,
+    /// Feeds that the leader serves for being the leader, at this moment.
+    pub led: watch::Sender<usize>,
     /// Read indexes are answered while this is true.
     pub reading: watch::Sender<bool>,
 }
@@ -106,6 +112,8 @@ impl Fake {
             renewals: Vec::new(),
             quorum_age_ms: 0,
             old_snapshot: None,
+            leader: None,
+            takes_led: true,
         };
         let shared = Arc::new(Shared {
             core: Mutex::new(core),
@@ -115,6 +123,7 @@ impl Fake {
             proposals: AtomicUsize::new(0),
             reads: AtomicUsize::new(0),
             snapshots: AtomicUsize::new(0),
+            led: watch::Sender::default(),
             reading: watch::Sender::new(true),
         });
         let stop = tokio_util::sync::CancellationToken::new();
@@ -136,7 +145,7 @@ impl Fake {
         let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let (addr, shutdown) = (listener.local_addr().unwrap(), Shutdown::new());
         let tls = Tls::Mutual(self.identity(Role::State, &format!("state-{n}")));
-        let app = App { shared: self.shared.clone(), shutdown: shutdown.clone() };
+        let app = App { shared: self.shared.clone(), addr, shutdown: shutdown.clone() };
         let router = Router::new()
             .route(api::state::PROPOSE, post(propose))
             .route(api::state::READ_INDEX, get(read_index))
@@ -193,6 +202,18 @@ impl Fake {
         self.cut_feeds();
     }
 
+    /// Every server says that this one leads, and feeds end, as the former leader's do.
+    pub fn lead(&self, n: usize) {
+        self.core().leader = Some(self.servers[n].0);
+        self.cut_feeds();
+    }
+
+    /// Waits until so many follow the leader.
+    pub async fn led(&self, wanted: usize) {
+        let mut led = self.shared.led.subscribe();
+        tokio::time::timeout(WITHIN, led.wait_for(|n| *n == wanted)).await.expect("in time").unwrap();
+    }
+
     pub fn cut_feeds(&self) {
         self.shared.cut.send_modify(|n| *n += 1);
     }
@@ -231,6 +252,7 @@ impl Shared {
 #[derive(Clone)]
 struct App {
     shared: Arc<Shared>,
+    addr: SocketAddr,
     shutdown: Shutdown,
 }
 
@@ -283,11 +305,34 @@ async fn read_index(Extract(app): Extract<App>) -> Json<ReadIndex> {
 struct FeedQuery {
     after: u64,
     epoch: Option<String>,
+    #[serde(default)]
+    led: bool,
+}
+
+/// Counts a feed that is served for being the leader.
+struct Led(Arc<Shared>);
+
+impl Led {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.led.send_modify(|n| *n += 1);
+        Self(shared.clone())
+    }
+}
+
+impl Drop for Led {
+    fn drop(&mut self) {
+        self.0.led.send_modify(|n| *n -= 1);
+    }
 }
 
 async fn feed(Extract(app): Extract<App>, Query(query): Query<FeedQuery>) -> Response {
+    let leader = app.shared.core.lock().unwrap().leader;
+    let named = leader.map(|leader| [(api::headers::LEADER, leader.to_string())]);
     {
         let core = app.shared.core.lock().unwrap();
+        if query.led && !(leader == Some(app.addr) && core.takes_led) {
+            return Refused::new(Code::TooMany, "follow any server").into_response();
+        }
         let other = query.epoch.is_some_and(|e| e != core.state.cluster().epoch);
         if other || Index(query.after) < core.floor {
             return Refused::new(Code::Gone, "too far back").into_response();
@@ -295,8 +340,9 @@ async fn feed(Extract(app): Extract<App>, Query(query): Query<FeedQuery>) -> Res
     }
     let (last, cut) = (app.shared.last.subscribe(), app.shared.cut.subscribe());
     let began = *cut.borrow();
+    let led = query.led.then(|| Led::new(&app.shared));
     let lines = futures::stream::unfold((Index(query.after), last, cut), move |(after, mut last, mut cut)| {
-        let app = app.clone();
+        let (app, _led) = (app.clone(), &led);
         async move {
             loop {
                 last.borrow_and_update();
@@ -322,7 +368,8 @@ async fn feed(Extract(app): Extract<App>, Query(query): Query<FeedQuery>) -> Res
             }
         }
     });
-    Body::from_stream(lines).into_response()
+    let body = Body::from_stream(lines);
+    named.map_or_else(|| Body::empty().into_response(), IntoResponse::into_response).map(|_| body)
 }
 
 #[derive(Deserialize)]
