@@ -154,7 +154,7 @@ impl Line {
             kept.make_brief();
         }
         let brief_of = |at| rendered.as_ref().filter(|_| in_brief)?.brief_of(at);
-        let mut text = format!(
+        let mut head = format!(
             "{{\"i\":{},\"p\":{},\"e\":{},\"h\":\"{}\"",
             self.index,
             self.previous,
@@ -162,13 +162,18 @@ impl Line {
             self.hash
         );
         if !self.cause.is_empty() {
-            text.push_str(&format!(",\"t\":\"{}\"", self.cause));
+            head.push_str(&format!(",\"t\":\"{}\"", self.cause));
         }
         let wanted = self.changes.iter().enumerate().filter(|(_, (table, _))| tables.contains(*table));
+        let told: Vec<&str> = wanted.map(|(at, (_, json))| brief_of(at).unwrap_or(json)).collect();
+        // Lines of megabytes: what grows as it is written would be copied several times over.
+        let room = told.iter().map(|json| json.len() + 1).sum::<usize>() + head.len() + 8;
+        let mut text = String::with_capacity(room);
+        text.push_str(&head);
         let mut opening = ",\"c\":[";
-        for (at, (_, json)) in wanted {
+        for json in told {
             text.push_str(opening);
-            text.push_str(brief_of(at).unwrap_or(json));
+            text.push_str(json);
             opening = ",";
         }
         if opening == "," {

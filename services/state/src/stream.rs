@@ -93,17 +93,21 @@ pub fn feed(
 
 /// The first lines in one piece, at least one and as many as fit; and the index of the last of them.
 fn piece(lines: &[Arc<Line>], tables: TableSet) -> Option<(Bytes, Index)> {
-    let first = lines.first()?;
-    let (mut piece, mut last) = (BytesMut::from(first.render(tables)), first.index);
-    for line in lines.iter().skip(1) {
+    let mut last = lines.first()?.index;
+    let mut texts: Vec<Bytes> = Vec::new();
+    let mut bytes = 0;
+    for line in lines {
         let text = line.render(tables);
-        if piece.len() + text.len() > PIECE_BYTES {
+        if !texts.is_empty() && bytes + text.len() > PIECE_BYTES {
             break;
         }
-        piece.extend_from_slice(&text);
+        bytes += text.len();
         last = line.index;
+        texts.push(text);
     }
-    Some((piece.freeze(), last))
+    // One line, which may be of megabytes, goes as it is to all who follow the same tables.
+    let piece = if texts.len() == 1 { texts.swap_remove(0) } else { texts.concat().into() };
+    Some((piece, last))
 }
 
 /// A snapshot of `state`, for these tables; `None` adds what never leaves the state servers otherwise.
@@ -141,5 +145,27 @@ impl Write for Pieces {
         }
         let piece = self.buffer.split().freeze();
         self.sender.blocking_send(Ok(piece)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(index: u64, bytes: usize) -> Arc<Line> {
+        let hash = "h".repeat(bytes);
+        let line = Line::new(Index(index), Index(index - 1), Arc::from("e"), hash, "", Vec::new(), Vec::new());
+        Arc::new(line.unwrap())
+    }
+
+    #[test]
+    fn a_line_that_fills_a_piece_is_handed_on_as_it_is_and_small_ones_go_together_in_order() {
+        let lines = [line(1, PIECE_BYTES), line(2, 10), line(3, 10), line(4, PIECE_BYTES)];
+        let (piece_of_one, last) = piece(&lines, TableSet::ALL).unwrap();
+        assert_eq!((piece_of_one.as_ptr(), last), (lines[0].render(TableSet::ALL).as_ptr(), Index(1)));
+        let (several, last) = piece(&lines[1..], TableSet::ALL).unwrap();
+        let both: Vec<u8> = lines[1..3].iter().flat_map(|line| line.render(TableSet::ALL)).collect();
+        assert_eq!((&several[..], last), (&both[..], Index(3)));
+        assert!(piece(&[], TableSet::ALL).is_none());
     }
 }

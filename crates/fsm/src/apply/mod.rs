@@ -95,12 +95,22 @@ fn apply_text(state: &mut State, index: Index, envelope: &Envelope, entry: Optio
     let (reply, changes) = request::once(state, index, envelope, entry, run);
     // A restore takes it further.
     state.index = state.index.max(index);
-    let texts: serde_json::Result<Vec<String>> = changes.iter().map(model::sparse::to_string).collect();
-    let texts = texts.unwrap_or_default();
+    let texts = texts(&changes).unwrap_or_default();
     let is_whole = texts.len() == changes.len();
     state.hash = if is_whole { hash::roll_texts(state.hash, &texts) } else { hash::roll(state.hash, &changes) };
     let cause = if changes.is_empty() { "" } else { envelope.command.cause() };
     Outcome { reply, changes, texts, previous, cause }
+}
+
+/// The changes as JSON, each in a text of its size: the feed keeps them.
+fn texts(changes: &[Change]) -> Option<Vec<String>> {
+    let mut buffer = Vec::new();
+    let text = |change| {
+        buffer.clear();
+        model::sparse::to_writer(&mut buffer, change).ok()?;
+        str::from_utf8(&buffer).ok().map(str::to_owned)
+    };
+    changes.iter().map(text).collect()
 }
 
 fn run(state: &mut State, index: Index, envelope: &Envelope) -> (Reply, Vec<Change>) {
