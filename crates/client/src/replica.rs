@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The leader has each line a round trip before the others. So who is answered by another server asks the
-//! leader too, and follows it if it has room; if not, it stays where it is, and asks again some time later.
+//! leader too, and follows it if it has room; if not, it stays where it is, and asks again some time later. A
+//! source that still has not what a reader knows to be committed is left for another.
 //!
 //! Invariants
 //! * What [`Replica::state`] gives is the state of the cluster at one index, for the tables followed.
@@ -44,6 +45,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const LEADER: Duration = Duration::from_secs(1);
 /// Who follows another server than the leader asks for the leader each so often.
 const NEARER: Duration = Duration::from_secs(30);
+/// A source may keep a reader waiting so long for what is committed.
+const STARVED: Duration = Duration::from_millis(500);
 const LINE_BYTES_MAX: usize = 64 << 20;
 /// That nobody believes us is told at first, and then each so many tries.
 const MISTRUSTS_TOLD: u32 = 60;
@@ -95,6 +98,8 @@ enum FollowError {
     Ended,
     #[error("the leader is asked again")]
     Nearer,
+    #[error("index {wanted} is committed and does not come")]
+    Starved { wanted: Index },
     #[error("snapshot is of index {theirs}, the copy was at {ours} already")]
     Behind { theirs: Index, ours: Index },
     #[error("following the feed panicked")]
@@ -120,6 +125,8 @@ struct Shared {
     state: ArcSwap<State>,
     progress: watch::Sender<Progress>,
     contact: watch::Sender<Instant>,
+    /// The highest index that a reader knew to be committed.
+    wanted: watch::Sender<Index>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -141,6 +148,7 @@ impl Replica {
             state: ArcSwap::from_pointee(State::default()),
             progress: watch::Sender::default(),
             contact: watch::Sender::new(Instant::now()),
+            wanted: watch::Sender::default(),
         });
         let follower = Follower {
             http,
@@ -150,6 +158,7 @@ impl Replica {
             observer,
             shared: Arc::clone(&shared),
             turn: usize::from(rand::random::<u16>()),
+            left: None,
         };
         tokio::spawn(async move {
             tokio::select! {
@@ -179,11 +188,16 @@ impl Replica {
         self.0.contact.borrow().elapsed()
     }
 
-    /// Waits until the copy has reached `index`.
+    /// Waits until the copy has reached `index`, which is committed: a source that does not bring it soon is left.
     ///
     /// # Errors
     /// [`NotReached`] when it has not within the time given.
     pub async fn reached(&self, index: Index, within: Duration) -> Result<Arc<State>, NotReached> {
+        self.0.wanted.send_if_modified(|wanted| std::mem::replace(wanted, index.max(*wanted)) < index);
+        self.wait(index, within).await
+    }
+
+    async fn wait(&self, index: Index, within: Duration) -> Result<Arc<State>, NotReached> {
         let mut progress = self.0.progress.subscribe();
         let reached = tokio::time::timeout(within, progress.wait_for(|p| p.ready && p.index >= index)).await;
         match reached {
@@ -194,7 +208,7 @@ impl Replica {
 
     /// Waits until the copy is past `index`; `None` when it is not within the time given.
     pub async fn past(&self, index: Index, within: Duration) -> Option<Arc<State>> {
-        self.reached(index.next(), within).await.ok()
+        self.wait(index.next(), within).await.ok()
     }
 }
 
@@ -206,6 +220,8 @@ struct Follower {
     observer: Box<dyn Observer>,
     shared: Arc<Shared>,
     turn: usize,
+    /// The source that let its readers starve: not to be gone back to at once.
+    left: Option<SocketAddr>,
 }
 
 impl Follower {
@@ -269,28 +285,33 @@ impl Follower {
             path.push_str(&state.hash_text());
         }
         let opened = self.http.open_stream(&target, &path, CONNECT, SILENCE).await?;
-        let (nearest, again) = self.nearest(opened, source.addr, &path).await;
-        self.read_lines(state, &mut nearest.lines(LINE_BYTES_MAX), again).await
+        let (nearest, addr, again) = self.nearest(opened, source.addr, &path).await;
+        let read = self.read_lines(state, &mut nearest.lines(LINE_BYTES_MAX), again).await;
+        self.left = matches!(read, Err(FollowError::Starved { .. })).then_some(addr);
+        read
     }
 
-    /// The leader's feed, if it is another server that takes one more follower; and when to look for it again,
-    /// if it is not the leader's.
-    async fn nearest(&self, opened: Streaming, source: SocketAddr, path: &str) -> (Streaming, Option<Instant>) {
-        let leader = leader_named(opened.headers());
-        if leader == Some(source) {
-            return (opened, None);
-        }
-        let known = |addr: &SocketAddr| self.peers.peers(Role::State).iter().any(|peer| peer.addr == *addr);
-        if let Some(leader) = leader.filter(known) {
+    /// The leader's feed, if it takes one more follower, or else the one that is open; whose it is; and when to look
+    /// for the leader again, if it is not the leader's.
+    async fn nearest(
+        &self,
+        opened: Streaming,
+        source: SocketAddr,
+        path: &str,
+    ) -> (Streaming, SocketAddr, Option<Instant>) {
+        let known = |addr: &SocketAddr| {
+            self.left != Some(*addr) && self.peers.peers(Role::State).iter().any(|peer| peer.addr == *addr)
+        };
+        if let Some(leader) = leader_named(opened.headers()).filter(known) {
             let path = format!("{path}&led=true");
             match self.http.open_stream(Target::new(leader, Role::State), &path, LEADER, SILENCE).await {
-                Ok(nearer) => return (nearer, None),
+                Ok(nearer) => return (nearer, leader, None),
                 Err(error) => {
                     tracing::debug!(error = %error, "the leader's feed is not to be had, following another's")
                 }
             }
         }
-        (opened, Some(Instant::now() + NEARER))
+        (opened, source, Some(Instant::now() + NEARER))
     }
 
     /// A server that lags must not take readers back in time; only another line of history may.
@@ -310,15 +331,23 @@ impl Follower {
         again: Option<Instant>,
     ) -> Result<(), FollowError> {
         let mut published = Instant::now();
+        let shared = Arc::clone(&self.shared);
+        let mut hungry = Hunger { wanted: shared.wanted.subscribe(), since: None };
         loop {
             if again.is_some_and(|again| again <= Instant::now()) {
                 return Err(FollowError::Nearer);
             }
-            let Some(first) = lines.next().await? else { return Err(FollowError::Ended) };
+            let first = tokio::select! {
+                biased;
+                line = lines.next() => line?,
+                wanted = hungry.starved(state.index()) => return Err(FollowError::Starved { wanted }),
+            };
+            let Some(first) = first else { return Err(FollowError::Ended) };
             self.shared.contact.send_replace(Instant::now());
             if first.as_ref() == api::state::FEED_BEAT {
                 continue;
             }
+            hungry.since = None;
             self.apply(state, &first)?;
             let more = self.apply_more(state, lines, published + PACE).await;
             // What was applied is shown, also when the feed broke behind it.
@@ -381,5 +410,23 @@ impl Follower {
             .await
             .map_err(|e| FollowError::Snapshot(e.to_string()))?
             .map_err(FollowError::Snapshot)
+    }
+}
+
+/// How long readers have waited for a line.
+struct Hunger {
+    wanted: watch::Receiver<Index>,
+    since: Option<Instant>,
+}
+
+impl Hunger {
+    /// Comes when the copy at `at` has lacked a committed index for too long. May be cancelled without loss.
+    async fn starved(&mut self, at: Index) -> Index {
+        let Ok(wanted) = self.wanted.wait_for(|wanted| *wanted > at).await.map(|wanted| *wanted) else {
+            return std::future::pending().await;
+        };
+        let since = *self.since.get_or_insert_with(Instant::now);
+        tokio::time::sleep_until(since + STARVED).await;
+        wanted
     }
 }

@@ -201,3 +201,18 @@ async fn a_copy_that_has_no_place_at_the_leader_follows_another_server() {
     same(&fake, &replica).await;
     assert_eq!(*fake.shared.led.borrow(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_stands_still_is_left_once_a_reader_needs_more_and_not_before() {
+    let fake = Fake::start(3);
+    fake.lead(0);
+    let (replica, _) = follow(&fake, &Table::ALL);
+    fake.led(1).await;
+    fake.stick_leader();
+    let index = fake.write_namespace("committed");
+    // Who waits for something to happen does not know that something has.
+    assert!(replica.past(Index(index.get() - 1), Duration::from_secs(2)).await.is_none());
+    assert_eq!(*fake.shared.led.borrow(), 1);
+    same(&fake, &replica).await;
+    assert_eq!(*fake.shared.led.borrow(), 0);
+}

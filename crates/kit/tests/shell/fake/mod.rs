@@ -63,6 +63,8 @@ pub struct Core {
     pub leader: Option<SocketAddr>,
     /// Whether the leader has places for who follows it for that.
     pub takes_led: bool,
+    /// This server is alive, and its feed stands still.
+    pub stuck: Option<SocketAddr>,
 }
 
 pub struct Shared {
@@ -114,6 +116,7 @@ impl Fake {
             old_snapshot: None,
             leader: None,
             takes_led: true,
+            stuck: None,
         };
         let shared = Arc::new(Shared {
             core: Mutex::new(core),
@@ -206,6 +209,12 @@ impl Fake {
     pub fn lead(&self, n: usize) {
         self.core().leader = Some(self.servers[n].0);
         self.cut_feeds();
+    }
+
+    /// The leader's feed stands still, though it is alive and called the leader.
+    pub fn stick_leader(&self) {
+        let mut core = self.core();
+        core.stuck = core.leader;
     }
 
     /// Waits until so many follow the leader.
@@ -352,7 +361,7 @@ async fn feed(Extract(app): Extract<App>, Query(query): Query<FeedQuery>) -> Res
                 let found = {
                     let core = app.shared.core.lock().unwrap();
                     let skip = usize::try_from(after.get().saturating_sub(core.floor.get())).unwrap();
-                    core.lines.get(skip).cloned()
+                    core.lines.get(skip).filter(|_| core.stuck != Some(app.addr)).cloned()
                 };
                 if let Some(line) = found {
                     return Some((Ok::<_, std::io::Error>(line), (after.next(), last, cut)));
