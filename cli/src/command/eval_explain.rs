@@ -139,11 +139,14 @@ fn group_text(cx: &Cx, group: &GroupExplanation) -> String {
         };
         blocks.push(reasons.iter().map(|reason| format!("* {reason}")).collect::<Vec<_>>().join("\n"));
     }
+    let each = verbose || group.nodes.len() <= NODES_SHOWN;
     if !group.nodes.is_empty() {
-        blocks.push(match verbose || group.nodes.len() <= NODES_SHOWN {
-            true => each_node(&group.nodes, verbose),
-            false => counted(&group.nodes),
-        });
+        blocks.push(if each { each_node(&group.nodes, verbose) } else { counted(&group.nodes) });
+    }
+    let nodes = group.nodes.iter().filter(|_| each).map(|node| &node.scores);
+    let mut shown = group.placed.iter().map(|one| &one.scores).chain(nodes);
+    if shown.any(|scores| scores.contains_key(placement::BALANCE)) {
+        blocks.push(placement::BALANCE_SAYS.to_owned());
     }
     blocks.join("\n\n")
 }

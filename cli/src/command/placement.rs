@@ -44,6 +44,13 @@ pub fn reasons(metric: &AllocMetric) -> Vec<String> {
     out
 }
 
+/// What stands among the scores and is none of them.
+pub const BALANCE: &str = "balance";
+/// Why the chosen node may have a lower score than another.
+pub const BALANCE_SAYS: &str = "Nodes with a balance are well begun and count as equally full, whatever their binpack: \
+    all else alike, the one with the highest comes first. It is by how much the free shares of cpu and memory come \
+    nearer to each other.";
+
 /// The scores of the nodes that came into question, as a table; empty if there are none.
 pub fn scores(metric: &AllocMetric, verbose: bool) -> String {
     if metric.score_meta_data.is_empty() {
@@ -60,11 +67,15 @@ pub fn scores(metric: &AllocMetric, verbose: bool) -> String {
     let mut rows = vec![heads];
     for node in &metric.score_meta_data {
         let mut cells = vec![crate::format::id(&node.node_id, verbose)];
-        cells.extend(names.iter().map(|name| short(node.scores.get(name).unwrap_or(0.0))));
+        cells.extend(names.iter().map(|name| match node.scores.get(name) {
+            None if *name == BALANCE => "-".to_owned(),
+            score => short(score.unwrap_or(0.0)),
+        }));
         cells.push(short(node.norm_score));
         rows.push(cells);
     }
-    table(&rows)
+    let says = if names.contains(&BALANCE) { format!("\n{BALANCE_SAYS}") } else { String::new() };
+    format!("{}{says}", table(&rows))
 }
 
 fn short(score: f64) -> String {
@@ -96,6 +107,27 @@ mod tests {
              * Resources exhausted on 2 nodes\n  \
              * Dimension \"memory\" exhausted on 2 nodes"
         );
+    }
+
+    #[test]
+    fn a_lower_score_that_was_chosen_for_its_balance_is_said_to_be() {
+        let node = |id: &str, scores: &[(&'static str, f64)], norm_score| model::metric::NodeScoreMeta {
+            node_id: id.into(),
+            scores: scores.iter().copied().collect(),
+            norm_score,
+        };
+        let plain = node("empty", &[("binpack", 0.25)], 0.25);
+        let told = AllocMetric { score_meta_data: vec![plain.clone()], ..AllocMetric::default() };
+        assert!(!scores(&told, true).contains("balance"));
+        let level = node("level", &[("balance", 0.15), ("binpack", 0.75)], 0.75);
+        let fuller = node("fuller", &[("balance", -0.15), ("binpack", 0.875)], 0.875);
+        let told = AllocMetric { score_meta_data: vec![level, fuller, plain], ..AllocMetric::default() };
+        let text = scores(&told, true);
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[0], ["Node", "balance", "binpack", "final", "score"]);
+        assert_eq!(lines[1], ["level", "0.15", "0.75", "0.75"]);
+        assert_eq!(lines[3], ["empty", "-", "0.25", "0.25"]);
+        assert!(text.ends_with(BALANCE_SAYS), "{text}");
     }
 
     #[test]

@@ -78,10 +78,12 @@ pub struct NodeVerdict {
     /// The first check that failed, or what is short.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// Final score, of a node that fits; the better the higher.
+    /// Final score, of a node that fits; the better the higher, but see `balance`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
-    /// What the score is the mean of.
+    /// What the score is the mean of, and `balance`, which is not in it: by how much the free shares of cpu and
+    /// memory come nearer to each other. Nodes that have one count as equally full, whatever their `binpack`: all
+    /// else alike, the one with the highest is chosen.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub scores: BTreeMap<String, f64>,
 }
@@ -125,7 +127,7 @@ pub struct Placement {
     pub node_name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_status: Option<ClientStatus>,
-    /// What the score is the mean of.
+    /// What the score is the mean of, and `balance`, which is not in it: see [`NodeVerdict`].
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub scores: BTreeMap<String, f64>,
     /// The node's when it was chosen.

@@ -62,6 +62,7 @@ pub struct AllocMetric {
 pub struct NodeScoreMeta {
     #[serde(rename = "NodeID")]
     pub node_id: NodeId,
+    /// What `NormScore` is the mean of, and `balance`, which is not in it: nodes that have one count as equally full.
     #[serde(with = "nil")]
     #[cfg_attr(feature = "openapi", schema(nullable, value_type = BTreeMap<String, f64>))]
     pub scores: Scores,

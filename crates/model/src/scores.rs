@@ -16,6 +16,8 @@ use crate::nil::Empty;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scorer {
     AllocationSpread,
+    /// No score: what comes before the fit among nodes that would be well begun.
+    Balance,
     Binpack,
     Devices,
     JobAntiAffinity,
@@ -25,8 +27,9 @@ pub enum Scorer {
 }
 
 impl Scorer {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::AllocationSpread,
+        Self::Balance,
         Self::Binpack,
         Self::Devices,
         Self::JobAntiAffinity,
@@ -38,6 +41,7 @@ impl Scorer {
     pub const fn name(self) -> &'static str {
         match self {
             Self::AllocationSpread => "allocation-spread",
+            Self::Balance => "balance",
             Self::Binpack => "binpack",
             Self::Devices => "devices",
             Self::JobAntiAffinity => "job-anti-affinity",

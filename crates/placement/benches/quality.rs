@@ -68,7 +68,7 @@ fn mixed_batch(d: &mut Draw, stays: usize) -> Arrival {
 }
 
 /// Nodes have 32,000 MHz and 65,536 MiB.
-const TRACES: [Trace; 9] = [
+const TRACES: [Trace; 11] = [
     Trace {
         name: "small services",
         nodes: 300,
@@ -111,6 +111,30 @@ const TRACES: [Trace; 9] = [
             memory: d.between(2, 40) * 256,
             batch: d.below(2) == 0,
             stays: usize::try_from(d.between(20, 200)).unwrap(),
+        },
+    },
+    Trace {
+        name: "churn, all with twice the share of memory",
+        nodes: 300,
+        jobs: 1200,
+        unplaced: Unplaced::IsLost,
+        arrival: |d| {
+            let cpu = d.between(5, 40) * 100;
+            let stays = usize::try_from(d.between(20, 200)).unwrap();
+            Arrival { count: d.between(1, 8), cpu, memory: cpu * 4, batch: d.below(2) == 0, stays }
+        },
+    },
+    Trace {
+        name: "churn, most with more memory than cpu",
+        nodes: 300,
+        jobs: 1200,
+        unplaced: Unplaced::IsLost,
+        arrival: |d| {
+            let stays = usize::try_from(d.between(20, 200)).unwrap();
+            let (much, little) = (d.between(5, 40), d.between(5, 15));
+            let (cpu, memory) = if d.below(10) < 7 { (little, much) } else { (much, little) };
+            let (cpu, memory) = (cpu * 100, memory * 200);
+            Arrival { count: d.between(1, 8), cpu, memory, batch: d.below(2) == 0, stays }
         },
     },
     Trace {

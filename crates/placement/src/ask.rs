@@ -41,8 +41,9 @@ enum Owner {
 /// How a group would fit onto a node.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Fit {
-    /// What would be in use there.
+    /// What would be in use there, and how much of that is for the group.
     pub used: Amounts,
+    pub ask: Amounts,
     /// How well its devices are liked, from -1 to 1.
     pub devices: Option<f64>,
 }
@@ -100,7 +101,7 @@ impl Ask {
         if self.is_plain() {
             self.amounts.fits(hot.used, hot.capacity)?;
             used.add(self.amounts);
-            return Ok(Fit { used, devices: None });
+            return Ok(Fit { used, ask: self.amounts, devices: None });
         }
         let mut ask = self.amounts;
         // What needs no choice is asked first.
@@ -116,7 +117,7 @@ impl Ask {
             devices = (self.device_weight > 0).then_some(liked);
         }
         used.add(ask);
-        Ok(Fit { used, devices })
+        Ok(Fit { used, ask, devices })
     }
 
     fn choose(&self, row: &NodeRow, options: &Options, hands: &mut Hands) -> Result<(), Short> {

@@ -113,13 +113,23 @@ fn have(nodes: &str, n: u32) -> String {
 struct Trace {
     kind: u8,
     reason: u16,
-    /// Fit, devices, anti-affinity, affinity, spread; not a number: not given.
-    parts: [f32; 5],
+    /// Fit, devices, anti-affinity, affinity, spread, and balance, which is no score; not a number: not given.
+    parts: [f32; PARTS],
 }
 
-/// Names of the scores of a [`Trace`], as metrics call them.
-const SCORES: [Scorer; 5] =
-    [Scorer::Binpack, Scorer::Devices, Scorer::JobAntiAffinity, Scorer::NodeAffinity, Scorer::AllocationSpread];
+const PARTS: usize = 6;
+/// How many of them are scores.
+const SCORES: usize = 5;
+
+/// Names of the parts of a [`Trace`], as metrics call them.
+const NAMES: [Scorer; PARTS] = [
+    Scorer::Binpack,
+    Scorer::Devices,
+    Scorer::JobAntiAffinity,
+    Scorer::NodeAffinity,
+    Scorer::AllocationSpread,
+    Scorer::Balance,
+];
 
 /// How one node stood.
 #[derive(Clone, Debug, PartialEq)]
@@ -130,7 +140,8 @@ pub enum Verdict<'a> {
     Filtered(&'a str),
     /// No room; what is short.
     Exhausted(&'a str),
-    /// Would do; its score without penalties, and what it is the mean of.
+    /// Would do; its score without penalties, and what it is the mean of. Beside that `balance`, of a node
+    /// that would be well begun: it comes before the fit score then (see [`crate::score`]).
     Fits { score: f64, parts: Vec<(&'static str, f64)> },
 }
 
@@ -138,7 +149,7 @@ impl GroupTrace {
     pub(crate) fn new(group: &str, job_version: u64, ids: &Arc<Vec<NodeId>>, seats: &Seats, spreads: &Spreads) -> Self {
         #[allow(clippy::cast_possible_truncation)]
         let part = |score: Option<f64>| score.map_or(f32::NAN, |score| score as f32);
-        let none = [f32::NAN; 5];
+        let none = [f32::NAN; PARTS];
         // Most nodes share their values of spread attributes with the one before.
         let mut last = (u32::MAX, f32::NAN);
         let trace = |(seat, given): (&Seat, &Parts)| {
@@ -155,7 +166,7 @@ impl GroupTrace {
                 last = (seat.tuple, part(spreads.score(seat.tuple)));
             }
             let scores = [given.fit(), given.devices(), given.anti_affinity(), given.affinity()].map(part);
-            Trace { kind, reason, parts: [scores[0], scores[1], scores[2], scores[3], last.1] }
+            Trace { kind, reason, parts: [scores[0], scores[1], scores[2], scores[3], last.1, part(given.balance())] }
         };
         Self {
             group: group.to_owned(),
@@ -212,10 +223,10 @@ impl GroupTrace {
             1 => Verdict::Filtered(reason),
             2 => Verdict::Exhausted(reason),
             3 => {
-                let given = SCORES.into_iter().zip(trace.parts).filter(|(_, score)| !score.is_nan());
-                let parts: Vec<(&'static str, f64)> =
-                    given.map(|(scorer, score)| (scorer.name(), f64::from(score))).collect();
-                let scores: Vec<f64> = parts.iter().map(|(_, score)| *score).collect();
+                let given = NAMES.into_iter().zip(trace.parts).filter(|(_, part)| !part.is_nan());
+                let parts = given.map(|(scorer, part)| (scorer.name(), f64::from(part))).collect();
+                let scores = trace.parts[..SCORES].iter().filter(|score| !score.is_nan());
+                let scores: Vec<f64> = scores.map(|score| f64::from(*score)).collect();
                 Verdict::Fits { score: crate::score::mean(&scores), parts }
             }
             _ => Verdict::NotCandidate,

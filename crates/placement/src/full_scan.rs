@@ -213,7 +213,8 @@ impl Rows {
         mine.filter_map(|a| self.nodes.iter().find(|n| n.id == a.node_id).map(|n| (&**a, &**n)))
     }
 
-    fn score(&self, node: &Node, job: &Job, case: &JobCase, wanted: &Allocation) -> Option<(f64, f64)> {
+    /// What a node weighs in the order of nodes, and the sum of that without spread; nothing if it will not do.
+    fn weight(&self, node: &Node, job: &Job, case: &JobCase, wanted: &Allocation) -> Option<(f64, f64)> {
         let group = &job.task_groups[0];
         if !node.is_ready() || feasible(node, job, group).is_err() {
             return None;
@@ -238,8 +239,10 @@ impl Rows {
             .affinities
             .iter()
             .map(|a| (a.weight.unwrap_or(0), Check::new(&a.l_target, &a.operand, &a.r_target).holds(node)));
+        let fit = score::fit(case.algorithm, used, capacity(node));
+        let balance = score::balance(case.algorithm, fit, Held::of(wanted, &facts).amounts, used, capacity(node));
         let plain = [
-            Some(score::fit(case.algorithm, used, capacity(node))),
+            Some(score::weight(fit, balance)),
             score::anti_affinity(u32::try_from(mine).unwrap(), usize::try_from(case.count).unwrap()),
             score::affinity(affinities),
         ];
@@ -361,8 +364,8 @@ fn best<'a>(rows: &'a Rows, job: &Job, case: &JobCase, seed: u64) -> Option<&'a 
             let port = PortMapping { label: "http".into(), value: 8080, to: 0, host_ip: ip.clone() };
             Arc::make_mut(wanted.allocated_resources.as_mut().unwrap()).shared.ports.push(port);
         }
-        let (score, sum) = rows.score(node, job, case, &wanted)?;
-        Some((score, sum, tie(seed, fnv1a(node.id.as_str().as_bytes())), std::cmp::Reverse(slot), node))
+        let (weight, sum) = rows.weight(node, job, case, &wanted)?;
+        Some((weight, sum, tie(seed, fnv1a(node.id.as_str().as_bytes())), std::cmp::Reverse(slot), node))
     });
     let order = |a: &(f64, f64, u64, std::cmp::Reverse<usize>, &Arc<Node>), b: &(f64, f64, u64, _, _)| {
         a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)).then(a.3.cmp(&b.3))

@@ -14,9 +14,9 @@
 //! Full scan makes all schedulers like the same node, and who comes second finds it full. A retry therefore
 //! draws, by its seed, from the best few that differ only in how full they are.
 //!
-//! Invariants: the node picked is one that a scan of all nodes with the formulas of [`crate::score`]
-//! would pick, retries aside (the tests compare the two); equal scores are ordered by a hash seeded per
-//! evaluation.
+//! Invariants: the node picked is one that a scan of all nodes with the formulas and the order of
+//! [`crate::score`] would pick, retries aside (the tests compare the two); nodes that weigh the same are
+//! ordered by a hash seeded per evaluation.
 
 mod evict;
 mod metric;
@@ -38,7 +38,7 @@ use crate::ranking::{Entry, Ranked, Ranking};
 use crate::read;
 use crate::rng::tie;
 use crate::score;
-use crate::seats::{Parts, ReasonNo, Seat, Seats, Standing};
+use crate::seats::{Fill, Parts, ReasonNo, Seat, Seats, Standing};
 use crate::spread::{Spreads, Tuple};
 use crate::volumes::AtNode;
 use crate::work::{GroupNo, Work};
@@ -73,7 +73,7 @@ pub(crate) struct Pick {
 
 impl Pick {
     pub(crate) fn score(&self) -> f64 {
-        self.ranked.iter().find(|(r, _)| r.slot == self.slot).map_or(0.0, |(r, _)| r.score)
+        self.ranked.iter().find(|(r, _)| r.slot == self.slot).map_or(0.0, |(r, parts)| r.score(parts))
     }
 }
 
@@ -121,7 +121,7 @@ pub(crate) struct Placer {
     /// Nodes that are known to answer.
     answers: Vec<bool>,
     /// The last fit score, and of what: most nodes are as full as the one before.
-    last_fit: Option<(Amounts, Amounts, f64)>,
+    last_fit: Option<(Fit, Amounts, Fill)>,
     evictions: Option<Box<Evictions>>,
     hands: Hands,
     reasons: BTreeMap<Short, ReasonNo>,
@@ -306,7 +306,7 @@ impl Placer {
             affinity = self.affinity(&row.node);
         }
         let parts = self.parts(work, slot, fit, affinity);
-        (seat.sum, seat.given) = parts.sum();
+        (seat.sum, seat.given) = parts.weight();
         self.seats.set_parts(slot, parts);
         seat
     }
@@ -314,12 +314,21 @@ impl Placer {
     /// The scores of a node into which the group fits so.
     fn parts(&mut self, work: &Work<'_>, slot: Slot, fit: Fit, affinity: Option<f64>) -> Parts {
         let capacity = work.fleet.hot(slot).capacity;
-        let score = match self.last_fit {
-            Some((used, of, score)) if used == fit.used && of == capacity => score,
-            _ => score::fit(work.algorithm, fit.used, capacity),
+        let fill = match &self.last_fit {
+            Some((known, of, fill)) if known.used == fit.used && *of == capacity && known.ask == fit.ask => *fill,
+            _ => {
+                let fill = self.fill(work, fit, capacity);
+                self.last_fit = Some((fit, capacity, fill));
+                fill
+            }
         };
-        self.last_fit = Some((fit.used, capacity, score));
-        Parts::new(score, fit.devices, self.anti_affinity(work, slot), affinity)
+        Parts::new(fill, fit.devices, self.anti_affinity(work, slot), affinity)
+    }
+
+    fn fill(&self, work: &Work<'_>, fits: Fit, capacity: Amounts) -> Fill {
+        let fit = score::fit(work.algorithm, fits.used, capacity);
+        let balance = score::balance(work.algorithm, fit, fits.ask, fits.used, capacity);
+        Fill::new(fit, balance.filter(|_| !self.per_node))
     }
 
     /// The number of a reason, which has a text from the first time on.

@@ -1,7 +1,7 @@
 //! Nodes that would do, best first, while their scores change.
 //!
 //! One bucket per (spread tuple, number of scores given). Within a bucket all nodes get the same spread
-//! score and divide by the same number, so the order by sum is the order by final score, whatever the
+//! score and divide by the same number, so the order by sum is the order by final weight, whatever the
 //! spread score is at the moment. A bucket keeps its best few in a sorted *front* and the rest in a heap,
 //! into which what is new (*loose*) goes when the front is used up.
 //!
@@ -18,6 +18,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::fleet::Slot;
+use crate::seats::Parts;
 use crate::spread::{Spreads, Tuple};
 
 /// Entries a front may hold.
@@ -27,6 +28,7 @@ const SCORERS_MAX: u8 = 5;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
+    /// Of what its scores weigh in the order ([`crate::seats::Parts::weight`]).
     pub sum: f64,
     pub tie: u64,
     pub slot: Slot,
@@ -54,12 +56,13 @@ impl PartialEq for Entry {
 
 impl Eq for Entry {}
 
-/// A node with its final score.
+/// A node with what it weighs among the others.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ranked {
     pub slot: Slot,
-    pub score: f64,
-    /// The sum as the heaps order it, so that scores that round to the same stay ordered.
+    /// Mean of what its scores weigh: its final score, but that of a node well begun (see [`crate::score`]).
+    pub weight: f64,
+    /// The sum as the heaps order it, so that weights that round to the same stay ordered.
     pub sum: f64,
     pub tie: u64,
     pub penalty: bool,
@@ -67,22 +70,32 @@ pub(crate) struct Ranked {
 }
 
 impl Ranked {
-    /// Mean of what a node was given, in the order of the scorers.
     pub(crate) fn new(entry: &Entry, given: u8, penalty: bool, spread: Option<f64>) -> Self {
-        let (mut total, mut number) = (entry.sum, f64::from(given));
-        for more in [penalty.then_some(-1.0), spread].into_iter().flatten() {
-            total += more;
-            number += 1.0;
-        }
-        let score = if number > 0.0 { total / number } else { 0.0 };
-        Self { slot: entry.slot, score, sum: entry.sum, tie: entry.tie, penalty, spread }
+        let weight = mean(entry.sum, given, penalty, spread);
+        Self { slot: entry.slot, weight, sum: entry.sum, tie: entry.tie, penalty, spread }
+    }
+
+    /// The node's final score, of the scores it was given.
+    pub(crate) fn score(&self, parts: &Parts) -> f64 {
+        let (sum, given) = parts.sum();
+        mean(sum, given, self.penalty, self.spread)
     }
 
     /// Best first.
     pub(crate) fn cmp(&self, other: &Self) -> Ordering {
-        let by_score = other.score.total_cmp(&self.score).then(other.sum.total_cmp(&self.sum));
-        by_score.then(other.tie.cmp(&self.tie)).then(self.slot.cmp(&other.slot))
+        let by_weight = other.weight.total_cmp(&self.weight).then(other.sum.total_cmp(&self.sum));
+        by_weight.then(other.tie.cmp(&self.tie)).then(self.slot.cmp(&other.slot))
     }
+}
+
+/// Mean of what a node was given, in the order of the scorers.
+fn mean(sum: f64, given: u8, penalty: bool, spread: Option<f64>) -> f64 {
+    let (mut total, mut number) = (sum, f64::from(given));
+    for more in [penalty.then_some(-1.0), spread].into_iter().flatten() {
+        total += more;
+        number += 1.0;
+    }
+    if number > 0.0 { total / number } else { 0.0 }
 }
 
 #[derive(Clone, Debug)]

@@ -1,5 +1,13 @@
 //! The placement formulas. Each scorer gives a number or nothing; a node's score is the mean of the
 //! numbers given. Source: the compatible interface's formulas; vectors in the tests.
+//!
+//! The order of nodes is that of their scores, but for one thing. When nodes are to be filled, those that
+//! would be *well begun* (a fit score of [`WELL_BEGUN`] or more) count as equally full, and of them the one
+//! comes first whose free shares of cpu and memory come nearer to each other by the most (the highest
+//! *balance*); of those that gain alike, the fuller one. What counts is the gain, not how near they are in
+//! the end: where all work needs, say, more memory, the emptiest node would always be the most even one. By the fit score alone node after node fills until
+//! one of the two is used up and the other lies idle. Scores know nothing of it: they are what the formulas
+//! give, and `balance` stands beside them.
 
 use std::f64::consts::LN_10;
 
@@ -7,6 +15,15 @@ use crate::fit::Amounts;
 
 /// Best value of the raw fit score.
 const FIT_MAX: f64 = 18.0;
+
+/// From this fit score on nodes count as equally full, but for their balance: two fifths of cpu and memory
+/// are taken then. Lower, and nodes are begun that could stay empty; higher, and more is left that nobody
+/// can use (`docs/benchmarks.md`).
+pub const WELL_BEGUN: f64 = 0.65;
+/// What balance may add to that: less than any difference of other scores that means something.
+const BALANCE_WEIGHT: f64 = 1e-6;
+/// What the fit score may add to both.
+const FIT_WEIGHT: f64 = 1e-9;
 
 /// How full nodes are to be kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +54,22 @@ pub fn fit(algorithm: Algorithm, used: Amounts, capacity: Amounts) -> f64 {
         Algorithm::Spread => total - 2.0,
     };
     raw.clamp(0.0, FIT_MAX) / FIT_MAX
+}
+
+/// By how much a node's free shares of cpu and memory come nearer to each other (or farther apart, below 0)
+/// when `ask` is among what it has in `used`. Nothing for nodes that would not be well begun, or when the
+/// emptiest are to be used first.
+pub fn balance(algorithm: Algorithm, fit: f64, ask: Amounts, used: Amounts, capacity: Amounts) -> Option<f64> {
+    let apart = |used: Amounts| (free_share(used.cpu, capacity.cpu) - free_share(used.memory, capacity.memory)).abs();
+    let mut before = used;
+    before.sub(ask);
+    (algorithm == Algorithm::Binpack && fit >= WELL_BEGUN).then(|| apart(before) - apart(used))
+}
+
+/// What a fit score weighs in the order of nodes.
+pub fn weight(fit: f64, balance: Option<f64>) -> f64 {
+    // Balance is -1 or more: none that is well begun comes after one that is not.
+    balance.map_or(fit, |balance| WELL_BEGUN + BALANCE_WEIGHT * (1.0 + balance) + FIT_WEIGHT * fit)
 }
 
 /// Pushes allocations of one group apart: `collisions` of them are there already, of `count` wanted.

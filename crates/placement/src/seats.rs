@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use model::metric::AllocMetric;
 
 use crate::fleet::{Fleet, Hot, Slot};
+use crate::score;
 use crate::spread::Tuple;
 
 /// Number of a reason's text within one placer.
@@ -28,29 +29,50 @@ pub(crate) enum Standing {
     Open,
 }
 
-/// The scores a node was given, one by one, in the order of the scorers; spread and penalty apart. Not a
-/// number: not given.
+/// The scores a node was given, one by one, in the order of the scorers; spread and penalty apart, and the
+/// balance, which is none. Not a number: not given.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parts {
-    fit: f64,
+    fill: Fill,
     devices: f64,
     anti_affinity: f64,
     affinity: f64,
     preemption: f64,
 }
 
-const NOT_GIVEN: Parts =
-    Parts { fit: f64::NAN, devices: f64::NAN, anti_affinity: f64::NAN, affinity: f64::NAN, preemption: f64::NAN };
+const NOT_GIVEN: Parts = Parts {
+    fill: Fill { fit: f64::NAN, balance: f64::NAN, weight: f64::NAN },
+    devices: f64::NAN,
+    anti_affinity: f64::NAN,
+    affinity: f64::NAN,
+    preemption: f64::NAN,
+};
 
 fn given(score: f64) -> Option<f64> {
     (!score.is_nan()).then_some(score)
 }
 
+/// How full a node would be; see [`crate::score`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fill {
+    fit: f64,
+    /// Not a number: not given.
+    balance: f64,
+    /// Of the two, in the order of nodes.
+    weight: f64,
+}
+
+impl Fill {
+    pub(crate) fn new(fit: f64, balance: Option<f64>) -> Self {
+        Self { fit, balance: balance.unwrap_or(f64::NAN), weight: score::weight(fit, balance) }
+    }
+}
+
 impl Parts {
-    pub(crate) fn new(fit: f64, devices: Option<f64>, anti_affinity: Option<f64>, affinity: Option<f64>) -> Self {
+    pub(crate) fn new(fill: Fill, devices: Option<f64>, anti_affinity: Option<f64>, affinity: Option<f64>) -> Self {
         let or = |score: Option<f64>| score.unwrap_or(f64::NAN);
         Self {
-            fit,
+            fill,
             devices: or(devices),
             anti_affinity: or(anti_affinity),
             affinity: or(affinity),
@@ -64,12 +86,25 @@ impl Parts {
 
     /// Sum of what was given, and how many.
     pub(crate) fn sum(&self) -> (f64, u8) {
-        let all = [self.fit, self.devices, self.anti_affinity, self.affinity, self.preemption];
+        self.total(self.fill.fit)
+    }
+
+    /// The same of what they weigh in the order of nodes.
+    pub(crate) fn weight(&self) -> (f64, u8) {
+        self.total(self.fill.weight)
+    }
+
+    fn total(&self, fit: f64) -> (f64, u8) {
+        let all = [fit, self.devices, self.anti_affinity, self.affinity, self.preemption];
         all.into_iter().filter_map(given).fold((0.0, 0), |(sum, given), score| (sum + score, given + 1))
     }
 
     pub(crate) fn fit(&self) -> Option<f64> {
-        given(self.fit)
+        given(self.fill.fit)
+    }
+
+    pub(crate) fn balance(&self) -> Option<f64> {
+        given(self.fill.balance)
     }
 
     pub(crate) fn devices(&self) -> Option<f64> {
@@ -95,7 +130,7 @@ pub(crate) struct Seat {
     pub standing: Standing,
     /// Grows at each re-scoring; entries of older versions are void.
     pub version: u32,
-    /// Sum of the scores given apart from spread and penalty, and how many were given.
+    /// Sum of what the scores given weigh, apart from spread and penalty, and how many were given.
     pub sum: f64,
     pub given: u8,
     pub tuple: Tuple,

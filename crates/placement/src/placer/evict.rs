@@ -48,7 +48,7 @@ impl Placer {
             return None;
         }
         let eviction = self.eviction(work, slot, &mut Preemption::default())?;
-        let (sum, given) = eviction.parts.sum();
+        let (sum, given) = eviction.parts.weight();
         let tie = tie(work.seed, work.fleet.hot(slot).hash);
         let ranked = Ranked::new(&Entry { sum, tie, slot, version: 0 }, given, false, None);
         Some(Pick { slot, victims: eviction.victims, ranked: vec![(ranked, eviction.parts)] })
@@ -80,7 +80,7 @@ impl Placer {
             return;
         }
         if let Some(eviction) = self.eviction(work, slot, &mut evictions.search) {
-            let (sum, given) = eviction.parts.sum();
+            let (sum, given) = eviction.parts.weight();
             let tie = tie(work.seed, work.fleet.hot(slot).hash);
             evictions.ranking.push(eviction.tuple, given, Entry { sum, tie, slot, version });
         }
@@ -105,7 +105,7 @@ impl Placer {
                     versions[next.slot as usize] += 1;
                     continue;
                 };
-                let (sum, given) = eviction.parts.sum();
+                let (sum, given) = eviction.parts.weight();
                 if sum.to_bits() != next.sum.to_bits() {
                     // Who leaves has changed with what the plan takes elsewhere: it is ranked anew.
                     versions[next.slot as usize] += 1;

@@ -31,6 +31,9 @@ impl Placer {
         let node_id = work.fleet.ids()[ranked.slot as usize].clone();
         let mut scores = Scores::default();
         scores.set(Scorer::Binpack, parts.fit().unwrap_or(0.0));
+        if let Some(balance) = parts.balance() {
+            scores.set(Scorer::Balance, balance);
+        }
         if let Some(devices) = parts.devices() {
             scores.set(Scorer::Devices, devices);
         }
@@ -45,7 +48,7 @@ impl Placer {
         if let Some(preemption) = parts.preemption() {
             scores.set(Scorer::Preemption, preemption);
         }
-        NodeScoreMeta { node_id, scores, norm_score: ranked.score }
+        NodeScoreMeta { node_id, scores, norm_score: ranked.score(parts) }
     }
 
     /// What would have let one more be placed, nearest first.

@@ -1,6 +1,7 @@
 //! The laws of scheduling, in one program.
 #![allow(clippy::unwrap_used)]
 
+mod balance;
 mod batch;
 mod devices;
 mod feasible;
