@@ -13,12 +13,18 @@ use kit::guard::{Peer, Refused};
 use kit::process::Shutdown;
 use model::{NodeId, Role};
 
-use super::batch::{BatchError, Batcher, Bounds};
+use super::batch::{BatchError, Batcher, Bounds, Yielding};
 use super::{controller, trusted_node};
 use crate::app::App;
 
 /// Beats are handed over this often at most; 16,384 may wait.
-pub const BOUNDS: Bounds = Bounds { pace: Duration::from_millis(50), batch_max: 8_192, queued_max: 16_384 };
+pub const BOUNDS: Bounds = Bounds {
+    pace: Duration::from_millis(50),
+    batch_max: 8_192,
+    queued_max: 16_384,
+    // Who beats late is taken for dead.
+    yielding: Yielding::NEVER,
+};
 const CALL: Duration = Duration::from_millis(500);
 /// How long a batch of beats waits for a controller that takes it. An agent waits 1.5 s for its answer.
 const HOLD: Duration = Duration::from_millis(1_200);

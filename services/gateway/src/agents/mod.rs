@@ -5,7 +5,7 @@
 //!   agent ──register──► command in the log, then a first beat
 //!         ──beat──────► at most every 50 ms, together ─► controller
 //!         ◄─stream────  the node's allocations from the replica, as deltas
-//!         ──news──────► at most every 3 ms, together ─► controller, answered once committed
+//!         ──news──────► at most every 3 ms (busy: less often), together ─► controller, answered once committed
 //! ```
 //!
 //! Invariants

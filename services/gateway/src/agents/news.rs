@@ -9,7 +9,7 @@ use std::time::Duration;
 use api::controller::{ALLOC_NEWS, AllocNews};
 use api::node::{NEWS, News};
 use api::{Code, ErrorBody};
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::State;
 use axum::http::StatusCode;
 use client::active::Active;
@@ -20,7 +20,7 @@ use kit::guard::{Peer, Refused};
 use kit::process::Shutdown;
 use model::NodeId;
 
-use super::batch::{BatchError, Batcher, Bounds};
+use super::batch::{BatchError, Batcher, Bounds, Yielding};
 use super::beats::refused;
 use super::{controller, fresh};
 use crate::app::App;
@@ -30,11 +30,18 @@ pub const BODY_BYTES_MAX: usize = 2 << 20;
 /// A longer one is read to its end, but not kept, up to this: who is cut off while sending does not hear why,
 /// and would send the same again.
 const DISCARDED_BYTES_MAX: usize = 32 << 20;
+/// As much of a message has its room before it is there.
+const FORETOLD_BYTES_MAX: usize = 64 << 10;
 /// Updates in one message; a node that has more tells them in parts.
 pub const UPDATES_MAX: usize = 1_024;
 /// In bytes. Small batches early: a task's start is shown only after its news. One command of the log must
 /// hold a batch.
-const BOUNDS: Bounds = Bounds { pace: Duration::from_millis(3), batch_max: 4 << 20, queued_max: 64 << 20 };
+const BOUNDS: Bounds = Bounds {
+    pace: Duration::from_millis(3),
+    batch_max: 4 << 20,
+    queued_max: 64 << 20,
+    yielding: Yielding { quiet: Duration::from_millis(10), factor: 2, most: Duration::from_millis(250) },
+};
 const CALL: Duration = Duration::from_secs(5);
 /// How long a batch of news waits for a controller that takes it: longer than a dead one keeps its lease.
 /// An agent waits 10 s for its answer.
@@ -48,6 +55,11 @@ pub struct NewsDesk(Batcher<Vec<AllocClientUpdate>, ()>);
 impl NewsDesk {
     pub fn start(controller: Active, shutdown: Shutdown) -> Self {
         Self(Batcher::start(BOUNDS, shutdown, move |news| pass_on(controller.clone(), news)))
+    }
+
+    /// What is to be left to others in a busy time, see [`super::batch`].
+    pub fn yields(&self) -> Duration {
+        self.0.yields()
     }
 
     /// `bytes` is how long the message was.
@@ -99,7 +111,9 @@ pub async fn news(State(app): State<App>, peer: Peer, body: Body) -> Result<Stat
 }
 
 async fn collect(body: Body) -> Result<Vec<u8>, Refused> {
-    let (mut pieces, mut kept, mut bytes) = (body.into_data_stream(), Vec::new(), 0);
+    // Room is made for what is said to come, but not for much that may never come.
+    let length = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX).min(FORETOLD_BYTES_MAX);
+    let (mut pieces, mut kept, mut bytes) = (body.into_data_stream(), Vec::with_capacity(length), 0);
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|e| Refused::new(Code::BadRequest, e.to_string()))?;
         bytes += piece.len();

@@ -15,6 +15,7 @@
 //! A stream keeps an index and nothing else of its node: what changed since is found in the replica by
 //! `AllocModifyIndex`, which news from the node itself does not move, so a node is not told its own news. Which rows to
 //! look at is known from the feed ([`crate::wishes`]); at the stream's start, and when that is not whole, all of the node's.
+//! What follows a line closely, in a busy time, waits for company: as long as news is held back ([`super::batch`]).
 //! Removals leave no row; after one the node is told everything, and what is not in it is gone.
 //!
 //! Invariants
@@ -135,6 +136,15 @@ trait Lines {
     fn next(&mut self) -> impl Future<Output = StreamLine> + Send;
 }
 
+/// As it goes over the wire.
+fn written(line: &StreamLine) -> serde_json::Result<Bytes> {
+    // What they usually take, so that a long line is not copied again and again while it grows.
+    let mut bytes = Vec::with_capacity(256 + line.jobs.len() * 2_048 + line.upserts.len() * 1_024);
+    model::sparse::to_writer(&mut bytes, line)?;
+    bytes.push(b'\n');
+    Ok(bytes.into())
+}
+
 /// Tells lines until one says that it is the last, nobody takes them, or a newer stream is there.
 async fn run(mut source: impl Lines, mut open: Open, lines: mpsc::Sender<Bytes>, slow: Duration) {
     loop {
@@ -144,12 +154,11 @@ async fn run(mut source: impl Lines, mut open: Open, lines: mpsc::Sender<Bytes>,
             () = open.replaced() => return,
             line = source.next() => line,
         };
-        let mut bytes = match model::sparse::to_vec(&line) {
+        let bytes = match written(&line) {
             Ok(bytes) => bytes,
             Err(error) => return tracing::error!(node_id = %open.node(), %error, "a line cannot be written"),
         };
-        bytes.push(b'\n');
-        match lines.send_timeout(bytes.into(), slow).await {
+        match lines.send_timeout(bytes, slow).await {
             Ok(()) if line.close => return open.close(),
             Ok(()) => {}
             Err(mpsc::error::SendTimeoutError::Closed(_)) => return,
@@ -168,6 +177,8 @@ struct Teller {
     wishes: List,
     /// The node knows the cluster's wishes up to here; 0: nothing.
     told: Index,
+    /// When the node was last told something.
+    spoke: Instant,
     epoch: String,
     ends: Instant,
     /// The first line comes whether or not there is something to tell.
@@ -184,8 +195,22 @@ impl Teller {
     fn new(app: App, node: NodeId, admission: String, told: Index, epoch: String) -> Self {
         let waiter = app.watches.enlist(Key::NodeWishes(node.clone()));
         let wishes = app.watches.wishes_of(&node);
-        let ends = Instant::now() + AGE_MIN.mul_f64(1.0 + random_unit() / 2.0);
-        Self { app, node, waiter, wishes, told, epoch, ends, first: true, apart: false, admission, shut_out: false }
+        let spoke = Instant::now();
+        let ends = spoke + AGE_MIN.mul_f64(1.0 + random_unit() / 2.0);
+        Self {
+            app,
+            node,
+            waiter,
+            wishes,
+            told,
+            spoke,
+            epoch,
+            ends,
+            first: true,
+            apart: false,
+            admission,
+            shut_out: false,
+        }
     }
 
     /// Whether the changes since the last line cannot be told as changes.
@@ -232,6 +257,7 @@ impl Teller {
             (Vec::new(), rows.into_iter().map(|row| with_job(state, row)).collect())
         };
         self.told = state.index();
+        self.spoke = Instant::now();
         self.epoch.clone_from(&state.cluster().epoch);
         StreamLine { full, jobs, upserts, ..self.bare() }
     }
@@ -262,6 +288,11 @@ impl Lines for Teller {
         }
         if std::mem::take(&mut self.first) {
             return self.line(&self.app.watches.view());
+        }
+        let yields = self.app.news.yields();
+        if !yields.is_zero() {
+            // Looking costs, too: who is not to speak yet need not be woken.
+            let _ = self.app.shutdown.or(tokio::time::sleep_until(self.spoke + yields)).await;
         }
         let deadline = (Instant::now() + KEEPALIVE).min(self.ends);
         let news = self.waiter.until(deadline, |view| self.is_news(view).then(|| Arc::clone(view)));
