@@ -2,8 +2,7 @@
 //! gateway takes nothing from it that concerns another.
 //!
 //! A burst puts many allocations of few jobs on a node, and a job is more text than an allocation. So a line of the
-//! stream carries each version of a job once, beside the rows, for agents that ask for it (`apart=true`; one of an
-//! older build gets each row with its job in it, as it expects).
+//! stream carries each version of a job once, beside the rows.
 //!
 //! Invariants
 //! * A line explains itself: no row needs what an earlier line said. Both ends forget a line with its end.
@@ -26,7 +25,7 @@ pub const BEAT: &str = "/v1/internal/node/beat";
 pub const CLIENT_STATS: &str = "/v1/agent/client";
 /// `GET`, `POST` at an agent: the servers it talks to, `host:port` each.
 pub const SERVERS: &str = "/v1/agent/servers";
-/// `GET ?node=&after=&epoch=&apart=`: newline-delimited [`StreamLine`], without end.
+/// `GET ?node=&after=&epoch=`: newline-delimited [`StreamLine`], without end.
 pub const STREAM: &str = "/v1/internal/node/stream";
 /// `POST` [`News`]: answered once it is committed.
 pub const NEWS: &str = "/v1/internal/node/allocs";
@@ -67,7 +66,7 @@ pub struct StreamLine {
     pub full: bool,
     /// Jobs that `upserts` run, each version once.
     pub jobs: Vec<Arc<Job>>,
-    /// Allocations. One without `Job` runs the one of `jobs` that its `Namespace`, `JobID`, `JobIncarnation` (that
+    /// Allocations, without `Job`: each runs the one of `jobs` that its `Namespace`, `JobID`, `JobIncarnation` (that
     /// job's `CreateIndex`) and `JobVersion` name.
     pub upserts: Vec<Allocation>,
     pub gone: Vec<AllocId>,
@@ -102,7 +101,7 @@ impl StreamLine {
         let jobs = std::mem::take(&mut self.jobs);
         let versions: HashMap<Version, &Arc<Job>> =
             jobs.iter().filter_map(|job| Some((version_of(job)?, job))).collect();
-        for row in self.upserts.iter_mut().filter(|row| row.job.is_none()) {
+        for row in &mut self.upserts {
             let job = version_run_by(row).and_then(|version| versions.get(&version).copied());
             row.job = Some(Arc::clone(job.ok_or_else(|| Jobless(row.id.clone()))?));
             (row.job_version, row.job_incarnation) = (None, None);
@@ -157,13 +156,6 @@ mod tests {
         assert_eq!([of(0), of(1), of(3)], [&jobs[1], &jobs[2], &jobs[0]]);
         let named = |row: &Allocation| row.job_version.is_some() || row.job_incarnation.is_some();
         assert!(line.jobs.is_empty() && !line.upserts.iter().any(named));
-    }
-
-    #[test]
-    fn a_row_with_its_job_in_it_keeps_that_one() {
-        let mut line = line(vec![job(0, 5)], vec![Allocation { job: Some(job(7, 7)), ..row("a", 0, 5) }]);
-        line.rejoin().unwrap();
-        assert_eq!(line.upserts[0].job, Some(job(7, 7)));
     }
 
     #[test]

@@ -191,7 +191,7 @@ impl Link {
             registered.met();
         }
         let Position { index, epoch } = &*position;
-        let path = format!("{STREAM}?node={}&after={index}&epoch={epoch}&apart=true", self.node_id);
+        let path = format!("{STREAM}?node={}&after={index}&epoch={epoch}", self.node_id);
         let stream = self.http.open(Self::target(addr), Call::get(path, CALL), SILENCE).await?;
         tracing::info!(gateway = %addr, after = position.index, "following the gateway");
         self.beat.notify_one();

@@ -51,7 +51,6 @@ pub use super::streams::{STREAMS_MAX, Streams};
 use super::{fresh, own_node, reached, taken};
 use crate::app::{App, random_unit};
 use crate::blocking::{Key, View, Waiter};
-use crate::routes::allocs::with_job;
 use crate::wishes::List;
 
 const KEEPALIVE: Duration = Duration::from_secs(1);
@@ -73,9 +72,6 @@ pub struct StreamQuery {
     /// The line of history that index is on.
     #[serde(default)]
     epoch: String,
-    /// Each line has the jobs of its rows beside them, each version once. Older agents do not ask for it.
-    #[serde(default)]
-    apart: bool,
 }
 
 impl StreamQuery {
@@ -107,8 +103,7 @@ pub async fn stream(State(app): State<App>, peer: Peer, Query(query): Query<Stre
     let open = app.streams.enter(node, move |node| beats.beats.broken(node));
     let open = open.ok_or_else(|| Refused::new(Code::TooMany, "no room for another stream"))?;
     let epoch = view.state.cluster().epoch.clone();
-    let teller =
-        Teller { apart: query.apart, ..Teller::new(app, open.node().clone(), peer.admission.clone(), told, epoch) };
+    let teller = Teller::new(app, open.node().clone(), peer.admission.clone(), told, epoch);
     let (lines, mut taken) = mpsc::channel(1);
     tokio::spawn(run(teller, open, lines, SLOW));
     let body = futures::stream::poll_fn(move |cx| taken.poll_recv(cx).map(|line| line.map(Ok::<_, std::io::Error>)));
@@ -183,8 +178,6 @@ struct Teller {
     ends: Instant,
     /// The first line comes whether or not there is something to tell.
     first: bool,
-    /// Jobs go beside the rows.
-    apart: bool,
     /// What the caller's certificate carries.
     admission: String,
     /// The caller's certificate is taken no longer, and it was told that nothing is wanted of it any more.
@@ -197,20 +190,7 @@ impl Teller {
         let wishes = app.watches.wishes_of(&node);
         let spoke = Instant::now();
         let ends = spoke + AGE_MIN.mul_f64(1.0 + random_unit() / 2.0);
-        Self {
-            app,
-            node,
-            waiter,
-            wishes,
-            told,
-            spoke,
-            epoch,
-            ends,
-            first: true,
-            apart: false,
-            admission,
-            shut_out: false,
-        }
+        Self { app, node, waiter, wishes, told, spoke, epoch, ends, first: true, admission, shut_out: false }
     }
 
     /// Whether the changes since the last line cannot be told as changes.
@@ -251,11 +231,7 @@ impl Teller {
             }
             None => state.allocs_of_node(&self.node).filter(is_news).collect(),
         };
-        let (jobs, upserts) = if self.apart {
-            apart(state, &rows)
-        } else {
-            (Vec::new(), rows.into_iter().map(|row| with_job(state, row)).collect())
-        };
+        let (jobs, upserts) = apart(state, &rows);
         self.told = state.index();
         self.spoke = Instant::now();
         self.epoch.clone_from(&state.cluster().epoch);
