@@ -97,7 +97,8 @@ impl Agent {
 async fn next(lines: &mut Lines) -> StreamLine {
     let wait = async {
         loop {
-            let line: StreamLine = serde_json::from_slice(&lines.next().await.unwrap().expect("a line")).unwrap();
+            let mut line: StreamLine = serde_json::from_slice(&lines.next().await.unwrap().expect("a line")).unwrap();
+            line.rejoin().unwrap();
             if !line.keepalive {
                 return line;
             }

@@ -47,9 +47,9 @@ pub fn reasons(metric: &AllocMetric) -> Vec<String> {
 /// What stands among the scores and is none of them.
 pub const BALANCE: &str = "balance";
 /// Why the chosen node may have a lower score than another.
-pub const BALANCE_SAYS: &str = "Nodes with a balance are well begun and count as equally full, whatever their binpack: \
-    all else alike, the one with the highest comes first. It is by how much the free shares of cpu and memory come \
-    nearer to each other.";
+pub const BALANCE_SAYS: &str = "Nodes with a balance are well begun: in the order of nodes their binpack counts as 0.65, \
+    and of those that are alike otherwise the one with the highest balance comes first. It is by how much the free \
+    shares of cpu and memory come nearer to each other.";
 
 /// The scores of the nodes that came into question, as a table; empty if there are none.
 pub fn scores(metric: &AllocMetric, verbose: bool) -> String {

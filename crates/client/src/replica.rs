@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The leader has each line a round trip before the others. So who is answered by another server asks the
-//! leader too, and follows it if it has room; if not, it stays where it is, and asks again some time later. A
-//! source that still has not what a reader knows to be committed is left for another.
+//! leader too, and follows it if it has a place; if not, it stays where it is, and asks again some time later. A
+//! source that is alive, but does not bring what a state server told a reader is committed, is left for another.
 //!
 //! Invariants
 //! * What [`Replica::state`] gives is the state of the cluster at one index, for the tables followed.
@@ -43,8 +43,9 @@ const SILENCE: Duration = Duration::from_secs(3);
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long a leader may take to answer while another server's feed is at hand.
 const LEADER: Duration = Duration::from_secs(1);
-/// Who follows another server than the leader asks for the leader each so often.
+/// Who follows another server than the leader asks for the leader after so long, and then ever less often.
 const NEARER: Duration = Duration::from_secs(30);
+const NEARER_MAX: Duration = Duration::from_secs(1_800);
 /// A source may keep a reader waiting so long for what is committed.
 const STARVED: Duration = Duration::from_millis(500);
 const LINE_BYTES_MAX: usize = 64 << 20;
@@ -159,6 +160,7 @@ impl Replica {
             shared: Arc::clone(&shared),
             turn: usize::from(rand::random::<u16>()),
             left: None,
+            nearer: NEARER,
         };
         tokio::spawn(async move {
             tokio::select! {
@@ -188,16 +190,21 @@ impl Replica {
         self.0.contact.borrow().elapsed()
     }
 
-    /// Waits until the copy has reached `index`, which is committed: a source that does not bring it soon is left.
+    /// Waits until the copy has reached `index`, of which a state server said that it is committed: a source that
+    /// does not bring it soon is left. Never for an index that somebody else names.
+    ///
+    /// # Errors
+    /// [`NotReached`] when it has not within the time given.
+    pub async fn committed(&self, index: Index, within: Duration) -> Result<Arc<State>, NotReached> {
+        self.0.wanted.send_if_modified(|wanted| std::mem::replace(wanted, index.max(*wanted)) < index);
+        self.reached(index, within).await
+    }
+
+    /// Waits until the copy has reached `index`.
     ///
     /// # Errors
     /// [`NotReached`] when it has not within the time given.
     pub async fn reached(&self, index: Index, within: Duration) -> Result<Arc<State>, NotReached> {
-        self.0.wanted.send_if_modified(|wanted| std::mem::replace(wanted, index.max(*wanted)) < index);
-        self.wait(index, within).await
-    }
-
-    async fn wait(&self, index: Index, within: Duration) -> Result<Arc<State>, NotReached> {
         let mut progress = self.0.progress.subscribe();
         let reached = tokio::time::timeout(within, progress.wait_for(|p| p.ready && p.index >= index)).await;
         match reached {
@@ -208,7 +215,7 @@ impl Replica {
 
     /// Waits until the copy is past `index`; `None` when it is not within the time given.
     pub async fn past(&self, index: Index, within: Duration) -> Option<Arc<State>> {
-        self.wait(index.next(), within).await.ok()
+        self.reached(index.next(), within).await.ok()
     }
 }
 
@@ -222,6 +229,8 @@ struct Follower {
     turn: usize,
     /// The source that let its readers starve: not to be gone back to at once.
     left: Option<SocketAddr>,
+    /// When the leader is asked for again, if it is not to be had now.
+    nearer: Duration,
 }
 
 impl Follower {
@@ -230,9 +239,10 @@ impl Follower {
         let mut waits: u32 = 0;
         let mut mistrusts: u32 = 0;
         loop {
-            let began = Instant::now();
+            let (began, mut nearer, left) = (Instant::now(), false, self.left);
             let result = std::panic::AssertUnwindSafe(self.follow(&mut state)).catch_unwind().await;
             if let Err(error) = result.unwrap_or(Err(FollowError::Panicked)) {
+                nearer = matches!(error, FollowError::Nearer);
                 if matches!(error, FollowError::Panicked) {
                     tracing::error!("following the feed panicked, the copy of the state begins anew");
                     state = None;
@@ -250,14 +260,21 @@ impl Follower {
                     tracing::debug!(error = %error, "feed broke, following another server");
                 }
             }
-            self.turn = self.turn.wrapping_add(1);
+            // One turn without it is enough: the others may be worse.
+            self.left = self.left.filter(|addr| Some(*addr) != left);
+            if !nearer {
+                self.turn = self.turn.wrapping_add(1);
+            }
             waits = if began.elapsed() > SILENCE { 0 } else { (waits + 1).min(4) };
             tokio::time::sleep(RETRY * waits).await;
         }
     }
 
     fn source(&self) -> Result<PeerAddr, FollowError> {
-        let peers = self.peers.peers(Role::State);
+        let mut peers = self.peers.peers(Role::State);
+        if peers.len() > 1 {
+            peers.retain(|peer| Some(peer.addr) != self.left);
+        }
         peers.get(self.turn % peers.len().max(1)).cloned().ok_or(FollowError::NoSource)
     }
 
@@ -287,31 +304,44 @@ impl Follower {
         let opened = self.http.open_stream(&target, &path, CONNECT, SILENCE).await?;
         let (nearest, addr, again) = self.nearest(opened, source.addr, &path).await;
         let read = self.read_lines(state, &mut nearest.lines(LINE_BYTES_MAX), again).await;
-        self.left = matches!(read, Err(FollowError::Starved { .. })).then_some(addr);
+        if matches!(read, Err(FollowError::Starved { .. })) {
+            // Who waits still gets it from the next source; who does not any more wants nothing.
+            self.shared.wanted.send_replace(Index(0));
+            self.left = Some(addr);
+        }
         read
     }
 
     /// The leader's feed, if it takes one more follower, or else the one that is open; whose it is; and when to look
     /// for the leader again, if it is not the leader's.
     async fn nearest(
-        &self,
+        &mut self,
         opened: Streaming,
         source: SocketAddr,
         path: &str,
     ) -> (Streaming, SocketAddr, Option<Instant>) {
+        let named = leader_named(opened.headers());
         let known = |addr: &SocketAddr| {
             self.left != Some(*addr) && self.peers.peers(Role::State).iter().any(|peer| peer.addr == *addr)
         };
-        if let Some(leader) = leader_named(opened.headers()).filter(known) {
+        if let Some(leader) = named.filter(known) {
             let path = format!("{path}&led=true");
             match self.http.open_stream(Target::new(leader, Role::State), &path, LEADER, SILENCE).await {
-                Ok(nearer) => return (nearer, leader, None),
+                Ok(nearer) => {
+                    self.nearer = NEARER;
+                    return (nearer, leader, None);
+                }
                 Err(error) => {
                     tracing::debug!(error = %error, "the leader's feed is not to be had, following another's")
                 }
             }
         }
-        (opened, source, Some(Instant::now() + NEARER))
+        if named == Some(source) {
+            return (opened, source, None);
+        }
+        let again = Instant::now() + self.nearer;
+        self.nearer = (self.nearer * 2).min(NEARER_MAX);
+        (opened, source, Some(again))
     }
 
     /// A server that lags must not take readers back in time; only another line of history may.
@@ -333,6 +363,7 @@ impl Follower {
         let mut published = Instant::now();
         let shared = Arc::clone(&self.shared);
         let mut hungry = Hunger { wanted: shared.wanted.subscribe(), since: None };
+        let mut unfinished = 0;
         loop {
             if again.is_some_and(|again| again <= Instant::now()) {
                 return Err(FollowError::Nearer);
@@ -340,14 +371,21 @@ impl Follower {
             let first = tokio::select! {
                 biased;
                 line = lines.next() => line?,
-                wanted = hungry.starved(state.index()) => return Err(FollowError::Starved { wanted }),
+                wanted = hungry.starved(state.index()) => {
+                    // A long line is on its way, however slow.
+                    if lines.unfinished() == unfinished {
+                        return Err(FollowError::Starved { wanted });
+                    }
+                    (unfinished, hungry.since) = (lines.unfinished(), None);
+                    continue;
+                }
             };
             let Some(first) = first else { return Err(FollowError::Ended) };
             self.shared.contact.send_replace(Instant::now());
             if first.as_ref() == api::state::FEED_BEAT {
                 continue;
             }
-            hungry.since = None;
+            (unfinished, hungry.since) = (0, None);
             self.apply(state, &first)?;
             let more = self.apply_more(state, lines, published + PACE).await;
             // What was applied is shown, also when the feed broke behind it.

@@ -5,9 +5,10 @@
 //! would be *well begun* (a fit score of [`WELL_BEGUN`] or more) count as equally full, and of them the one
 //! comes first whose free shares of cpu and memory come nearer to each other by the most (the highest
 //! *balance*); of those that gain alike, the fuller one. What counts is the gain, not how near they are in
-//! the end: where all work needs, say, more memory, the emptiest node would always be the most even one. By the fit score alone node after node fills until
-//! one of the two is used up and the other lies idle. Scores know nothing of it: they are what the formulas
-//! give, and `balance` stands beside them.
+//! the end: where all work needs, say, more memory, the emptiest node would always be the most even one. By
+//! the fit score alone node after node fills until one of the two is used up and the other lies idle. Against
+//! a node that is not well begun, or has other scores too, a well begun one counts as [`WELL_BEGUN`]. Scores
+//! know nothing of it: they are what the formulas give, and `balance` stands beside them.
 
 use std::f64::consts::LN_10;
 
@@ -16,8 +17,8 @@ use crate::fit::Amounts;
 /// Best value of the raw fit score.
 const FIT_MAX: f64 = 18.0;
 
-/// From this fit score on nodes count as equally full, but for their balance: two fifths of cpu and memory
-/// are taken then. Lower, and nodes are begun that could stay empty; higher, and more is left that nobody
+/// From this fit score on nodes count as equally full, but for their balance: nearly two fifths of each
+/// are taken then, if alike. Lower, and nodes are begun that could stay empty; higher, and more is left that nobody
 /// can use (`docs/benchmarks.md`).
 pub const WELL_BEGUN: f64 = 0.65;
 /// What balance may add to that: less than any difference of other scores that means something.

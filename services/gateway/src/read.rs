@@ -67,7 +67,7 @@ pub async fn fresh(app: &App, stale: bool) -> Result<Arc<View>, ApiError> {
         return Ok(app.watches.view());
     }
     let index = app.state.read_index(LEADER_HOLD).await?;
-    app.replica.reached(index, CATCH_UP).await.map_err(|lag| {
+    app.replica.committed(index, CATCH_UP).await.map_err(|lag| {
         tracing::warn!(at = lag.at.get(), wanted = lag.wanted.get(), "replica does not keep up");
         ApiError::not_ready("this gateway's copy of the state lags behind")
     })?;

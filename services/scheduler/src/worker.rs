@@ -136,7 +136,7 @@ impl Worker {
         let mut verdicts = Vec::new();
         while !todo.is_empty() {
             let wanted = todo.iter().map(|w| w.refresh).max().unwrap_or_default().max(seen);
-            if self.replica.reached(wanted, CATCH_UP).await.is_err() {
+            if self.replica.committed(wanted, CATCH_UP).await.is_err() {
                 tracing::warn!(index = wanted.get(), "replica lags, evaluations are returned");
                 verdicts.extend(todo.drain(..).map(|w| w.verdict(Outcome::Returned)));
                 break;

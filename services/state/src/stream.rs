@@ -47,7 +47,7 @@ impl Led {
     }
 }
 
-/// Comes when the follower's place is none any more.
+/// Waits until this server does not lead any more; for ever, if the follower does not mind.
 async fn lost(led: Option<&mut Led>) {
     match led {
         // Without raft nobody leads.

@@ -101,6 +101,11 @@ impl Lines {
         self.buffer.line().map_err(|limit_bytes| CallError::TooLong { addr, limit_bytes })
     }
 
+    /// Bytes that are here of a line whose end is not.
+    pub fn unfinished(&self) -> usize {
+        self.buffer.bytes.len()
+    }
+
     pub fn headers(&self) -> &HeaderMap {
         self.stream.headers()
     }

@@ -3,7 +3,8 @@
 //! What tells two uses of an id apart is the hash of their body: who asks, and what for. When and under which lease is
 //! no part of it, for whoever tries again may say those anew. The text of a log entry is the same on all servers, and
 //! our own proposers write the command last: then it is hashed as it stands there, else it is written once more to be
-//! hashed. Both give the same for a command as [`model::sparse`] writes it.
+//! hashed. Both give the same for a command as [`model::sparse`] writes it, which all our proposers do; the same
+//! command written otherwise counts as another body.
 
 use model::{Index, Role};
 use serde::Serialize;

@@ -49,7 +49,7 @@ fn follow(fake: &Fake, tables: &[Table]) -> (Replica, Arc<Mutex<Told>>) {
 
 async fn same(fake: &Fake, replica: &Replica) {
     let index = fake.core().state.index();
-    let copy = replica.reached(index, WITHIN).await.unwrap();
+    let copy = replica.committed(index, WITHIN).await.unwrap();
     assert_eq!(copy.hash_text(), fake.core().state.hash_text());
 }
 
@@ -210,8 +210,9 @@ async fn a_source_that_stands_still_is_left_once_a_reader_needs_more_and_not_bef
     fake.led(1).await;
     fake.stick_leader();
     let index = fake.write_namespace("committed");
-    // Who waits for something to happen does not know that something has.
-    assert!(replica.past(Index(index.get() - 1), Duration::from_secs(2)).await.is_none());
+    // Who waits for something to happen, or for what somebody says, does not know that it is there.
+    assert!(replica.past(Index(index.get() - 1), Duration::from_secs(1)).await.is_none());
+    assert!(replica.reached(Index(u64::MAX), Duration::from_secs(1)).await.is_err());
     assert_eq!(*fake.shared.led.borrow(), 1);
     same(&fake, &replica).await;
     assert_eq!(*fake.shared.led.borrow(), 0);

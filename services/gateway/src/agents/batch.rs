@@ -12,7 +12,7 @@
 //!
 //! **Yielding.** A call costs processor time in five processes and a commit, and others want the same: above all placing,
 //! which people wait for, while what is handed on here is already true and only not known yet. How much others want
-//! shows in how long a call takes. So this is a loop of control without memory but for the last call: what a call takes
+//! shows in how long a call takes. So the pause follows from the last call alone: what a call takes
 //! in a quiet cluster asks for nothing; what it takes beyond that asks for `factor` times as long without a call, `most`
 //! at most. Calls are then under way for 1 / (1 + `factor`) of the time, whatever comes. What comes meanwhile gathers: a
 //! longer pause makes larger calls that take longer, until the pause is the longest, or a larger call hardly takes
@@ -24,8 +24,8 @@
 //! * What waits and is on its way weighs at most `queued_max` and is at most [`MESSAGES_MAX`]; more is refused,
 //!   not kept.
 //! * A call weighs at most `batch_max`, unless one message alone weighs more.
-//! * No message waits longer than the call before it, and then the pace and `most`; what fills a batch waits for
-//!   no company, so yielding never bounds what gets through.
+//! * Yielding adds `most` at most to what a message waits for the calls before it; what fills a batch waits for no
+//!   company, so yielding never bounds what gets through.
 //!
 //! Driven by one task. It fails by refusing, and by handing a failed call's reason to its messages; a call that fails after
 //! seconds, while there is no leader, is followed by one longest pause.

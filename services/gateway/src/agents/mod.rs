@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use api::Code;
 use axum::extract::DefaultBodyLimit;
+use client::replica::NotReached;
 use kit::guard::{Peer, Refused, require};
 use model::{Index, NodeId, Role};
 use tokio::time::Instant;
@@ -68,7 +69,13 @@ async fn fresh(app: &App, within: Duration) -> Result<Arc<View>, Refused> {
     let deadline = Instant::now() + within;
     let no_leader = |_| Refused::new(Code::NoLeader, "no cluster leader");
     let index = app.state.read_index(within).await.map_err(no_leader)?;
-    reached(app, index, deadline).await
+    let caught_up = app.replica.committed(index, deadline.saturating_duration_since(Instant::now())).await;
+    caught_up.map_err(lags)?;
+    Ok(app.watches.view())
+}
+
+fn lags(_: NotReached) -> Refused {
+    Refused::new(Code::NotReady, "this gateway's copy of the state lags behind")
 }
 
 /// The state at this index, or newer.
@@ -76,7 +83,6 @@ async fn fresh(app: &App, within: Duration) -> Result<Arc<View>, Refused> {
 /// # Errors
 /// The copy does not come up to it in time.
 async fn reached(app: &App, index: Index, deadline: Instant) -> Result<Arc<View>, Refused> {
-    let lags = |_| Refused::new(Code::NotReady, "this gateway's copy of the state lags behind");
     app.replica.reached(index, deadline.saturating_duration_since(Instant::now())).await.map_err(lags)?;
     // The view is stored before the replica says that it has reached its index.
     Ok(app.watches.view())

@@ -249,7 +249,13 @@ fn apart(state: &Rows, rows: &[&Arc<Allocation>]) -> (Vec<Arc<Job>>, Vec<Allocat
     let mut jobs = BTreeMap::new();
     let upserts = rows.iter().map(|row| {
         let version = (&row.namespace, &row.job_id, row.job_incarnation, row.job_version);
-        jobs.entry(version).or_insert_with(|| state.job_of_alloc(row));
+        jobs.entry(version).or_insert_with(|| {
+            let job = state.job_of_alloc(row);
+            if job.is_none() {
+                tracing::error!(alloc_id = %row.id, node_id = %row.node_id, "the job of an allocation is missing, its node cannot take it");
+            }
+            job
+        });
         // Why it was placed where it is is for people.
         Allocation { metrics: None, signed_identities: Default::default(), ..Allocation::clone(row) }
     });
@@ -267,7 +273,7 @@ impl Lines for Teller {
         }
         let yields = self.app.news.yields();
         if !yields.is_zero() {
-            // Looking costs, too: who is not to speak yet need not be woken.
+            // Even to look whether there is news costs: this stream is not woken before it may tell it.
             let _ = self.app.shutdown.or(tokio::time::sleep_until(self.spoke + yields)).await;
         }
         let deadline = (Instant::now() + KEEPALIVE).min(self.ends);
