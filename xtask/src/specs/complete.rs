@@ -138,7 +138,7 @@ fn bodies(operation: &mut Value, examples: &mut Examples) {
 
 fn content_examples(content: &mut Value, examples: &mut Examples) {
     for (kind, media) in content.as_object_mut().into_iter().flatten() {
-        if kind == "application/octet-stream" || kind == "application/x-gzip" {
+        if matches!(kind.as_str(), "application/octet-stream" | "application/x-gzip" | "*/*") {
             // Raw bytes; not what a list of numbers would be as JSON.
             media["schema"] = json!({"type": "string", "format": "binary"});
         }

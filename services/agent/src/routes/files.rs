@@ -177,7 +177,7 @@ async fn stat(
 #[utoipa::path(get, path = "/v1/client/fs/cat/{alloc}", operation_id = "readFile", tag = "files",
     params(("alloc" = String, Path, description = "Allocation id"), ("path" = String, Query, description = "File")),
     responses(
-        (status = 200, description = "Its bytes", body = String, content_type = "application/octet-stream"),
+        (status = 200, description = "Its bytes; their type is told by the first of them", content((String = "application/octet-stream"), (String = "text/plain"), (String = "*/*"))),
         (status = 400, description = "No path, or one that cannot be read", body = String, content_type = "text/plain"),
         (status = 403, description = "A secret, or the caller is no gateway", body = api::ErrorBody),
         (status = 404, description = "The allocation or the file is not here", body = String, content_type = "text/plain"),
@@ -193,7 +193,7 @@ async fn cat(State(app): State<App>, Path(alloc): Path<String>, Query(query): Qu
            ("offset" = i64, Query, description = "Bytes to pass over"),
            ("limit" = Option<i64>, Query, description = "Bytes to read; to the end unless given")),
     responses(
-        (status = 200, description = "The bytes", body = String, content_type = "application/octet-stream"),
+        (status = 200, description = "The bytes; their type is told by the first of them", content((String = "application/octet-stream"), (String = "text/plain"), (String = "*/*"))),
         (status = 400, description = "A parameter is missing or wrong, or the path cannot be read", body = String, content_type = "text/plain"),
         (status = 403, description = "A secret, or the caller is no gateway", body = api::ErrorBody),
         (status = 404, description = "The allocation or the file is not here", body = String, content_type = "text/plain"),

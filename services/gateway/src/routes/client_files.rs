@@ -118,7 +118,7 @@ async fn stat(State(app): State<App>, Path(id): Path<String>, options: Options) 
 #[utoipa::path(get, path = "/v1/client/fs/cat/{alloc_id}", operation_id = "readAllocFile", tag = "client",
     params(("alloc_id" = String, Path, description = "Full id of the allocation"), PathParam),
     responses(
-        (status = 200, description = "Its bytes", body = String, content_type = "application/octet-stream"),
+        (status = 200, description = "Its bytes; their type is told by the first of them", content((String = "application/octet-stream"), (String = "text/plain"), (String = "*/*"))),
         (status = 400, description = "No path, or one that cannot be read", body = String, content_type = "text/plain"),
         (status = 403, description = "A secret", body = String, content_type = "text/plain"),
         (status = 404, description = "Unknown allocation, no path to its node, or no such file", body = String, content_type = "text/plain")))]
@@ -131,7 +131,7 @@ async fn cat(State(app): State<App>, Path(id): Path<String>, options: Options) -
 #[utoipa::path(get, path = "/v1/client/fs/readat/{alloc_id}", operation_id = "readAllocFileAt", tag = "client",
     params(("alloc_id" = String, Path, description = "Full id of the allocation"), PathParam, PartParams),
     responses(
-        (status = 200, description = "The bytes", body = String, content_type = "application/octet-stream"),
+        (status = 200, description = "The bytes; their type is told by the first of them", content((String = "application/octet-stream"), (String = "text/plain"), (String = "*/*"))),
         (status = 400, description = "A parameter is missing or wrong, or the path cannot be read", body = String, content_type = "text/plain"),
         (status = 403, description = "A secret", body = String, content_type = "text/plain"),
         (status = 404, description = "Unknown allocation, no path to its node, or no such file", body = String, content_type = "text/plain")))]
