@@ -42,17 +42,9 @@ impl Led {
         led.leads().then_some(led)
     }
 
+    /// Asked with each line and each beat: to wait for it would wake every follower with all that raft does.
     fn leads(&self) -> bool {
         self.status.borrow().is_leader()
-    }
-}
-
-/// Waits until this server does not lead any more; for ever, if the follower does not mind.
-async fn lost(led: Option<&mut Led>) {
-    match led {
-        // Without raft nobody leads.
-        Some(led) => drop(led.status.wait_for(|status| !status.is_leader()).await),
-        None => std::future::pending().await,
     }
 }
 
@@ -67,7 +59,7 @@ pub fn feed(
     led: Option<Led>,
 ) -> impl Stream<Item = Result<Bytes, io::Error>> {
     let wake = feed.subscribe();
-    futures::stream::unfold((after, wake, led), move |(after, mut wake, mut led)| {
+    futures::stream::unfold((after, wake, led), move |(after, mut wake, led)| {
         let (feed, follower, shutdown) = (Arc::clone(&feed), follower.clone(), shutdown.clone());
         let contact = Arc::clone(&contact);
         async move {
@@ -83,7 +75,6 @@ pub fn feed(
                 tokio::select! {
                     changed = wake.changed() => changed.ok()?,
                     () = crate::beat::next() => return Some((Ok(Bytes::from_static(b"{}\n")), (after, wake, led))),
-                    () = lost(led.as_mut()) => return None,
                     () = shutdown.requested() => return None,
                 }
             }
