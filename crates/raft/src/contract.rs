@@ -51,6 +51,8 @@ pub struct Config {
     pub append_bytes_max: usize,
     /// Append calls to one peer that may be on their way at once.
     pub pipeline_depth: usize,
+    /// How long what is committed waits for entries to be told with (`ride.rs`).
+    pub commit_patience: Duration,
     /// Deadline of one append call.
     pub append_timeout: Duration,
     /// Deadline of sending and installing one snapshot.
@@ -80,6 +82,7 @@ impl Config {
             cache_bytes_max: 8 << 20,
             append_bytes_max: 2 << 20,
             pipeline_depth: 4,
+            commit_patience: Duration::from_millis(10),
             append_timeout: Duration::from_secs(2),
             snapshot_timeout: Duration::from_secs(300),
             snapshot_bytes_max: 16 << 30,

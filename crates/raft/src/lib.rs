@@ -58,6 +58,7 @@ mod net;
 mod node;
 mod offline;
 mod reads;
+mod ride;
 mod snapshot;
 mod start;
 mod status;

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{AppendAnswer, decode_answer, encode_append};
 use crate::contract::{Network, NetworkError, Peer, PeerId, Verb};
+use crate::ride::ride;
 use crate::snapshot::SnapshotFile;
 use crate::types::{LogId, SnapshotMeta, TypeConfig, Vote};
 
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     pub append_timeout: Duration,
     pub snapshot_timeout: Duration,
     pub pipeline_depth: usize,
+    pub commit_patience: Duration,
     /// Sessions grow over restarts because they start from the wall clock; a receiver that knows a
     /// higher one says so, and we go on from there.
     pub sessions: AtomicU64,
@@ -163,7 +165,7 @@ impl RaftNetworkV2<C> for Connection {
         let depth = self.shared.pipeline_depth;
         let this = &*self;
         // A heartbeat is a stream of one call without entries; it must not end a stream of entries.
-        let answers = input
+        let answers = ride(input, self.shared.commit_patience)
             .scan(0u64, move |sequence, request| {
                 let alone = *sequence == 0 && request.entries.is_empty();
                 let session = if alone { 0 } else { session };

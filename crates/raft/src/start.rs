@@ -164,6 +164,7 @@ pub(crate) async fn assemble(
         append_timeout: config.append_timeout,
         snapshot_timeout: config.snapshot_timeout,
         pipeline_depth: config.pipeline_depth,
+        commit_patience: config.commit_patience,
         sessions: AtomicU64::new(ms(clock) << 16),
     };
     let adapter = MachineAdapter::new(machine, snapshots.clone());
