@@ -285,7 +285,7 @@ struct FeedQuery {
         (status = 410, description = "Too far back or another history: start from a snapshot", body = ErrorBody),
         (status = 429, description = "Not the leader, or it has no place left: follow any server", body = ErrorBody),
         (status = 503, description = "Not running", body = ErrorBody)))]
-async fn feed(State(app): State<App>, Query(query): Query<FeedQuery>) -> Result<Response, Refused> {
+async fn feed(State(app): State<App>, peer: Peer, Query(query): Query<FeedQuery>) -> Result<Response, Refused> {
     let running = app.running()?;
     let tables = tables(query.tables.as_deref())?;
     let after = Index(query.after);
@@ -305,7 +305,8 @@ async fn feed(State(app): State<App>, Query(query): Query<FeedQuery>) -> Result<
         true => Some(Led::enter(&app.led, running.raft.status()).ok_or_else(no_place)?),
         false => None,
     };
-    let follower = stream::Follower { epoch: query.epoch.filter(|e| !e.is_empty()), tables };
+    let (epoch, patience) = (query.epoch.filter(|e| !e.is_empty()), stream::patience(peer.role));
+    let follower = stream::Follower { epoch, tables, patience };
     let body = Body::from_stream(stream::feed(feed, after, follower, contact, app.shutdown.clone(), led));
     Ok((app.leader_header(&running), [(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }

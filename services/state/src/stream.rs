@@ -2,12 +2,13 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use fsm::State;
 use futures::Stream;
 use kit::process::Shutdown;
-use model::Index;
+use model::{Index, Role};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::contact::Contact;
@@ -23,6 +24,16 @@ pub struct Follower {
     /// The line of history it is on.
     pub epoch: Option<String>,
     pub tables: TableSet,
+    /// How long a line may wait for others: nobody waits for what this follower does with it.
+    pub patience: Duration,
+}
+
+/// A controller tidies up behind what others decide: it gets lines after those for whose next step a user waits.
+const PATIENCE: Duration = Duration::from_millis(5);
+
+/// See [`Follower::patience`].
+pub fn patience(role: Role) -> Duration {
+    if role == Role::Controller { PATIENCE } else { Duration::ZERO }
 }
 
 /// Followers that one leader takes for being the leader; others follow any server.
@@ -73,7 +84,12 @@ pub fn feed(
                     return Some((Ok(piece), (last, wake, led)));
                 }
                 tokio::select! {
-                    changed = wake.changed() => changed.ok()?,
+                    changed = wake.changed() => {
+                        changed.ok()?;
+                        if !follower.patience.is_zero() {
+                            tokio::time::sleep(follower.patience).await;
+                        }
+                    }
                     () = crate::beat::next() => return Some((Ok(Bytes::from_static(b"{}\n")), (after, wake, led))),
                     () = shutdown.requested() => return None,
                 }
