@@ -9,6 +9,8 @@
 //! * The agent reserves before a driver hears of a task and releases after the driver has forgotten it; whoever
 //!   holds tasks ([`crate::cgroup::Cgroups`], the Docker driver) follows the news.
 //!
+//! * Cores that the agent itself may not run on (an operator's `taskset`, a container's cpuset) are nobody's here.
+//!
 //! Cannot fail: a list that does not fit this host only takes away what is there.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +25,7 @@ use crate::env::core_list;
 pub struct Share {
     /// As the kernel writes it: `0-2,5`.
     pub list: String,
-    /// Nothing is reserved.
+    /// Every core of the host: nothing is reserved, and the agent is not confined.
     pub whole: bool,
 }
 
@@ -31,21 +33,28 @@ pub struct Share {
 #[derive(Debug)]
 pub struct Cores {
     usable: BTreeSet<u16>,
+    /// The host has others, too.
+    confined: bool,
     held: Mutex<BTreeMap<String, Vec<u16>>>,
     share: watch::Sender<Share>,
 }
 
 impl Cores {
     pub fn new(usable: impl IntoIterator<Item = u16>) -> Self {
-        let usable: BTreeSet<u16> = usable.into_iter().collect();
-        let share = watch::Sender::new(share_of(&usable, &BTreeMap::new()));
-        Self { usable, held: Mutex::default(), share }
+        Self::among(usable.into_iter().collect(), false)
     }
 
-    /// Those that are online.
+    fn among(usable: BTreeSet<u16>, confined: bool) -> Self {
+        let share = watch::Sender::new(share_of(&usable, &BTreeMap::new(), confined));
+        Self { usable, confined, held: Mutex::default(), share }
+    }
+
+    /// Those that are online and this process may run on.
     pub fn of_host() -> Self {
-        let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
-        Self::new(crate::fingerprint::parse_core_list(&online))
+        let online = online();
+        let usable: BTreeSet<u16> = usable(&online).into_iter().collect();
+        let confined = usable.len() < online.len();
+        Self::among(usable, confined)
     }
 
     fn held(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u16>>> {
@@ -71,7 +80,7 @@ impl Cores {
     }
 
     fn tell(&self, held: &BTreeMap<String, Vec<u16>>) {
-        let now = share_of(&self.usable, held);
+        let now = share_of(&self.usable, held, self.confined);
         self.share.send_if_modified(|share| {
             let changed = *share != now;
             *share = now;
@@ -97,13 +106,38 @@ impl Cores {
     }
 }
 
-fn share_of(usable: &BTreeSet<u16>, held: &BTreeMap<String, Vec<u16>>) -> Share {
+/// The host's cores that are online.
+pub(crate) fn online() -> Vec<u16> {
+    parse_list(&std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default())
+}
+
+/// Those of them that this process may run on; all, where the kernel does not say, or names none of them.
+pub(crate) fn usable(online: &[u16]) -> Vec<u16> {
+    let Ok(allowed) = rustix::thread::sched_getaffinity(None) else { return online.to_vec() };
+    let may = |core: &u16| usize::from(*core) < rustix::thread::CpuSet::MAX_CPU && allowed.is_set(usize::from(*core));
+    let found: Vec<u16> = online.iter().copied().filter(may).collect();
+    if found.is_empty() { online.to_vec() } else { found }
+}
+
+/// Reads `0-3,7`; what is no range is left out.
+fn parse_list(text: &str) -> Vec<u16> {
+    let mut cores = Vec::new();
+    for part in text.trim().split(',').filter(|p| !p.is_empty()) {
+        let (low, high) = part.split_once('-').unwrap_or((part, part));
+        if let (Ok(low), Ok(high)) = (low.parse::<u16>(), high.parse::<u16>()) {
+            cores.extend(low..=high.min(low.saturating_add(8191)));
+        }
+    }
+    cores
+}
+
+fn share_of(usable: &BTreeSet<u16>, held: &BTreeMap<String, Vec<u16>>, confined: bool) -> Share {
     let taken: BTreeSet<u16> = held.values().flatten().copied().collect();
     let mut left: Vec<u16> = usable.difference(&taken).copied().collect();
     if left.is_empty() {
         left = usable.iter().copied().collect();
     }
-    Share { whole: left.len() == usable.len(), list: core_list(&left) }
+    Share { whole: !confined && left.len() == usable.len(), list: core_list(&left) }
 }
 
 #[cfg(test)]
@@ -126,6 +160,31 @@ mod tests {
         cores.release("a/t/2");
         cores.release("a/t/2");
         assert_eq!(cores.share(), Share { list: "0-3".into(), whole: true });
+    }
+
+    #[test]
+    fn an_agent_that_is_confined_gives_away_its_own_cores_only() {
+        let cores = Cores::among([2, 3].into(), true);
+        assert_eq!(cores.share(), Share { list: "2-3".into(), whole: false });
+        cores.reserve("a/t/1", &[2]);
+        assert_eq!(cores.share().list, "3");
+        // A thread of its own, as what it may run on is a thread's.
+        let confined = std::thread::spawn(|| {
+            let first = usable(&online())[0];
+            let mut only = rustix::thread::CpuSet::new();
+            only.set(usize::from(first));
+            rustix::thread::sched_setaffinity(None, &only).unwrap();
+            (first, usable(&online()), online().len(), Cores::of_host().share())
+        });
+        let (first, found, online, share) = confined.join().unwrap();
+        assert_eq!((found, share.list), (vec![first], first.to_string()));
+        assert_eq!(share.whole, online == 1);
+    }
+
+    #[test]
+    fn lists_of_cores_are_read() {
+        assert_eq!(parse_list("0-2,5,x,9-"), [0, 1, 2, 5]);
+        assert!(parse_list("").is_empty());
     }
 
     #[test]

@@ -107,33 +107,38 @@ impl Host {
             let mut found = lines.filter(|(key, _)| key.trim() == name);
             found.next().map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
         };
-        let online = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
-        let mut ids = parse_core_list(&online);
-        if ids.is_empty() {
+        let mut online = crate::cores::online();
+        if online.is_empty() {
             let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-            ids = (0..u16::try_from(count).unwrap_or(u16::MAX)).collect();
+            online = (0..u16::try_from(count).unwrap_or(u16::MAX)).collect();
         }
+        let usable = crate::cores::usable(&online);
         let listed = field("cpu MHz").parse::<f64>().unwrap_or(1000.0);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let listed = listed.round().clamp(1.0, 100_000.0) as u64;
-        let cores: Vec<Core> = ids.iter().map(|id| core(*id, listed)).collect();
+        let described = |id: &u16| Core { disable: !usable.contains(id), ..core(*id, listed) };
+        let cores: Vec<Core> = online.iter().map(described).collect();
         let speed = |c: &Core| [c.base_speed, c.max_speed, c.guess_speed].into_iter().find(|s| *s > 0).unwrap_or(0);
-        let detected = i64::try_from(cores.iter().map(speed).sum::<u64>()).unwrap_or(i64::MAX);
-        let total = options.cpu_total_compute_mhz.filter(|n| *n > 0).unwrap_or(detected);
+        let compute = |all: bool| {
+            let counted = cores.iter().filter(|core| all || !core.disable);
+            i64::try_from(counted.map(speed).sum::<u64>()).unwrap_or(i64::MAX)
+        };
+        let said = options.cpu_total_compute_mhz.filter(|n| *n > 0);
+        let (total, offered) = (said.unwrap_or_else(|| compute(true)), said.unwrap_or_else(|| compute(false)));
         let nodes: BTreeSet<u16> = cores.iter().map(|c| c.node_id).collect();
         self.set("cpu.modelname", field("model name"));
         self.set("cpu.frequency", cores.first().map_or(0, speed));
         self.set("cpu.numcores", cores.len());
-        self.set("cpu.reservablecores", cores.len());
+        self.set("cpu.reservablecores", usable.len());
         self.set("cpu.totalcompute", total);
-        self.set("cpu.usablecompute", total);
+        self.set("cpu.usablecompute", offered);
         self.set("numa.node.count", nodes.len());
         for node in &nodes {
             let members: Vec<u16> = cores.iter().filter(|c| c.node_id == *node).map(|c| c.id).collect();
             self.set(&format!("numa.node{node}.cores"), core_list(&members));
         }
-        let total_cpu_cores = u16::try_from(cores.len()).unwrap_or(u16::MAX);
-        self.resources.cpu = NodeCpuResources { cpu_shares: total, total_cpu_cores, reservable_cpu_cores: ids };
+        let total_cpu_cores = u16::try_from(usable.len()).unwrap_or(u16::MAX);
+        self.resources.cpu = NodeCpuResources { cpu_shares: offered, total_cpu_cores, reservable_cpu_cores: usable };
         let over = options.cpu_total_compute_mhz.and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
         let topology =
             Topology { nodes: nodes.into_iter().collect(), cores, override_total_compute: over, ..Topology::default() };
@@ -258,18 +263,6 @@ fn core(id: u16, listed_mhz: u64) -> Core {
     }
 }
 
-/// Reads `0-3,7`; what is no range is left out.
-pub(crate) fn parse_core_list(text: &str) -> Vec<u16> {
-    let mut cores = Vec::new();
-    for part in text.trim().split(',').filter(|p| !p.is_empty()) {
-        let (low, high) = part.split_once('-').unwrap_or((part, part));
-        if let (Ok(low), Ok(high)) = (low.parse::<u16>(), high.parse::<u16>()) {
-            cores.extend(low..=high.min(low.saturating_add(8191)));
-        }
-    }
-    cores
-}
-
 fn go_arch(machine: &str) -> &str {
     match machine {
         "x86_64" => "amd64",
@@ -370,7 +363,6 @@ mod tests {
         let routes = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n\
                       eth1\t0000FEA9\t0\t1\t0\t0\t0\t0000FFFF\neth0\t00000000\t01\t3\t0\t0\t0\t00000000\n";
         assert_eq!(default_route(routes).as_deref(), Some("eth0"));
-        assert_eq!(parse_core_list("0-2,5\n"), [0, 1, 2, 5]);
         assert_eq!(os_release("ID=debian\nVERSION_ID=\"12\"\n"), ("debian".into(), "12".into()));
         let mounts = "/dev/a / ext4 rw 0 0\n/dev/b /var/lib ext4 rw 0 0\n";
         assert_eq!(volume_of(mounts, Path::new("/var/lib/x")).as_deref(), Some("/dev/b"));
