@@ -3,7 +3,7 @@
 use api::usage::ResourceUsage;
 use client::public::Query;
 use model::alloc::{AllocStub, TaskState};
-use model::{Allocation, Timestamp};
+use model::{Allocation, Carried, Timestamp};
 use serde_json::Value;
 
 use super::{Cx, Failure, alloc_act, lookup, machine, placement, show, usage};
@@ -75,10 +75,10 @@ pub async fn one(cx: &mut Cx, alloc_id: &str, machine: bool) -> Result<u8, Failu
         cx.ui.line(text);
     }
     if (cx.verbose() || alloc.task_states.is_empty())
-        && let Some(metric) = &alloc.metrics
+        && let Some(metric) = alloc.metrics.as_ref().map(Carried::look)
     {
-        let mut body = placement::reasons(metric).iter().map(|r| format!("  * {r}\n")).collect::<String>();
-        body.push_str(&placement::scores(metric, cx.verbose()));
+        let mut body = placement::reasons(&metric).iter().map(|r| format!("  * {r}\n")).collect::<String>();
+        body.push_str(&placement::scores(&metric, cx.verbose()));
         let text = show::section(cx, "Placement Metrics", body.trim_end());
         cx.ui.line(text);
     }
@@ -120,7 +120,7 @@ fn head(cx: &Cx, alloc: &Allocation) -> Vec<(&'static str, String)> {
     if let Some(next) = alloc.next_allocation.non_empty() {
         rows.push(("Replacement Alloc ID", id(next, verbose)));
     }
-    if let Some(metric) = alloc.metrics.as_ref().filter(|_| verbose) {
+    if let Some(metric) = alloc.metrics.as_ref().filter(|_| verbose).map(Carried::look) {
         rows.extend([
             ("Evaluated Nodes", metric.nodes_evaluated.to_string()),
             ("Filtered Nodes", metric.nodes_filtered.to_string()),
@@ -190,7 +190,7 @@ fn task(cx: &Cx, alloc: &Allocation, name: &str, state: &TaskState, used: Option
     ];
     out.push_str(&format!("Task Events:\n{}\n\nRecent Events:\n", pairs(&times)));
     let mut rows = vec![row(["Time", "Type", "Description"])];
-    for event in state.events.iter().rev().take(EVENTS_MAX) {
+    for event in state.events.look().iter().rev().take(EVENTS_MAX) {
         let said = [&event.display_message, &event.message].into_iter().find(|text| !text.is_empty());
         rows.push(vec![cx.stamp(event.time), event.kind.clone(), said.cloned().unwrap_or_default()]);
     }
@@ -217,7 +217,8 @@ fn short_tasks(cx: &Cx, alloc: &Allocation) -> String {
     for (name, state) in &alloc.task_states {
         let lifecycles = alloc.allocated_resources.as_ref().map(|all| &all.task_lifecycles);
         let lifecycle = lifecycles.and_then(|all| all.get(name)?.as_ref()).map_or("main", |one| one.hook.as_str());
-        let last = state.events.last();
+        let events = state.events.look();
+        let last = events.last();
         rows.push(vec![
             name.clone(),
             state.state.to_string(),

@@ -84,7 +84,7 @@ fn alloc(id: &str, node: &str) -> Allocation {
         id: id.into(),
         name: "job.g[0]".into(),
         task_group: "g".into(),
-        metrics: Some(Arc::new(metrics)),
+        metrics: Some(model::Carried::new(metrics)),
         allocated_resources: Some(Arc::new(AllocatedResources {
             tasks: [("server".to_owned(), task)].into(),
             ..Default::default()
@@ -112,7 +112,12 @@ fn news(n: usize, restarts: u64) -> AllocClientUpdate {
         event("Task Setup", "Building Task Directory"),
         event("Started", "Task started by client"),
     ];
-    let state = TaskState { state: TaskStateKind::Running, restarts, events: events.into(), ..TaskState::default() };
+    let state = TaskState {
+        state: TaskStateKind::Running,
+        restarts,
+        events: events.into_iter().collect(),
+        ..TaskState::default()
+    };
     AllocClientUpdate {
         id: uuid(3, n).into(),
         node_id: uuid(1, n % NODES).into(),

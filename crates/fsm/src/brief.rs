@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use model::alloc::TaskState;
 use model::metric::{AllocMetric, NodeScoreMeta};
-use model::{Allocation, NodeId};
+use model::{Allocation, Carried, NodeId};
+use serde::Deserialize;
 
 use crate::change::Change;
 use crate::command::AllocClientUpdate;
@@ -46,27 +47,42 @@ fn has_events(state: &TaskState) -> bool {
 }
 
 fn forget_events(state: &mut TaskState) {
-    state.events = Arc::default();
+    state.events = Carried::default();
 }
 
 fn alloc(row: &Allocation) -> Allocation {
     let mut brief = row.clone();
     brief.task_states.values_mut().for_each(forget_events);
-    brief.metrics = row.metrics.as_ref().map(|metrics| Arc::new(score(metrics, &row.node_id)));
+    brief.metrics = row.metrics.as_ref().map(|metrics| Carried::new(score(metrics, &row.node_id)));
     brief
 }
 
 /// The score of the allocation's own node, or else of the best: an allocation that comes back is compared with its
 /// replacement by it.
-fn score(metrics: &AllocMetric, node: &NodeId) -> AllocMetric {
-    let all = &metrics.score_meta_data;
-    let kept = all.iter().find(|score| score.node_id == *node).or(all.first());
-    let total = |score: &NodeScoreMeta| NodeScoreMeta {
-        node_id: score.node_id.clone(),
-        norm_score: score.norm_score,
-        ..NodeScoreMeta::default()
-    };
-    AllocMetric { score_meta_data: kept.map(total).into_iter().collect(), ..AllocMetric::default() }
+fn score(metrics: &Carried<AllocMetric>, node: &NodeId) -> AllocMetric {
+    let totals = metrics.part(|metrics| {
+        let total = |score: &NodeScoreMeta| Total { node_id: score.node_id.clone(), norm_score: score.norm_score };
+        Totals { score_meta_data: metrics.score_meta_data.iter().map(total).collect() }
+    });
+    let all = totals.score_meta_data;
+    let kept = all.iter().position(|total| total.node_id == *node).unwrap_or(0);
+    let told = |Total { node_id, norm_score }| NodeScoreMeta { node_id, norm_score, ..NodeScoreMeta::default() };
+    AllocMetric { score_meta_data: all.into_iter().nth(kept).map(told).into_iter().collect(), ..AllocMetric::default() }
+}
+
+/// What is read of an [`AllocMetric`] here.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Totals {
+    score_meta_data: Vec<Total>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Total {
+    #[serde(rename = "NodeID")]
+    node_id: NodeId,
+    norm_score: f64,
 }
 
 #[cfg(test)]
@@ -78,7 +94,7 @@ mod tests {
 
     fn states(events: usize) -> model::SmallMap<String, TaskState> {
         let state =
-            TaskState { restarts: 3, events: vec![TaskEvent::default(); events].into(), ..TaskState::default() };
+            TaskState { restarts: 3, events: Carried::new(vec![TaskEvent::default(); events]), ..TaskState::default() };
         [("t".to_owned(), state)].into()
     }
 
@@ -97,14 +113,17 @@ mod tests {
         let row = Allocation {
             node_id: "own".into(),
             task_states: states(2),
-            metrics: Some(Arc::new(metrics)),
+            metrics: Some(Carried::new(metrics)),
             ..Allocation::default()
         };
-        let Some(Change::Alloc(brief)) = Change::Alloc(Arc::new(row)).brief() else { panic!("an allocation") };
-        assert_eq!((brief.task_states["t"].restarts, brief.task_states["t"].events.len()), (3, 0));
-        let kept = brief.metrics.as_ref().unwrap();
-        assert_eq!((kept.nodes_evaluated, kept.score_meta_data.len()), (0, 1));
-        assert_eq!((kept.score_meta_data[0].node_id.as_str(), kept.score_meta_data[0].norm_score), ("own", 0.5));
+        let carried: Allocation = serde_json::from_str(&model::sparse::to_string(&row).unwrap()).unwrap();
+        for row in [row, carried] {
+            let Some(Change::Alloc(brief)) = Change::Alloc(Arc::new(row)).brief() else { panic!("an allocation") };
+            assert_eq!((brief.task_states["t"].restarts, brief.task_states["t"].events.is_empty()), (3, true));
+            let kept = brief.metrics.as_ref().unwrap().look();
+            assert_eq!((kept.nodes_evaluated, kept.score_meta_data.len()), (0, 1));
+            assert_eq!((kept.score_meta_data[0].node_id.as_str(), kept.score_meta_data[0].norm_score), ("own", 0.5));
+        }
     }
 
     #[test]

@@ -15,8 +15,9 @@ pub const EVENTS_MAX: usize = 10;
 pub fn append(state: &mut TaskState, mut event: TaskEvent, now: Timestamp) {
     event.time = now.unix_nanos();
     state.failed |= event.fails_task;
-    let surplus = (state.events.len() + 1).saturating_sub(EVENTS_MAX);
-    state.events = state.events.iter().skip(surplus).cloned().chain([event]).collect();
+    let before = state.events.look();
+    let surplus = (before.len() + 1).saturating_sub(EVENTS_MAX);
+    state.events = before.iter().skip(surplus).cloned().chain([event]).collect();
 }
 
 fn event(kind: &str, display: impl Into<String>) -> TaskEvent {
@@ -213,8 +214,8 @@ mod tests {
         for n in 0..13 {
             append(&mut state, driver_message(&n.to_string(), &BTreeMap::new()), Timestamp(n));
         }
-        assert_eq!(state.events.len(), EVENTS_MAX);
-        assert_eq!(state.events[0].driver_message, "3");
+        let events = state.events.look();
+        assert_eq!((events.len(), events[0].driver_message.as_str()), (EVENTS_MAX, "3"));
     }
 
     /// The texts and details a running reference gave.

@@ -161,7 +161,7 @@ impl Node {
     }
 
     fn events(&self, name: &str) -> Vec<String> {
-        self.state(name).events.iter().map(|e| e.kind.clone()).collect()
+        self.state(name).events.look().iter().map(|e| e.kind.clone()).collect()
     }
 
     fn healthy(&self) -> Option<bool> {
@@ -194,8 +194,8 @@ fn a_failure_without_restarts_fails_the_allocation_task_run_02() {
     node.exit("t", 3);
     assert_eq!(node.events("t"), ["Received", "Task Setup", "Started", "Terminated", "Not Restarting"]);
     let state = node.state("t");
-    assert_eq!(state.events[3].exit_code, 3);
-    assert_eq!(state.events[4].display_message, "Policy allows no restarts");
+    assert_eq!(state.events.look()[3].exit_code, 3);
+    assert_eq!(state.events.look()[4].display_message, "Policy allows no restarts");
     assert!(state.failed);
     assert_eq!(node.machine.report().client_description, "Failed tasks");
 }
@@ -259,7 +259,7 @@ fn a_clean_stop_says_killing_terminated_killed() {
     let exit = TaskExit { code: 137, signal: 9, ..TaskExit::default() };
     node.step(Event::Exited { task: "t".into(), start: 1, exit });
     assert_eq!(node.events("t")[3..], ["Killing", "Terminated", "Killed"]);
-    assert_eq!(node.state("t").events[3].kill_timeout, Nanos::from_secs(5));
+    assert_eq!(node.state("t").events.look()[3].kill_timeout, Nanos::from_secs(5));
     assert!(!node.state("t").failed);
     assert_eq!(node.status(), ClientStatus::Complete);
 }
@@ -280,7 +280,7 @@ fn a_kill_the_driver_refuses_is_tried_five_times_task_run_15() {
     node.step(Event::KillFailed { task: "t".into(), start: 1, message: "busy".into() });
     assert_eq!(node.kills().len(), 5);
     let state = node.state("t");
-    assert_eq!((state.state, state.events.last().unwrap().kill_error.as_str()), (TaskStateKind::Dead, "busy"));
+    assert_eq!((state.state, state.events.look().last().unwrap().kill_error.as_str()), (TaskStateKind::Dead, "busy"));
 }
 
 #[test]
@@ -336,7 +336,7 @@ fn a_persons_restart_is_at_once_and_not_counted_task_run_16_task_run_17_task_run
     }
     let events = node.events("t");
     assert_eq!(events[events.len() - 3..], ["Restart Signaled", "Terminated", "Restarting"]);
-    assert_eq!(node.state("t").events.last().unwrap().display_message, "Task restarting in 0s");
+    assert_eq!(node.state("t").events.look().last().unwrap().display_message, "Task restarting in 0s");
     node.started("t");
     let effects = node.machine.request_signal(None, "SIGHUP", "", node.now).unwrap();
     assert!(matches!(&effects[0], Effect::SignalTask { signal, .. } if signal == "SIGHUP"));
@@ -723,7 +723,7 @@ fn a_missed_deadline_says_why_health_04() {
     let mut node = Node::new(in_deployment());
     node.pass(301.0);
     assert_eq!(node.healthy(), Some(false));
-    let event = node.state("t").events.last().unwrap().clone();
+    let event = node.state("t").events.look().last().unwrap().clone();
     assert_eq!(event.kind, "Alloc Unhealthy");
     assert!(event.display_message.contains("not running by healthy_deadline of 5m0s"));
 
@@ -861,7 +861,7 @@ mod random {
                     Act::Contact => node.step(Event::ServerContact),
                 }
                 let report = node.machine.report();
-                prop_assert!(report.task_states.values().all(|t| t.events.len() <= 10));
+                prop_assert!(report.task_states.values().all(|t| t.events.look().len() <= 10));
             }
             node.step(Event::Destroy);
             for _ in 0..20 {

@@ -87,7 +87,7 @@ fn paused(machine: &Machine) -> (TaskStateKind, String) {
 }
 
 fn kinds(machine: &Machine) -> Vec<String> {
-    machine.report().task_states["t"].events.iter().map(|e| e.kind.clone()).collect()
+    machine.report().task_states["t"].events.look().iter().map(|e| e.kind.clone()).collect()
 }
 
 /// Fires timers until `until`; whatever comes of it.

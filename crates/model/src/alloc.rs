@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::carried::Carried;
 use crate::ids::AllocId;
 use crate::ids::DeploymentId;
 use crate::ids::EvalId;
@@ -54,7 +55,8 @@ pub struct Allocation {
     pub task_resources: SmallMap<String, Resources>,
     // Never changed once it is placed, as its metrics: what follows of a row's life shares both with the row before.
     pub allocated_resources: Option<Arc<AllocatedResources>>,
-    pub metrics: Option<Arc<AllocMetric>>,
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<AllocMetric>))]
+    pub metrics: Option<Carried<AllocMetric>>,
     pub desired_status: DesiredStatus,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub desired_description: String,
@@ -282,10 +284,9 @@ pub struct TaskState {
     pub last_restart: Option<Timestamp>,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
-    // Shared by all who know the state: its report, the row, what is told of it.
     #[serde(with = "nil")]
     #[cfg_attr(feature = "openapi", schema(nullable, value_type = Vec<TaskEvent>))]
-    pub events: Arc<[TaskEvent]>,
+    pub events: Carried<Vec<TaskEvent>>,
     /// What became of the hours of the task: empty while they are followed and open.
     pub paused: String,
 }

@@ -12,6 +12,7 @@ pub mod alloc_state;
 pub mod autopilot;
 pub mod bytes;
 pub mod canonicalize;
+mod carried;
 pub mod changed;
 pub mod connect;
 pub mod cron;
@@ -53,6 +54,7 @@ pub mod validate;
 
 pub use access::TaskStage;
 pub use alloc::Allocation;
+pub use carried::Carried;
 pub use deployment::Deployment;
 pub use eval::Evaluation;
 pub use group::TaskGroup;

@@ -22,12 +22,6 @@ impl<T> Empty for Vec<T> {
     }
 }
 
-impl<T> Empty for std::sync::Arc<[T]> {
-    fn is_nil(&self) -> bool {
-        self.is_empty()
-    }
-}
-
 impl<K, V> Empty for std::collections::BTreeMap<K, V> {
     fn is_nil(&self) -> bool {
         self.is_empty()

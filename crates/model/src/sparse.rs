@@ -19,6 +19,11 @@ use serde::ser::{self, Impossible, Serializer};
 /// Structs whose default says something: they are written whole.
 pub const CUSTOM: [&str; 1] = ["AutopilotConfiguration"];
 
+/// Name of what is handed on as the text it was read from ([`crate::Carried`]). Who writes or reads such a thing and
+/// knows its name tells it what is wanted by saying whether that is for people: text as it came is not, and a type's
+/// fields instead of a text are not.
+pub const CARRIED: &str = "$steppe::Carried";
+
 /// The sparse JSON of a value.
 ///
 /// # Errors
@@ -48,16 +53,20 @@ pub struct Sparse<'a, T: ?Sized>(pub &'a T);
 
 impl<T: Serialize + ?Sized> Serialize for Sparse<'_, T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(Leaner(serializer))
+        self.0.serialize(Leaner { to: serializer, carried: false })
     }
 }
 
 /// Hands everything on, with what is inside made sparse.
-struct Leaner<S>(S);
+struct Leaner<S> {
+    to: S,
+    /// What comes has been sparse since it was first written.
+    carried: bool,
+}
 
 macro_rules! hand_on {
     ($($name:ident: $kind:ty),+ $(,)?) => {
-        $(fn $name(self, value: $kind) -> Result<S::Ok, S::Error> { self.0.$name(value) })+
+        $(fn $name(self, value: $kind) -> Result<S::Ok, S::Error> { self.to.$name(value) })+
     };
 }
 
@@ -80,23 +89,26 @@ impl<S: Serializer> Serializer for Leaner<S> {
     );
 
     fn serialize_none(self) -> Result<S::Ok, S::Error> {
-        self.0.serialize_none()
+        self.to.serialize_none()
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
-        self.0.serialize_some(&Sparse(value))
+        self.to.serialize_some(&Sparse(value))
     }
 
     fn serialize_unit(self) -> Result<S::Ok, S::Error> {
-        self.0.serialize_unit()
+        self.to.serialize_unit()
     }
 
     fn serialize_unit_variant(self, name: &'static str, at: u32, variant: &'static str) -> Result<S::Ok, S::Error> {
-        self.0.serialize_unit_variant(name, at, variant)
+        self.to.serialize_unit_variant(name, at, variant)
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<S::Ok, S::Error> {
-        self.0.serialize_newtype_struct(name, &Sparse(value))
+        if name == CARRIED {
+            return value.serialize(Self { carried: true, ..self });
+        }
+        self.to.serialize_newtype_struct(name, &Sparse(value))
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -106,19 +118,19 @@ impl<S: Serializer> Serializer for Leaner<S> {
         variant: &'static str,
         value: &T,
     ) -> Result<S::Ok, S::Error> {
-        self.0.serialize_newtype_variant(name, at, variant, &Sparse(value))
+        self.to.serialize_newtype_variant(name, at, variant, &Sparse(value))
     }
 
     fn serialize_seq(self, len: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
-        self.0.serialize_seq(len).map(Inside)
+        self.to.serialize_seq(len).map(Inside)
     }
 
     fn serialize_tuple(self, len: usize) -> Result<Self::SerializeTuple, S::Error> {
-        self.0.serialize_tuple(len).map(Inside)
+        self.to.serialize_tuple(len).map(Inside)
     }
 
     fn serialize_tuple_struct(self, name: &'static str, len: usize) -> Result<Self::SerializeTupleStruct, S::Error> {
-        self.0.serialize_tuple_struct(name, len).map(Inside)
+        self.to.serialize_tuple_struct(name, len).map(Inside)
     }
 
     fn serialize_tuple_variant(
@@ -128,16 +140,16 @@ impl<S: Serializer> Serializer for Leaner<S> {
         variant: &'static str,
         len: usize,
     ) -> Result<Self::SerializeTupleVariant, S::Error> {
-        self.0.serialize_tuple_variant(name, at, variant, len).map(Inside)
+        self.to.serialize_tuple_variant(name, at, variant, len).map(Inside)
     }
 
     fn serialize_map(self, len: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
-        self.0.serialize_map(len).map(Inside)
+        self.to.serialize_map(len).map(Inside)
     }
 
     fn serialize_struct(self, name: &'static str, len: usize) -> Result<Self::SerializeStruct, S::Error> {
         let whole = CUSTOM.contains(&name);
-        self.0.serialize_struct(name, len).map(|inner| Fields { inner, whole })
+        self.to.serialize_struct(name, len).map(|inner| Fields { inner, whole })
     }
 
     fn serialize_struct_variant(
@@ -147,11 +159,11 @@ impl<S: Serializer> Serializer for Leaner<S> {
         variant: &'static str,
         len: usize,
     ) -> Result<Self::SerializeStructVariant, S::Error> {
-        self.0.serialize_struct_variant(name, at, variant, len).map(Inside)
+        self.to.serialize_struct_variant(name, at, variant, len).map(Inside)
     }
 
     fn is_human_readable(&self) -> bool {
-        self.0.is_human_readable()
+        !self.carried && self.to.is_human_readable()
     }
 }
 
@@ -408,7 +420,7 @@ mod tests {
     #[test]
     fn what_is_empty_is_left_out_and_reads_back_the_same() {
         let event = TaskEvent { kind: "Started".into(), time: 5, ..TaskEvent::default() };
-        let state = TaskState { events: [event, TaskEvent::default()].into(), ..TaskState::default() };
+        let state = TaskState { events: [event, TaskEvent::default()].into_iter().collect(), ..TaskState::default() };
         let row = Allocation { id: "a".into(), task_states: [("t".to_owned(), state)].into(), ..Allocation::default() };
         let (text, whole) = (to_string(&row).unwrap(), serde_json::to_string(&row).unwrap());
         assert!(text.len() * 4 < whole.len(), "{text}");

@@ -119,7 +119,7 @@ async fn what_is_stopped_while_it_waits_starts_nothing() {
     taken_up(&cluster, &stopped).await;
     cluster.stop(&stopped);
     let done = cluster.reaches(&stopped, ClientStatus::Complete).await;
-    assert!(!events(&done).contains(&"Started"));
+    assert!(!events(&done).contains(&"Started".to_owned()));
     cluster.forget(&gone);
     let later = cluster.put(alloc(23, "batch", mock(json!({"run_for": "1ms"}))));
     cluster.reaches(&later, ClientStatus::Complete).await;
@@ -153,8 +153,9 @@ async fn a_task_knows_its_devices_and_one_that_is_not_there_is_no_start_device_0
     assert_eq!(cluster.output(&given), "/dev/zero\n");
     let unknown = cluster.put(with_device(31, "/dev/full"));
     let failed = cluster.reaches(&unknown, ClientStatus::Failed).await;
-    let said = failed.task_states["t"].events.iter().any(|event| event.display_message.contains("is not on this node"));
-    assert!(said && !events(&failed).contains(&"Started"), "{:?}", failed.task_states);
+    let said =
+        failed.task_states["t"].events.look().iter().any(|event| event.display_message.contains("is not on this node"));
+    assert!(said && !events(&failed).contains(&"Started".to_owned()), "{:?}", failed.task_states);
     let truth = cluster.truth.lock().unwrap();
     let listed = truth.nodes[0].node_resources.as_ref().unwrap().devices.iter().find(|group| group.vendor == "acme");
     let ids: Vec<&str> = listed.unwrap().instances.iter().map(|one| one.id.as_str()).collect();

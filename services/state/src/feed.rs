@@ -329,7 +329,8 @@ mod tests {
     #[test]
     fn who_follows_all_tables_gets_a_row_as_it_is_and_others_what_they_decide_by() {
         let metrics = model::metric::AllocMetric { nodes_evaluated: 77, ..Default::default() };
-        let row = model::Allocation { id: "a".into(), metrics: Some(Arc::new(metrics)), ..Default::default() };
+        let row =
+            model::Allocation { id: "a".into(), metrics: Some(model::Carried::new(metrics)), ..Default::default() };
         let feed = feed(1_000);
         feed.push(line(11, feed.last(), Change::Alloc(Arc::new(row))));
         let told = |tables: &str| {
@@ -338,7 +339,7 @@ mod tests {
             line.changes
         };
         let evaluated = |changes: Vec<Change>| match changes.as_slice() {
-            [Change::Alloc(row)] => row.metrics.as_ref().map(|metrics| metrics.nodes_evaluated),
+            [Change::Alloc(row)] => row.metrics.as_ref().map(|metrics| metrics.look().nodes_evaluated),
             _ => panic!("{changes:?}"),
         };
         let all = Table::ALL.map(Table::as_str).join(",");

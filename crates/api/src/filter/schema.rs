@@ -53,7 +53,7 @@ impl Schema {
     pub fn of<T: DeserializeOwned>() -> Self {
         let mut kind = Kind::Any;
         // a refusal of the empty value leaves what was noted until then
-        let _refused = T::deserialize(Trace { kind: &mut kind, within: &mut Vec::new() });
+        let _refused = T::deserialize(Trace::new(&mut kind, &mut Vec::new()));
         Self(kind)
     }
 
@@ -89,6 +89,14 @@ struct Trace<'t> {
     kind: &'t mut Kind,
     /// Names of the structs around.
     within: &'t mut Vec<&'static str>,
+    /// What comes is usually read as a text that nobody looks into; here its fields are wanted.
+    carried: bool,
+}
+
+impl<'t> Trace<'t> {
+    fn new(kind: &'t mut Kind, within: &'t mut Vec<&'static str>) -> Self {
+        Self { kind, within, carried: false }
+    }
 }
 
 macro_rules! leaves {
@@ -133,13 +141,17 @@ impl<'de> Deserializer<'de> for Trace<'_> {
         visitor.visit_some(self)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Refused> {
-        visitor.visit_newtype_struct(self)
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Refused> {
+        visitor.visit_newtype_struct(Self { carried: name == model::sparse::CARRIED, ..self })
+    }
+
+    fn is_human_readable(&self) -> bool {
+        !self.carried
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
         let mut of = Kind::Any;
-        let read = visitor.visit_seq(One { trace: Some(Trace { kind: &mut of, within: self.within }) });
+        let read = visitor.visit_seq(One { trace: Some(Trace::new(&mut of, self.within)) });
         *self.kind = Kind::List(Box::new(of));
         read
     }
@@ -159,7 +171,7 @@ impl<'de> Deserializer<'de> for Trace<'_> {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
         let mut of = Kind::Any;
-        let read = visitor.visit_map(One { trace: Some(Trace { kind: &mut of, within: self.within }) });
+        let read = visitor.visit_map(One { trace: Some(Trace::new(&mut of, self.within)) });
         *self.kind = Kind::Map(Box::new(of));
         read
     }
@@ -243,7 +255,7 @@ impl<'de> MapAccess<'de> for Fields<'_> {
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Refused> {
         let (_, kind) = self.fields.last_mut().ok_or(Refused)?;
-        seed.deserialize(Trace { kind, within: self.within })
+        seed.deserialize(Trace::new(kind, self.within))
     }
 }
 

@@ -17,7 +17,8 @@ use model::alloc::AllocDeploymentStatus;
 use model::alloc::AllocStub;
 use model::metric::{AllocMetric, DesiredUpdates};
 use model::{
-    AllocId, Allocation, ClientStatus, DeploymentId, DesiredStatus, Evaluation, Index, Job, JobKind, Node, TaskGroup,
+    AllocId, Allocation, Carried, ClientStatus, DeploymentId, DesiredStatus, Evaluation, Index, Job, JobKind, Node,
+    TaskGroup,
 };
 
 use judge::Judge;
@@ -344,7 +345,7 @@ impl<'a> Pass<'a, '_> {
             job_id: self.eval.job_id.clone(),
             task_group: wanted.group.to_owned(),
             allocated_resources: Some(Arc::new(found.resources)),
-            metrics: Some(Arc::new(metric)),
+            metrics: Some(Carried::new(metric)),
             desired_status: DesiredStatus::Run,
             client_status: ClientStatus::Pending,
             deployment_id: deployment.unwrap_or_default(),

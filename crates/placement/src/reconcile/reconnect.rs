@@ -188,7 +188,8 @@ fn best_score(original: &Allocation, replacement: &Allocation) -> Side {
 
 /// The score of its node when it was placed.
 fn score(alloc: &Allocation) -> Option<f64> {
-    let scores = &alloc.metrics.as_ref()?.score_meta_data;
+    let metrics = alloc.metrics.as_ref()?.look();
+    let scores = &metrics.score_meta_data;
     let own = scores.iter().find(|score| score.node_id == alloc.node_id);
     own.or(scores.first()).map(|score| score.norm_score)
 }

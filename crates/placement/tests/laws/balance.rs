@@ -48,7 +48,7 @@ fn world(algorithm: &str, loads: &[(i64, i64)]) -> World {
 fn place(world: &mut World, job: &Job) -> (NodeId, Vec<NodeScoreMeta>) {
     world.register(job);
     let alloc = world.live(job)[0].clone();
-    (alloc.node_id.clone(), alloc.metrics.as_ref().unwrap().score_meta_data.clone())
+    (alloc.node_id.clone(), alloc.metrics.as_ref().unwrap().look().score_meta_data.clone())
 }
 
 fn id(n: u64) -> NodeId {

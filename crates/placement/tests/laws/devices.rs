@@ -164,7 +164,7 @@ fn rank_011_the_liked_devices_are_taken_and_count_in_the_score() {
     let live = world.live(&one);
     assert_eq!(live.len(), 3);
     assert_eq!(given(&live[0])["t0"], ["l"]);
-    let scores = &live[0].metrics.as_ref().unwrap().score_meta_data;
+    let scores = live[0].metrics.as_ref().unwrap().look().score_meta_data.clone();
     assert!((scores[0].scores.get("devices").unwrap() - 0.75).abs() < 1e-9, "{scores:?}");
     assert!((scores[1].scores.get("devices").unwrap() + 0.25).abs() < 1e-9, "{scores:?}");
     let all = [scores[0].scores.get("binpack").unwrap(), 0.75];

@@ -71,7 +71,7 @@ fn preempt_001_only_jobs_ten_points_less_important_make_room() {
     assert_eq!(annotations.preempted_allocs[0].id, victim.id);
     let called: Vec<_> = world.state.evals().filter(|e| e.triggered_by == "preemption").collect();
     assert_eq!((called.len(), called[0].job_id.as_str()), (1, "low"));
-    let meta = &winner.metrics.as_ref().unwrap().score_meta_data[0];
+    let meta = winner.metrics.as_ref().unwrap().look().score_meta_data[0].clone();
     assert!(meta.scores.get("preemption").unwrap() > 0.99, "{meta:?}");
 }
 

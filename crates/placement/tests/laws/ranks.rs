@@ -138,7 +138,7 @@ fn rank_015_a_node_where_it_failed_is_liked_less_by_one() {
     world.evaluate(&fails, "alloc-failure");
     let second = world.live(&fails).into_iter().find(|a| a.previous_allocation == first.id).unwrap();
     assert_ne!(second.node_id, first.node_id);
-    let meta = &second.metrics.as_ref().unwrap().score_meta_data;
+    let meta = second.metrics.as_ref().unwrap().look().score_meta_data.clone();
     let penalty = |node: &model::NodeId| {
         meta.iter()
             .find(|m| m.node_id == *node)
@@ -169,7 +169,7 @@ fn metrics_002_the_five_best_are_shown_best_first_and_counts_begin_anew() {
     let mut world = World::with_nodes(8);
     world.register(&job("service", 2));
     for alloc in world.live(&job("service", 2)) {
-        let metric = alloc.metrics.as_ref().unwrap();
+        let metric = alloc.metrics.as_ref().unwrap().look();
         assert_eq!((metric.nodes_evaluated, metric.score_meta_data.len()), (8, 5));
         let scores: Vec<f64> = metric.score_meta_data.iter().map(|m| m.norm_score).collect();
         assert!(scores.windows(2).all(|pair| pair[0] >= pair[1]), "{scores:?}");

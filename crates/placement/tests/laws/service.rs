@@ -23,7 +23,7 @@ fn service_001_a_new_job_gets_its_count() {
     let alloc = world.live(&job).remove(0);
     assert_eq!((alloc.desired_status, alloc.client_status), (DesiredStatus::Run, ClientStatus::Pending));
     assert_eq!((alloc.job_version, alloc.node_name.is_empty(), alloc.job.is_none()), (Some(0), false, true));
-    let metrics = alloc.metrics.as_ref().unwrap();
+    let metrics = alloc.metrics.as_ref().unwrap().look();
     assert_eq!((metrics.nodes_evaluated, metrics.nodes_in_pool, metrics.nodes_available["dc1"]), (10, 10, 10));
     assert_eq!(metrics.score_meta_data.len(), 5);
     let scores: BTreeSet<&str> = metrics.score_meta_data[0].scores.iter().map(|(name, _)| name).collect();
@@ -419,7 +419,7 @@ fn service_057_042_a_failed_allocation_is_tried_again_elsewhere() {
     // reconcile-039
     world.evaluate(&job, "node-update");
     assert_eq!(world.live(&job).len(), 1);
-    let metric = new.metrics.as_ref().unwrap();
+    let metric = new.metrics.as_ref().unwrap().look();
     let penalized = metric.score_meta_data.iter().find(|s| s.node_id == alloc.node_id).unwrap();
     assert!((penalized.scores.get("node-reschedule-penalty").unwrap() + 1.0).abs() < f64::EPSILON);
 }

@@ -182,7 +182,7 @@ fn service_072_a_volume_is_reached_where_its_topology_says() {
     let homes = homes(&world, &job);
     assert_eq!(homes.len(), 6);
     assert!(homes.iter().all(|home| ["node-1", "node-3", "node-5"].contains(&home.as_str())), "{homes:?}");
-    let metrics = world.live(&job)[0].metrics.clone().unwrap();
+    let metrics = world.live(&job)[0].metrics.as_ref().unwrap().look();
     assert_eq!(metrics.constraint_filtered["did not meet topology requirement"], 3);
     assert_eq!(metrics.constraint_filtered["CSI plugin p is missing from client"], 1);
 }

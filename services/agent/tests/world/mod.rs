@@ -370,8 +370,8 @@ pub fn mock(config: Value) -> Value {
 }
 
 /// The types of a task's events.
-pub fn events(alloc: &Allocation) -> Vec<&str> {
-    alloc.task_states["t"].events.iter().map(|e| e.kind.as_str()).collect()
+pub fn events(alloc: &Allocation) -> Vec<String> {
+    alloc.task_states["t"].events.look().iter().map(|e| e.kind.clone()).collect()
 }
 
 /// An agent on a runtime of its own, so that it can be killed.

@@ -6,7 +6,7 @@ use api::explain::{EvalExplanation, EvalTrace, GroupExplanation, Happening, Mome
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use fsm::{State as Rows, Table};
-use model::{Allocation, EvalId, EvalStatus, Evaluation};
+use model::{Allocation, Carried, EvalId, EvalStatus, Evaluation};
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -105,8 +105,8 @@ fn put_together(state: &Rows, eval: &Evaluation, trace: EvalTrace) -> EvalExplan
 }
 
 fn placement(alloc: &Allocation) -> Placement {
-    let metrics = alloc.metrics.as_ref();
-    let chosen = metrics.and_then(|m| m.score_meta_data.iter().find(|node| node.node_id == alloc.node_id));
+    let metrics = alloc.metrics.as_ref().map(Carried::look);
+    let chosen = metrics.as_ref().and_then(|m| m.score_meta_data.iter().find(|node| node.node_id == alloc.node_id));
     Placement {
         alloc_id: alloc.id.clone(),
         name: alloc.name.clone(),

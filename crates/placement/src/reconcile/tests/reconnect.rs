@@ -11,7 +11,7 @@ fn scored(score: f64) -> impl Fn(&mut Allocation) {
     move |alloc| {
         let meta = NodeScoreMeta { node_id: alloc.node_id.clone(), norm_score: score, ..NodeScoreMeta::default() };
         alloc.metrics =
-            Some(std::sync::Arc::new(AllocMetric { score_meta_data: vec![meta], ..AllocMetric::default() }));
+            Some(model::Carried::new(AllocMetric { score_meta_data: vec![meta], ..AllocMetric::default() }));
     }
 }
 
