@@ -1,12 +1,13 @@
 //! The suite as separate processes, from the outside: started by the command line, asked over HTTP.
 
-use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use client::public::{PublicClient, Query, Settings};
 use serde_json::Value;
+
+use crate::ports::free_port;
 
 pub const WITHIN: Duration = Duration::from_secs(60);
 
@@ -24,19 +25,6 @@ pub fn program() -> PathBuf {
 /// Root of the checkout.
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
-}
-
-/// A first port with room for a cluster's others behind it.
-pub fn free_port() -> u16 {
-    loop {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        // Below the ephemeral range, where nobody takes one by chance.
-        let port = 10_000 + port % 8_000;
-        let free = |p| TcpListener::bind(("127.0.0.1", p)).is_ok() && UdpSocket::bind(("127.0.0.1", p)).is_ok();
-        if (port..port + 3).all(free) {
-            return port;
-        }
-    }
 }
 
 /// A cluster as `scripts/up` starts it; stopped and forgotten at the end.

@@ -5,7 +5,8 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::cluster::{WITHIN, free_port, processes_of, program, root};
+use crate::cluster::{WITHIN, processes_of, program, root};
+use crate::ports::free_port;
 
 pub struct Dev {
     dir: tempfile::TempDir,

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -18,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{WITHIN, program, text};
 use crate::leftovers::{environments, signal_pid, sweep};
+use crate::ports::free_ports;
 
 const LIFETIME: Duration = Duration::from_secs(7 * 86_400);
 /// How long a caller of the API waits: a frozen gateway answers nothing.
@@ -78,20 +78,6 @@ pub struct Fleet {
     /// Public port and agents' port of each gateway.
     doors: Vec<(u16, u16)>,
     processes: BTreeMap<String, Process>,
-}
-
-/// Ports below the ephemeral range that nobody has, as TCP and as UDP.
-pub fn free_ports(count: usize) -> Vec<u16> {
-    let mut found = Vec::new();
-    while found.len() < count {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let port = 10_000 + port % 8_000;
-        let free = TcpListener::bind(("127.0.0.1", port)).is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok();
-        if free && !found.contains(&port) {
-            found.push(port);
-        }
-    }
-    found
 }
 
 impl Fleet {

@@ -12,4 +12,5 @@ pub mod load;
 pub mod machine;
 pub mod nouns;
 pub mod plane;
+pub mod ports;
 pub mod wires;

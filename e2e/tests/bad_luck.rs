@@ -5,10 +5,11 @@ use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use e2e::cluster::{WITHIN, free_port};
+use e2e::cluster::WITHIN;
 use e2e::disk::Disk;
 use e2e::fleet::ready_nodes;
 use e2e::machine::{KEY, Machine, RAW_EXEC};
+use e2e::ports::free_port;
 use serde_json::Value;
 
 #[test]

@@ -6,9 +6,10 @@
 use std::path::Path;
 
 use client::public::{PublicClient, Query};
-use e2e::cluster::{free_port, text};
+use e2e::cluster::text;
 use e2e::fleet::ready_nodes;
 use e2e::machine::{ALONE, Machine, RAW_EXEC, until};
+use e2e::ports::free_port;
 use serde_json::{Value, json};
 
 const CLIENT: &str = "client {\n  enabled = true\n  cpu_total_compute = 4000\n  memory_total_mb = 1000\n  device = { \

@@ -199,7 +199,7 @@ async fn bridge() {
 
 /// One group shares a bridge, the other publishes the port of its container.
 async fn host_network() {
-    let (dir, port) = (tempfile::tempdir().unwrap(), e2e::cluster::free_port());
+    let (dir, port) = (tempfile::tempdir().unwrap(), e2e::ports::free_port());
     let more = format!(
         "{ALONE}client {{\n  enabled = true\n  network_interface = \"lo\"\n  host_network \"loop2\" {{\n    cidr = \
          \"127.0.0.2/32\"\n  }}\n}}\n"
@@ -420,7 +420,7 @@ async fn engine_away() {
         "plugin \"docker\" {{\n  config {{\n    endpoint = \"{}\"\n  }}\n}}\nplugin \"raw_exec\" {{\n  config {{\n    enabled = true\n  }}\n}}\n",
         engine.host()
     );
-    let mut machine = e2e::machine::Machine::new(dir.path(), "alone", "127.0.0.1", e2e::cluster::free_port(), &more);
+    let mut machine = e2e::machine::Machine::new(dir.path(), "alone", "127.0.0.1", e2e::ports::free_port(), &more);
     machine.start(&["-dev"]);
     let health = |healthy: bool| {
         move |v: &Value| v.as_array().is_some_and(|n| n.len() == 1 && n[0]["Drivers"]["docker"]["Healthy"] == healthy)

@@ -10,9 +10,10 @@ use client::error::CallError;
 use client::http::{Http, Target};
 use client::public::{PublicClient, Query};
 use client::tls::Identity;
-use e2e::cluster::{free_port, program};
+use e2e::cluster::program;
 use e2e::fleet::ready_nodes;
 use e2e::machine::{ALONE, KEY, Machine, RAW_EXEC, certificates, until};
+use e2e::ports::free_port;
 use model::Role;
 use serde_json::{Value, json};
 

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use e2e::cluster::free_port;
 use e2e::fleet::ready_nodes;
 use e2e::machine::{Machine, RAW_EXEC, one_of_three};
+use e2e::ports::free_port;
 use serde_json::Value;
 
 fn client(dir: &std::path::Path, n: u16, port: u16) -> Machine {

@@ -6,9 +6,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use e2e::cluster::{free_port, program};
+use e2e::cluster::program;
 use e2e::fleet::ready_nodes;
 use e2e::machine::Machine;
+use e2e::ports::free_port;
 use serde_json::Value;
 
 const WITHIN: Duration = Duration::from_secs(30);

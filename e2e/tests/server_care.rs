@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use e2e::cluster::free_port;
 use e2e::fleet::ready_nodes;
 use e2e::machine::{KEY, Machine};
+use e2e::ports::free_port;
 use serde_json::{Value, json};
 
 /// A server of three; with `joins`, one that was told to join the first.

@@ -4,8 +4,9 @@
 use std::time::{Duration, Instant};
 
 use client::public::{PublicClient, Query};
-use e2e::cluster::{WITHIN, free_port, text};
+use e2e::cluster::{WITHIN, text};
 use e2e::machine::{KEY, Machine};
+use e2e::ports::free_port;
 use serde_json::Value;
 
 fn leads(v: &Value) -> bool {

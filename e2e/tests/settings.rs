@@ -6,9 +6,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use e2e::cluster::{WITHIN, free_port};
+use e2e::cluster::WITHIN;
 use e2e::fleet::ready_nodes;
 use e2e::machine::{ALONE, KEY, Machine, until};
+use e2e::ports::free_port;
 use serde_json::{Value, json};
 
 const RAW_EXEC: &str = "plugin \"raw_exec\" { config { enabled = true denied_envvars = [\"DENIED_*\"] } }\n";

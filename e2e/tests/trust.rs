@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::Command;
 
 use client::public::{PublicClient, Query, Settings};
-use e2e::cluster::free_port;
 use e2e::fleet::ready_nodes;
 use e2e::machine::{ALONE, KEY, Machine, RAW_EXEC, certificates, one_of_three, tls, until};
+use e2e::ports::free_port;
 use serde_json::Value;
 
 fn tls_block(dir: &Path, holder: &str) -> String {

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use client::public::{PublicClient, Query, Settings};
-use e2e::cluster::{free_port, program};
+use e2e::cluster::program;
 use e2e::fleet::ready_nodes;
 use e2e::machine::{Machine, one_of_three};
+use e2e::ports::free_port;
 use serde_json::{Value, json};
 
 const TASKS: usize = 6;

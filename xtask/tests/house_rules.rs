@@ -111,6 +111,27 @@ fn rows_read_what_is_missing_as_empty() {
 }
 
 /// Each Rust file under a folder, with its text.
+/// `scripts/test` chooses tests by the name of their program, for all packages at once.
+#[test]
+fn names_of_black_box_tests_are_theirs_alone() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let programs = |dir: PathBuf| {
+        let found = std::fs::read_dir(dir.join("tests")).into_iter().flatten().flatten();
+        let is_program =
+            |path: &PathBuf| path.join("main.rs").exists() || path.extension().is_some_and(|ext| ext == "rs");
+        let programs = found.map(|entry| entry.path()).filter(is_program);
+        programs.map(|path| path.file_stem().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let inside = programs(root.join("e2e"));
+    assert!(inside.len() > 20);
+    let groups = ["crates", "services"].map(|group| std::fs::read_dir(root.join(group)).unwrap().flatten());
+    let packages = groups.into_iter().flatten().map(|entry| entry.path());
+    for package in packages.chain(["cli", "bench", "xtask"].map(|name| root.join(name))) {
+        let shared: Vec<_> = programs(package.clone()).into_iter().filter(|name| inside.contains(name)).collect();
+        assert!(shared.is_empty(), "{} and e2e both have tests named {shared:?}", package.display());
+    }
+}
+
 fn sources(under: &str) -> Vec<(PathBuf, String)> {
     let (mut folders, mut found) = (vec![xtask::root().join(under)], Vec::new());
     while let Some(folder) = folders.pop() {

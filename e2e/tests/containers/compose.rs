@@ -58,7 +58,7 @@ impl Project {
     fn new(compose: &Compose) -> Self {
         let words = compose.words().expect("looked for before");
         let name = format!("steppe-test-{}-{}", std::process::id(), compose.major.trim_end_matches('.'));
-        Self { words, name, agents: tempfile::tempdir().unwrap(), port: e2e::cluster::free_port() }
+        Self { words, name, agents: tempfile::tempdir().unwrap(), port: e2e::ports::free_port() }
     }
 
     fn run(&self, words: &[&str]) -> Output {

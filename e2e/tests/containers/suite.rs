@@ -57,8 +57,8 @@ struct Marks {
 impl Suite {
     /// Three state servers, and one of everything else but two schedulers and two agents.
     pub async fn start() -> Self {
-        let prefix = format!("steppe-test-{}-{}", std::process::id(), e2e::cluster::free_port());
-        let port = e2e::cluster::free_port();
+        let prefix = format!("steppe-test-{}-{}", std::process::id(), e2e::ports::free_port());
+        let port = e2e::ports::free_port();
         let settings = Settings { address: format!("http://127.0.0.1:{port}"), ..Settings::default() };
         let mut suite = Self {
             containers: BTreeMap::new(),

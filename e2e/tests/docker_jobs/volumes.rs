@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use e2e::cluster::{free_port, text};
+use e2e::cluster::text;
 use e2e::machine::{ALONE, Machine, RAW_EXEC};
+use e2e::ports::free_port;
 use serde_json::Value;
 
 use super::{containers_of, eventually, image};
