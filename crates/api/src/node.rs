@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fsm::command::AllocClientUpdate;
-use model::{AllocId, Allocation, Index, Job, JobId, NamespaceName, Node};
+use model::{AllocId, Allocation, Index, Job, Node};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -81,17 +81,6 @@ pub struct StreamLine {
 #[error("the line lacks the job of allocation {0}")]
 pub struct Jobless(pub AllocId);
 
-/// What names a version of a job: its namespace and id, its incarnation, its number.
-type Version<'a> = (&'a NamespaceName, &'a JobId, Index, u64);
-
-fn version_of(job: &Job) -> Option<Version<'_>> {
-    Some((job.namespace.as_ref()?, job.id.as_ref()?, job.create_index?, job.version?))
-}
-
-fn version_run_by(row: &Allocation) -> Option<Version<'_>> {
-    Some((&row.namespace, &row.job_id, row.job_incarnation?, row.job_version?))
-}
-
 impl StreamLine {
     /// Gives the rows their jobs: two of one version share it, and what named it is gone.
     ///
@@ -99,10 +88,9 @@ impl StreamLine {
     /// One has none, and the line has none for it.
     pub fn rejoin(&mut self) -> Result<(), Jobless> {
         let jobs = std::mem::take(&mut self.jobs);
-        let versions: HashMap<Version, &Arc<Job>> =
-            jobs.iter().filter_map(|job| Some((version_of(job)?, job))).collect();
+        let versions: HashMap<_, _> = jobs.iter().map(|job| (fsm::version_key(job), job)).collect();
         for row in &mut self.upserts {
-            let job = version_run_by(row).and_then(|version| versions.get(&version).copied());
+            let job = fsm::version_of(row).and_then(|version| versions.get(&version).copied());
             row.job = Some(Arc::clone(job.ok_or_else(|| Jobless(row.id.clone()))?));
             (row.job_version, row.job_incarnation) = (None, None);
         }

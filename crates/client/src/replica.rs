@@ -18,6 +18,8 @@
 //! Driven by one task, which begins anew from a snapshot if it panics. When no source can be reached the copy grows stale, [`Replica::contact_age`]
 //! says how stale, and reads that need to be fresh fail at their read index.
 
+mod hunger;
+
 use std::io::{self, BufReader};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,6 +35,7 @@ use tokio::time::Instant;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 use tokio_util::sync::CancellationToken;
 
+use self::hunger::Hunger;
 use crate::error::CallError;
 use crate::http::{Http, Lines, Streaming, Target};
 use crate::peers::{PeerAddr, Peers};
@@ -46,8 +49,6 @@ const LEADER: Duration = Duration::from_secs(1);
 /// Who follows another server than the leader asks for the leader after so long, and then ever less often.
 const NEARER: Duration = Duration::from_secs(30);
 const NEARER_MAX: Duration = Duration::from_secs(1_800);
-/// A source may keep a reader waiting so long for what is committed.
-const STARVED: Duration = Duration::from_millis(500);
 const LINE_BYTES_MAX: usize = 64 << 20;
 /// That nobody believes us is told at first, and then each so many tries.
 const MISTRUSTS_TOLD: u32 = 60;
@@ -362,7 +363,7 @@ impl Follower {
     ) -> Result<(), FollowError> {
         let mut published = Instant::now();
         let shared = Arc::clone(&self.shared);
-        let mut hungry = Hunger { wanted: shared.wanted.subscribe(), since: None };
+        let mut hungry = Hunger::new(shared.wanted.subscribe());
         let mut unfinished = 0;
         loop {
             if again.is_some_and(|again| again <= Instant::now()) {
@@ -376,7 +377,8 @@ impl Follower {
                     if lines.unfinished() == unfinished {
                         return Err(FollowError::Starved { wanted });
                     }
-                    (unfinished, hungry.since) = (lines.unfinished(), None);
+                    unfinished = lines.unfinished();
+                    hungry.fed();
                     continue;
                 }
             };
@@ -385,7 +387,8 @@ impl Follower {
             if first.as_ref() == api::state::FEED_BEAT {
                 continue;
             }
-            (unfinished, hungry.since) = (0, None);
+            unfinished = 0;
+            hungry.fed();
             self.apply(state, &first)?;
             let more = self.apply_more(state, lines, published + PACE).await;
             // What was applied is shown, also when the feed broke behind it.
@@ -448,23 +451,5 @@ impl Follower {
             .await
             .map_err(|e| FollowError::Snapshot(e.to_string()))?
             .map_err(FollowError::Snapshot)
-    }
-}
-
-/// How long readers have waited for a line.
-struct Hunger {
-    wanted: watch::Receiver<Index>,
-    since: Option<Instant>,
-}
-
-impl Hunger {
-    /// Comes when the copy at `at` has lacked a committed index for too long. May be cancelled without loss.
-    async fn starved(&mut self, at: Index) -> Index {
-        let Ok(wanted) = self.wanted.wait_for(|wanted| *wanted > at).await.map(|wanted| *wanted) else {
-            return std::future::pending().await;
-        };
-        let since = *self.since.get_or_insert_with(Instant::now);
-        tokio::time::sleep_until(since + STARVED).await;
-        wanted
     }
 }

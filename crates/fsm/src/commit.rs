@@ -307,13 +307,14 @@ fn counts_alike(a: &Allocation, b: &Allocation) -> bool {
         && a.namespace == b.namespace
 }
 
-pub(crate) fn version_key(job: &Job) -> VersionKey {
+/// What names a version of a job: its namespace and id, its incarnation, its number.
+pub fn version_key(job: &Job) -> VersionKey {
     let (namespace, id) = job.key();
     (namespace, id, job.incarnation(), job.version())
 }
 
 /// The version of the job an allocation row runs.
-pub(crate) fn version_of(alloc: &Allocation) -> Option<VersionKey> {
+pub fn version_of(alloc: &Allocation) -> Option<VersionKey> {
     Some((alloc.namespace.clone(), alloc.job_id.clone(), alloc.job_incarnation?, alloc.job_version?))
 }
 

@@ -30,6 +30,7 @@ pub use apply::{Outcome, apply, apply_entry};
 pub use change::{Change, ClusterMeta, FeedLine, Lease, Table};
 pub use check::Broken;
 pub use command::{Command, Envelope, KeyMaterial, LeaseFence, LeaseName, Refusal, Reply, RequestId, RestoreStep};
+pub use commit::{version_key, version_of};
 pub use follow::FollowError;
 pub use plan::{PartDropped, Plan, PlanDeploymentUpdate, PlanPart, PlanPreempt, PlanRefusal, PlanResult, PlanStop};
 pub use snapshot::{SnapshotError, read_snapshot, write_snapshot};
