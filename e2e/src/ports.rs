@@ -27,7 +27,8 @@ fn is_free(port: u16) -> bool {
 
 /// A first port with room for a cluster's others behind it.
 pub fn free_port() -> u16 {
-    std::iter::repeat_with(chance).find(|port| (*port..port + 3).all(is_free)).unwrap()
+    let has_room = |port: &u16| port + 2 <= *range().end() && (*port..port + 3).all(is_free);
+    std::iter::repeat_with(chance).find(has_room).unwrap()
 }
 
 /// Ports that nobody has.

@@ -110,7 +110,6 @@ fn rows_read_what_is_missing_as_empty() {
     }
 }
 
-/// Each Rust file under a folder, with its text.
 /// `scripts/test` chooses tests by the name of their program, for all packages at once.
 #[test]
 fn names_of_black_box_tests_are_theirs_alone() {
@@ -132,6 +131,7 @@ fn names_of_black_box_tests_are_theirs_alone() {
     }
 }
 
+/// Each Rust file under a folder, with its text.
 fn sources(under: &str) -> Vec<(PathBuf, String)> {
     let (mut folders, mut found) = (vec![xtask::root().join(under)], Vec::new());
     while let Some(folder) = folders.pop() {

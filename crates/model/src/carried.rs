@@ -5,8 +5,10 @@
 //! it has its JSON, which is read when somebody looks ([`Carried::look`]) and else handed on as it came.
 //!
 //! Invariants
-//! * Between Steppe's processes (`sparse`) it is written as it was read, byte for byte: rows that are equal on two
-//!   servers have equal texts there.
+//! * Between Steppe's processes (`sparse`) it is written as it was read, byte for byte: who has a row from the same
+//!   bytes as another has the same text of it.
+//! * It is one line, whoever wrote it: the feed, snapshots and agents' streams end a row with a line's end. A text that
+//!   is laid out in lines is read at once, and written anew.
 //! * In a public answer it is written whole, as the value is.
 //! * What is no JSON is refused when it is read. What is JSON of another shape is found empty when somebody looks.
 
@@ -142,10 +144,15 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for Reader<T> {
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Carried<T>, D::Error> {
-        if deserializer.is_human_readable() {
-            return Box::<RawValue>::deserialize(deserializer).map(|text| Carried(Form::Text(text.into())));
+        if !deserializer.is_human_readable() {
+            return T::deserialize(deserializer).map(Carried::new);
         }
-        T::deserialize(deserializer).map(Carried::new)
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        // No string of JSON holds a line's end as it is: this is layout.
+        if text.get().contains(['\n', '\r']) {
+            return serde_json::from_str(text.get()).map(Carried::new).map_err(serde::de::Error::custom);
+        }
+        Ok(Carried(Form::Text(text.into())))
     }
 }
 
@@ -179,6 +186,18 @@ mod tests {
             written.contains(r#""Metrics":{ "NodesFiltered": 0,  "NodesEvaluated":3.0e0, "New":[1] },"#),
             "{written}"
         );
+    }
+
+    /// A node could otherwise end the rows of all others in the feed and in snapshots, by how it lays out its own news.
+    #[test]
+    fn a_text_of_several_lines_is_told_in_one() {
+        for lines in ["[\n {\"Type\":\"Started\"}\r\n]", "[{\"Type\":\"Started\"}\r]"] {
+            let state: TaskState = serde_json::from_str(&format!(r#"{{"Events":{lines}}}"#)).unwrap();
+            let told = sparse::to_string(&state).unwrap();
+            assert!(!told.contains(['\n', '\r']) && told.contains(r#""Events":[{"Type":"Started"}]"#), "{told}");
+            assert_eq!(serde_json::from_str::<TaskState>(&told).unwrap(), state);
+        }
+        assert!(serde_json::from_str::<TaskState>("{\"Events\":[\n7]}").is_err());
     }
 
     #[test]

@@ -24,11 +24,12 @@ pub struct Follower {
     /// The line of history it is on.
     pub epoch: Option<String>,
     pub tables: TableSet,
-    /// How long a line may wait for others: nobody waits for what this follower does with it.
+    /// How long a line may wait until others have it: little waits for what this follower does with it.
     pub patience: Duration,
 }
 
-/// A controller tidies up behind what others decide: it gets lines after those for whose next step a user waits.
+/// A controller follows what others decide, in steps of tens of milliseconds and more: it gets lines after those for
+/// whose next step a user waits.
 const PATIENCE: Duration = Duration::from_millis(5);
 
 /// See [`Follower::patience`].
