@@ -42,8 +42,8 @@ prepare_docker() {
   local log
   log=$(mktemp)
   dockerd >"$log" 2>&1 &
+  # The caller ends it.
   DOCKERD_PID=$!
-  trap 'kill "$DOCKERD_PID" 2>/dev/null' EXIT
   local tries
   for tries in $(seq 60); do
     docker version >/dev/null 2>&1 && return

@@ -48,7 +48,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::types::{Entry, Vote, log_id};
+    use crate::types::{Entry, Vote, index_of, log_id};
 
     /// Long enough that no machine is too slow for what must come before it ends.
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -73,8 +73,7 @@ mod tests {
     }
 
     fn said(request: &Request) -> (u64, usize, u64) {
-        let index = |id: &Option<crate::types::LogId>| crate::types::index_of(id);
-        (index(&request.prev_log_id), request.entries.len(), index(&request.leader_commit))
+        (index_of(&request.prev_log_id), request.entries.len(), index_of(&request.leader_commit))
     }
 
     #[tokio::test]
