@@ -19,6 +19,7 @@ pub mod command;
 mod commit;
 mod follow;
 mod hash;
+mod lean;
 pub mod plan;
 pub mod snapshot;
 pub mod state;

@@ -6,7 +6,9 @@
 //! the scheduler had seen; an older one than the job's last applied plan is refused whole.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use model::alloc::AllocatedResources;
 use model::{
     AllocId, Allocation, ClientStatus, Deployment, DeploymentId, DeploymentStatus, DesiredStatus, EvalId, Evaluation,
     Index, JobId, NamespaceName, NodeFence, NodeId,
@@ -32,6 +34,9 @@ pub struct Plan {
     /// All of it or nothing.
     pub all_at_once: bool,
     pub parts: BTreeMap<NodeId, PlanPart>,
+    /// What a placement of a group holds that does not say it itself; see [`Plan::lean`].
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, AllocatedResources>))]
+    pub resources: BTreeMap<String, Arc<AllocatedResources>>,
     /// A deployment to create.
     pub deployment: Option<Deployment>,
     pub deployment_updates: Vec<PlanDeploymentUpdate>,
@@ -54,7 +59,8 @@ pub struct PlanPart {
     /// with it, and reports this reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<PartDropped>,
-    /// New allocations. `job` is unset; `job_version` and `job_incarnation` are set.
+    /// New allocations. `job` is unset. What the plan, the node and the state machine say of them they need not say; see
+    /// [`Plan::lean`].
     pub place: Vec<Allocation>,
     /// Allocations that stay and take a new version of the job in place (same resources).
     pub update: Vec<Allocation>,

@@ -132,7 +132,9 @@ impl Applier {
         for submission in batch {
             answers.push((submission.plans.len(), submission.answer));
             for mut plan in submission.plans {
+                plan.rejoin();
                 repicked.push(check_one(&mut checker, &mut plan));
+                plan.lean();
                 plans.push(plan);
             }
         }

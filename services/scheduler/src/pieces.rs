@@ -18,13 +18,13 @@ pub fn placements(plan: &Plan) -> usize {
     plan.parts.values().map(|part| part.place.len() + part.update.len()).sum()
 }
 
-/// Leaves out of updates in place what an update does not change. Rows are here in brief (`fsm::Change::brief`): what is
-/// missing in them must not be written over what is there.
+/// Leaves out what a placement or an update does not change. Rows are here in brief (`fsm::Change::brief`): what is
+/// missing in those that stay must not be written over what is there.
 pub fn say_only_what_changes(plan: &mut Plan) {
     for row in plan.parts.values_mut().flat_map(|part| &mut part.update) {
         row.metrics = None;
-        row.task_states.clear();
     }
+    plan.lean();
 }
 
 /// True when something was left for later.

@@ -196,8 +196,8 @@ impl Worker {
             self.traces.keep(&eval.id, decision.traces);
             let mut plan = decision.plan;
             work.goes_on = pieces::shorten(&mut plan, PLACEMENTS_MAX);
-            pieces::say_only_what_changes(&mut plan);
             fleet.assume(&plan);
+            pieces::say_only_what_changes(&mut plan);
             self.traces.note(&eval.id, Happening::PlanSubmitted, narrate::plan(&plan));
             decided.push((work, plan));
         }

@@ -140,6 +140,7 @@ fn place(tx: &mut Tx, plan: &Plan, node: &Node, row: &Allocation) {
         signing_key_id: tx.state.active_root_key().map(|key| key.meta.key_id.clone()).unwrap_or_default(),
         next_allocation: AllocId::default(),
         deployment_status: canary.then_some(status),
+        allocated_resources: plan.holds(row),
         create_index: tx.index,
         modify_index: tx.index,
         alloc_modify_index: tx.index,

@@ -467,6 +467,7 @@ impl History {
         let Reply::Plans { results } = self.run(Role::Applier, Command::PlanApply { plans: plans.clone() }) else {
             panic!("plans are answered");
         };
+        self.assert_lean_plans_do_the_same(before.clone());
         for (plan, result) in plans.iter().zip(&results) {
             self.placed += result.placed.len();
             self.dropped += result.dropped.len();
@@ -480,6 +481,15 @@ impl History {
             }
         }
         self.assert_fits(&before);
+    }
+
+    /// The last command, which was done on `before`, does the same with its plans lean.
+    fn assert_lean_plans_do_the_same(&self, mut before: State) {
+        let mut lean = self.world.log.last().unwrap().clone();
+        let Command::PlanApply { plans } = &mut lean.command else { panic!("plans were applied last") };
+        plans.iter_mut().for_each(Plan::lean);
+        let outcome = apply(&mut before, model::Index(self.world.log.len() as u64), &lean);
+        assert_eq!(Some(&outcome.into_line(&before)), self.world.lines.last());
     }
 
     /// No node that was just given something has more than it can hold.
