@@ -92,8 +92,6 @@ enum FollowError {
     NoSource,
     #[error("snapshot cannot be read: {0}")]
     Snapshot(String),
-    #[error("feed line cannot be read")]
-    Line(#[from] serde_json::Error),
     #[error("feed does not fit the copy: {0}")]
     Diverged(String),
     #[error("feed ended")]
@@ -112,7 +110,7 @@ impl FollowError {
     /// The copy cannot be brought up to date by going on.
     fn is_void(&self) -> bool {
         match self {
-            Self::Diverged(_) | Self::Line(_) | Self::Panicked => true,
+            Self::Diverged(_) | Self::Panicked => true,
             Self::Call(e) => e.code() == api::Code::Gone.as_str(),
             _ => false,
         }
@@ -430,8 +428,7 @@ impl Follower {
     }
 
     fn apply(&mut self, state: &mut State, line: &[u8]) -> Result<(), FollowError> {
-        let line: FeedLine = serde_json::from_slice(line)?;
-        state.follow(&line).map_err(|e| FollowError::Diverged(e.to_string()))?;
+        let line = state.follow(line).map_err(|e| FollowError::Diverged(e.to_string()))?;
         self.observer.line(state, &line);
         Ok(())
     }

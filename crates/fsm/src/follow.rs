@@ -2,14 +2,18 @@
 //! it comes after, on which line of history, and what the hash of all changes is with it.
 
 use model::Index;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::change::FeedLine;
 use crate::hash;
 use crate::state::State;
 
 /// The line does not continue this copy; nothing was changed. Start from a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum FollowError {
+    #[error("a line of the feed cannot be read: {0}")]
+    NoLine(#[from] serde_json::Error),
     #[error("line {index} comes after {previous}, the copy is at {at}")]
     Gap { index: Index, previous: Index, at: Index },
     #[error("line {index} is of another line of history")]
@@ -20,13 +24,21 @@ pub enum FollowError {
     BadHash { index: Index },
 }
 
+/// The changes of a line as they were written, which is what the hash is of.
+#[derive(Deserialize)]
+struct AsWritten<'a> {
+    #[serde(rename = "c", borrow, default)]
+    changes: Option<&'a RawValue>,
+}
+
 impl State {
-    /// Applies one line of the feed. The hash is checked by copies that hold all tables; others take it
-    /// over, and leave out changes of tables they do not hold.
+    /// Applies one line of the feed, as it came. The hash is checked by copies that hold all tables, over the text;
+    /// others take it over, and leave out changes of tables they do not hold.
     ///
     /// # Errors
     /// See [`FollowError`]; the copy is as it was before.
-    pub fn follow(&mut self, line: &FeedLine) -> Result<(), FollowError> {
+    pub fn follow(&mut self, text: &[u8]) -> Result<FeedLine, FollowError> {
+        let line: FeedLine = serde_json::from_slice(text)?;
         let index = line.index;
         if line.previous != self.index || index <= self.index {
             return Err(FollowError::Gap { index, previous: line.previous, at: self.index });
@@ -36,9 +48,10 @@ impl State {
         }
         let theirs = hash::parse(&line.hash).ok_or(FollowError::BadHash { index })?;
         if self.followed.is_none() {
-            let ours = hash::roll(self.hash, &line.changes);
+            let written: AsWritten = serde_json::from_slice(text)?;
+            let ours = written.changes.map_or(self.hash, |changes| hash::roll_list(self.hash, changes.get()));
             if ours != theirs {
-                return Err(FollowError::Diverged { index, theirs: line.hash.clone(), ours: hash::text(ours) });
+                return Err(FollowError::Diverged { index, theirs: line.hash, ours: hash::text(ours) });
             }
         }
         for change in &line.changes {
@@ -49,6 +62,6 @@ impl State {
         self.cluster.epoch.clone_from(&line.epoch);
         self.index = index;
         self.hash = theirs;
-        Ok(())
+        Ok(line)
     }
 }

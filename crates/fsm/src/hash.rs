@@ -97,6 +97,17 @@ pub(crate) fn roll_texts(before: u64, texts: &[String]) -> u64 {
     hash.value()
 }
 
+/// The same of a JSON list of changes, as it was written. An empty one leaves the hash as it is.
+pub(crate) fn roll_list(before: u64, list: &str) -> u64 {
+    if list == "[]" {
+        return before;
+    }
+    let mut hash = Hash::default();
+    hash.update(&before.to_le_bytes());
+    hash.update(list.as_bytes());
+    hash.value()
+}
+
 /// The hash after `changes`, from the one before. No changes leave it as it is.
 pub(crate) fn roll(before: u64, changes: &[Change]) -> u64 {
     if changes.is_empty() {
@@ -145,5 +156,7 @@ mod tests {
         let changes = [change.clone(), Change::EvalGone { id: "e".into() }, change];
         let texts: Vec<String> = changes.iter().map(|c| model::sparse::to_string(c).unwrap()).collect();
         assert_eq!((roll_texts(7, &texts), roll_texts(7, &[])), (roll(7, &changes), 7));
+        let list = model::sparse::to_string(&changes).unwrap();
+        assert_eq!((roll_list(7, &list), roll_list(7, "[]")), (roll(7, &changes), 7));
     }
 }

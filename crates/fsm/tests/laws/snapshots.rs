@@ -98,7 +98,7 @@ fn a_line_that_does_not_continue_the_copy_changes_nothing() {
     let last = &lines[lines.len() - 2..];
     let refuse = |line: &fsm::FeedLine| {
         let mut state = copy.clone();
-        let error = state.follow(line).unwrap_err();
+        let error = state.follow(&model::sparse::to_vec(line).unwrap()).unwrap_err();
         assert!(snapshot(&state, None) == snapshot(&copy, None));
         error
     };
@@ -113,4 +113,15 @@ fn a_line_that_does_not_continue_the_copy_changes_nothing() {
     let mut line = last[0].clone();
     line.hash = "zz".into();
     assert!(matches!(refuse(&line), FollowError::BadHash { .. }));
+    // Not one byte of it may be another, whether it says something or not.
+    let whole = model::sparse::to_vec(&last[0]).unwrap();
+    let changes = whole.windows(5).position(|at| at == b",\"c\":").unwrap() + 5;
+    for at in changes..whole.len() - 1 {
+        let mut text = whole.clone();
+        text[at] = if text[at] == b'1' { b'2' } else { b'1' };
+        let mut state = copy.clone();
+        assert!(matches!(state.follow(&text), Err(FollowError::NoLine(_) | FollowError::Diverged { .. })), "byte {at}");
+        assert_eq!(state.index(), copy.index());
+    }
+    assert!(copy.clone().follow(&whole[..whole.len() - 1]).is_err());
 }

@@ -103,21 +103,20 @@ impl World {
             panic!("after {envelope:?}\n{broken}");
         }
         // Through its text, as a follower gets it.
-        let text = model::sparse::to_string(&outcome.into_line(&self.state)).unwrap();
-        let line: FeedLine = serde_json::from_str(&text).unwrap();
-        self.follow(&line);
+        let text = model::sparse::to_vec(&outcome.into_line(&self.state)).unwrap();
+        let line = self.full.follow(&text).unwrap();
+        self.follow_in_part(&line);
         self.log.push(envelope);
         self.lines.push(line);
         reply
     }
 
-    fn follow(&mut self, line: &FeedLine) {
-        self.full.follow(line).unwrap();
+    fn follow_in_part(&mut self, line: &FeedLine) {
         match &mut self.part {
             Some(part) => {
                 let mut line = line.clone();
                 line.changes.retain(|change| SUBSET.contains(&change.table()));
-                part.follow(&line).unwrap();
+                part.follow(&model::sparse::to_vec(&line).unwrap()).unwrap();
                 part.check().unwrap();
             }
             None => self.part = Some(fsm::read_snapshot(&snapshot(&self.state, Some(&SUBSET))[..]).unwrap()),

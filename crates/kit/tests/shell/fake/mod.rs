@@ -249,7 +249,7 @@ impl Shared {
         if self.lie.swap(false, Ordering::SeqCst) {
             line.hash = "00000000deadbeef".to_owned();
         }
-        let mut text = serde_json::to_vec(&line).unwrap();
+        let mut text = model::sparse::to_vec(&line).unwrap();
         text.push(b'\n');
         core.lines.push_back(text.into());
         drop(core);

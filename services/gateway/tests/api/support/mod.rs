@@ -74,7 +74,7 @@ impl Truth {
         let index = state.index().next();
         let outcome = fsm::apply(&mut state, index, envelope);
         let reply = outcome.reply.clone();
-        let mut line = serde_json::to_vec(&outcome.into_line(&state)).unwrap();
+        let mut line = model::sparse::to_vec(&outcome.into_line(&state)).unwrap();
         line.push(b'\n');
         self.lines.lock().unwrap().push((index.get(), line.into()));
         self.last.send_replace(index.get());
