@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!   post_json get_json post_bytes call ──► idle HTTP/1.1 connections, one call each at a time
-//!   poll_json                          ──► one shared HTTP/2 connection per target
+//!   poll_json open_shared              ──► one shared HTTP/2 connection per target
 //!   open send_stream                   ──► an HTTP/2 connection of its own
 //! ```
 //!
 //! HTTP/1.1 keep-alive is cheapest for a call that is answered at once; long polls share a
 //! connection, so that a thousand of them are not a thousand sockets; a stream gets its own, so
-//! that one slow reader never holds up another through a shared window.
+//! that one slow reader never holds up another through a shared window. Who has one stream and few calls, as an agent
+//! has, does it all over one connection: its peer has thousands of them.
 //!
 //! Invariants
 //! * Every connection is mutual TLS, and the peer's certificate carries the expected role.
@@ -17,7 +18,8 @@
 //! * A request is sent twice only if it surely did not reach the peer, or if it is a GET that met
 //!   a kept-alive connection the peer had just closed. All other retries are the caller's, who
 //!   learns from [`CallError::outcome`] what is known.
-//! * Connections made with an older generation of the [`Identity`] are not used for new calls.
+//! * Connections made with an older generation of the [`Identity`] are not used for new calls, nor is a shared one on
+//!   which a call ran out of time: what is wrong with it may be wrong with it only.
 //!
 //! Driven by whoever calls. There is no background task but one per open connection, which ends
 //! with it.
@@ -305,11 +307,45 @@ impl Http {
 
     /// One call over the target's shared HTTP/2 connection. Errors as [`Http::call`].
     pub async fn poll(&self, to: &Target, call: Call) -> Result<Reply, CallError> {
-        let mut sent = false;
-        let work = self.exchange_h2(to, &call, &mut sent);
+        let limit = self.0.limits.answer_bytes_max;
+        let (reply, _) = self.over_shared(to, &call, |response| collect(to.addr, response, limit)).await?;
+        Ok(reply)
+    }
+
+    /// Opens a stream on the target's shared connection. Times as [`Http::open`].
+    pub async fn open_shared(
+        &self,
+        to: impl Into<Target>,
+        call: Call,
+        silence: Duration,
+    ) -> Result<Streaming, CallError> {
+        let to = to.into();
+        let (response, number) = self.over_shared(&to, &call, |response| good(to.addr, response)).await?;
+        let shared = stream::Shared { http: self.clone(), to, number };
+        Ok(Streaming::new(shared.to.addr, response, silence).on(shared))
+    }
+
+    /// The answer, and the number of the connection it came over.
+    async fn over_shared<T, F>(
+        &self,
+        to: &Target,
+        call: &Call,
+        answer: impl FnOnce(http::Response<Incoming>) -> F,
+    ) -> Result<(T, u64), CallError>
+    where
+        F: Future<Output = Result<T, CallError>>,
+    {
+        let mut used = None;
+        let work = async { answer(self.exchange_h2(to, call, &mut used).await?).await };
         match tokio::time::timeout(call.within, work).await {
-            Ok(result) => result,
-            Err(_) => Err(timed_out(to, &call, sent)),
+            Ok(result) => result.map(|answer| (answer, used.unwrap_or_default())),
+            Err(_) => {
+                let sent = used.is_some();
+                if let Some(number) = used {
+                    self.distrust(to, number);
+                }
+                Err(timed_out(to, call, sent))
+            }
         }
     }
 
@@ -439,20 +475,24 @@ impl Http {
         }
     }
 
-    async fn exchange_h2(&self, to: &Target, call: &Call, sent: &mut bool) -> Result<Reply, CallError> {
+    /// Sends a request over the shared connection, whose number is in `used` as long as it may have been sent.
+    async fn exchange_h2(
+        &self,
+        to: &Target,
+        call: &Call,
+        used: &mut Option<u64>,
+    ) -> Result<http::Response<Incoming>, CallError> {
         let mut reused;
         let mut request = call.request_h2(to, call.out_body())?;
         loop {
             let mut connection;
             (connection, reused) = self.shared(to).await?;
-            *sent = true;
+            *used = Some(connection.number);
             let mut failure = match connection.sender.try_send_request(request).await {
-                Ok(response) => {
-                    return collect(to.addr, response, self.0.limits.answer_bytes_max).await;
-                }
+                Ok(response) => return Ok(response),
                 Err(failure) => failure,
             };
-            *sent = false;
+            *used = None;
             match failure.take_message() {
                 Some(unsent) if reused => request = unsent,
                 message => {
@@ -463,6 +503,18 @@ impl Http {
                     });
                 }
             }
+        }
+    }
+
+    /// The shared connection of that number takes no more calls. Those that it has go on.
+    fn distrust(&self, to: &Target, number: u64) {
+        let slot = lock(&self.0.shared).get(to).cloned();
+        // Who holds the lock is making another one.
+        if let Some(slot) = slot
+            && let Ok(mut slot) = slot.try_lock()
+            && slot.as_ref().is_some_and(|connection| connection.number == number)
+        {
+            *slot = None;
         }
     }
 
@@ -482,13 +534,7 @@ impl Http {
             sent: true,
             source,
         })?;
-        if response.status().is_success() {
-            return Ok(response);
-        }
-        match collect(to.addr, response, ERROR_BYTES_MAX).await {
-            Err(e) => Err(e),
-            Ok(_) => Err(CallError::Request("error answer without status".to_owned())),
-        }
+        good(to.addr, response).await
     }
 
     /// The youngest usable idle connection.
@@ -568,6 +614,17 @@ pub(crate) fn decode<T: DeserializeOwned>(addr: SocketAddr, body: &[u8]) -> Resu
     // A success without a body reads as `null`, so that `()` and `Option` work.
     let body = if body.is_empty() { b"null" } else { body };
     serde_json::from_slice(body).map_err(|source| CallError::Decode { addr, source })
+}
+
+/// An answer that goes on, as it is; outside 2xx it is read to its end and becomes an error.
+async fn good(addr: SocketAddr, response: http::Response<Incoming>) -> Result<http::Response<Incoming>, CallError> {
+    if response.status().is_success() {
+        return Ok(response);
+    }
+    match collect(addr, response, ERROR_BYTES_MAX).await {
+        Err(e) => Err(e),
+        Ok(_) => Err(CallError::Request("error answer without status".to_owned())),
+    }
 }
 
 /// Reads an answer to its end; outside 2xx it becomes an error.

@@ -192,7 +192,7 @@ impl Link {
         }
         let Position { index, epoch } = &*position;
         let path = format!("{STREAM}?node={}&after={index}&epoch={epoch}", self.node_id);
-        let stream = self.http.open(Self::target(addr), Call::get(path, CALL), SILENCE).await?;
+        let stream = self.http.open_shared(Self::target(addr), Call::get(path, CALL), SILENCE).await?;
         tracing::info!(gateway = %addr, after = position.index, "following the gateway");
         self.beat.notify_one();
         self.read(stream.lines(LINE_BYTES_MAX), addr, position, listing, shutdown).await
@@ -262,7 +262,7 @@ impl Link {
 
     async fn register(&self, addr: SocketAddr) -> Result<(), CallError> {
         let node = Node::clone(&self.node.borrow());
-        let answer: Registered = self.http.post_json(Self::target(addr), REGISTER, &Register { node }, CALL).await?;
+        let answer: Registered = self.http.poll_json(Self::target(addr), REGISTER, &Register { node }, CALL).await?;
         self.adopt_period(answer.period_ms);
         tracing::info!(node_id = %self.node_id, gateway = %addr, index = answer.index.0, "node is registered");
         self.registered.send_replace(true);

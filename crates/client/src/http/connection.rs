@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,7 +35,11 @@ pub(super) struct H1 {
 pub(super) struct H2 {
     pub sender: http2::SendRequest<OutBody>,
     pub generation: u64,
+    /// Tells it from the others of this process.
+    pub number: u64,
 }
+
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 pub(super) async fn h1(identity: &Identity, limits: &HttpLimits, to: &Target) -> Result<H1, CallError> {
     let generation = identity.generation();
@@ -60,7 +65,7 @@ pub(super) async fn h2(identity: &Identity, limits: &HttpLimits, to: &Target) ->
         .await
         .map_err(|e| not_connected(to.addr, io::Error::other(e)))?;
     drive(to.addr, connection);
-    Ok(H2 { sender, generation })
+    Ok(H2 { sender, generation, number: NUMBERS.fetch_add(1, Ordering::Relaxed) })
 }
 
 /// One request on a connection of its own, that may become another protocol's.

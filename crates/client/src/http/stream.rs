@@ -9,6 +9,7 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+use super::{Http, Target};
 use crate::error::CallError;
 
 /// An open stream. Dropping it closes it.
@@ -18,12 +19,32 @@ pub struct Streaming {
     headers: HeaderMap,
     body: Incoming,
     silence: Duration,
+    /// The shared connection that it is on, if it is on one.
+    shared: Option<Shared>,
+}
+
+/// A shared connection, by its number.
+pub(super) struct Shared {
+    pub http: Http,
+    pub to: Target,
+    pub number: u64,
 }
 
 impl Streaming {
     pub(super) fn new(addr: SocketAddr, response: Response<Incoming>, silence: Duration) -> Self {
         let (head, body) = response.into_parts();
-        Self { addr, status: head.status, headers: head.headers, body, silence }
+        Self { addr, status: head.status, headers: head.headers, body, silence, shared: None }
+    }
+
+    pub(super) fn on(self, shared: Shared) -> Self {
+        Self { shared: Some(shared), ..self }
+    }
+
+    fn too_silent(&mut self) -> CallError {
+        if let Some(Shared { http, to, number }) = self.shared.take() {
+            http.distrust(&to, number);
+        }
+        CallError::Timeout { addr: self.addr, within: self.silence, sent: true }
     }
 
     pub fn status(&self) -> StatusCode {
@@ -41,11 +62,10 @@ impl Streaming {
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, CallError> {
         let addr = self.addr;
         loop {
-            let frame = tokio::time::timeout(self.silence, self.body.frame())
-                .await
-                .map_err(|_| CallError::Timeout { addr, within: self.silence, sent: true })?;
-            let Some(frame) = frame else {
-                return Ok(None);
+            let frame = match tokio::time::timeout(self.silence, self.body.frame()).await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Ok(None),
+                Err(_) => return Err(self.too_silent()),
             };
             let frame = frame.map_err(|source| CallError::Broken { addr, sent: true, source })?;
             match frame.into_data() {

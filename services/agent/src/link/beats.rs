@@ -53,7 +53,7 @@ impl Link {
 
     async fn beat_at(&self, addr: SocketAddr) -> bool {
         let beat = Beat { node_id: self.node_id.to_string() };
-        match self.http.post_json::<_, BeatTaken>(Self::target(addr), BEAT, &beat, CALL).await {
+        match self.http.poll_json::<_, BeatTaken>(Self::target(addr), BEAT, &beat, CALL).await {
             Ok(taken) => {
                 self.refused.store(false, Ordering::Relaxed);
                 *self.beaten.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());

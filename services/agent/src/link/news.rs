@@ -66,7 +66,7 @@ impl Link {
         let mut last = CallError::Request("no gateway is known".to_owned());
         for addr in self.gateways.in_order() {
             let call = client::http::Call::post(NEWS, CALL).json(&news)?;
-            match self.http.call(&Self::target(addr), call).await {
+            match self.http.poll(&Self::target(addr), call).await {
                 Ok(_) => return Ok(()),
                 // Saying it twice does no harm, but a slow cluster gets no faster by being asked at many doors.
                 Err(error) if error.outcome() == Outcome::NotSent => last = error,
