@@ -8,9 +8,9 @@
 use std::sync::Arc;
 
 use model::alloc::TaskState;
+use model::carried_scores::{Total, Totals};
 use model::metric::{AllocMetric, NodeScoreMeta};
 use model::{Allocation, Carried, NodeId};
-use serde::Deserialize;
 
 use crate::change::Change;
 use crate::command::AllocClientUpdate;
@@ -68,21 +68,6 @@ fn score(metrics: &Carried<AllocMetric>, node: &NodeId) -> AllocMetric {
     let kept = all.iter().position(|total| total.node_id == *node).unwrap_or(0);
     let told = |Total { node_id, norm_score }| NodeScoreMeta { node_id, norm_score, ..NodeScoreMeta::default() };
     AllocMetric { score_meta_data: all.into_iter().nth(kept).map(told).into_iter().collect(), ..AllocMetric::default() }
-}
-
-/// What is read of an [`AllocMetric`] here.
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct Totals {
-    score_meta_data: Vec<Total>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct Total {
-    #[serde(rename = "NodeID")]
-    node_id: NodeId,
-    norm_score: f64,
 }
 
 #[cfg(test)]

@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn between_processes_the_text_is_handed_on_as_it_came() {
         let made = sparse::to_string(&row()).unwrap();
-        assert!(made.contains(r#""Metrics":{"NodesEvaluated":3,"ScoreMetaData":[{"#), "{made}");
+        assert!(made.contains(r#""Metrics":{"NodesEvaluated":3,"ScoreMetaData":{"#), "{made}");
         let read: Allocation = serde_json::from_str(&made).unwrap();
         assert_eq!((&read, sparse::to_string(&read).unwrap()), (&row(), made));
         // Not as we would write it, but as it was read.

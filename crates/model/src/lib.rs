@@ -13,6 +13,7 @@ pub mod autopilot;
 pub mod bytes;
 pub mod canonicalize;
 mod carried;
+pub mod carried_scores;
 pub mod changed;
 pub mod connect;
 pub mod cron;

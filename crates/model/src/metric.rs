@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::alloc::AllocStub;
+use crate::carried_scores;
 use crate::ids::NodeId;
 use crate::nil;
 use crate::resources::Resources;
@@ -50,7 +51,7 @@ pub struct AllocMetric {
     pub scores: SmallMap<String, f64>,
     pub allocation_time: Nanos,
     pub coalesced_failures: i64,
-    #[serde(with = "nil")]
+    #[serde(with = "carried_scores")]
     #[cfg_attr(feature = "openapi", schema(nullable))]
     pub score_meta_data: Vec<NodeScoreMeta>,
 }

@@ -19,9 +19,9 @@ use serde::ser::{self, Impossible, Serializer};
 /// Structs whose default says something: they are written whole.
 pub const CUSTOM: [&str; 1] = ["AutopilotConfiguration"];
 
-/// Name of what is handed on as the text it was read from ([`crate::Carried`]). A serializer that knows the name and says
-/// that it is not for people (`is_human_readable`) gets that text; a deserializer that says so is asked for the value's
-/// fields, not for a text.
+/// Name of what has another form between processes: the text it was read from ([`crate::Carried`]), or a shorter one
+/// ([`crate::carried_scores`]). A serializer that knows the name and says that it is not for people (`is_human_readable`)
+/// gets that form; a deserializer that says so is asked for the value's fields, not for a text.
 pub const CARRIED: &str = "$steppe::Carried";
 
 /// The sparse JSON of a value.

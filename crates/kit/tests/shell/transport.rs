@@ -151,6 +151,35 @@ async fn calls_reuse_a_connection_and_polls_share_one() {
 }
 
 #[tokio::test]
+async fn a_shared_connection_that_let_a_call_or_a_stream_wait_too_long_gets_no_more_calls() {
+    let cluster = Cluster::new();
+    let server = Server::start(Tls::Mutual(cluster.identity(Role::State, "s1")), Limits::internal());
+    let http = Http::new(cluster.identity(Role::Gateway, "g1"));
+    let to = Target::new(server.addr, Role::State);
+    let addr = || async { http.poll(&to, Call::get("/addr", SECOND)).await.unwrap().body };
+    let first = addr().await;
+    let mut lines = http.open_shared(&to, Call::get("/lines/3", SECOND), SECOND).await.unwrap().lines(64);
+    let mut silent = http.open_shared(&to, Call::get("/silent", SECOND), SECOND / 10).await.unwrap();
+    assert_eq!(addr().await, first, "streams and calls go over one connection");
+
+    http.poll(&to, Call::get("/never", SECOND / 10)).await.unwrap_err();
+    let second = addr().await;
+    assert_ne!(second, first);
+    // What the older one has goes on, and says nothing of the newer one.
+    assert_eq!(lines.next().await.unwrap().unwrap(), "{\"n\":0}");
+    assert!(matches!(silent.chunk().await, Err(CallError::Timeout { .. })));
+    assert_eq!(addr().await, second);
+
+    let mut silent = http.open_shared(&to, Call::get("/silent", SECOND), SECOND / 10).await.unwrap();
+    assert!(matches!(silent.chunk().await, Err(CallError::Timeout { .. })));
+    assert!(![first, second].contains(&addr().await));
+    // An error answer is an answer.
+    let third = addr().await;
+    let error = http.open_shared(&to, Call::get("/nowhere", SECOND), SECOND).await.err().unwrap();
+    assert_eq!((error.status().unwrap().as_u16(), addr().await), (404, third));
+}
+
+#[tokio::test]
 async fn a_caller_without_a_certificate_is_refused_on_loopback_too() {
     let cluster = Cluster::new();
     let server = Server::start(Tls::Mutual(cluster.identity(Role::State, "s1")), Limits::internal());
