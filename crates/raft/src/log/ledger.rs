@@ -26,7 +26,8 @@ const ROWS: TableDefinition<u64, &[u8]> = TableDefinition::new("rows");
 const MARKS: TableDefinition<&str, &[u8]> = TableDefinition::new("marks");
 const PURGED: &str = "purged";
 const COMMITTED: &str = "committed";
-const REDB_CACHE_BYTES: usize = 4 << 20;
+/// Half of it is for what a commit writes: a page that has no room there is written at once, and read again.
+const REDB_CACHE_BYTES: usize = 16 << 20;
 /// A node started again in place may find its predecessor's handle not yet closed.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
