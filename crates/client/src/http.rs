@@ -20,6 +20,8 @@
 //!   learns from [`CallError::outcome`] what is known.
 //! * Connections made with an older generation of the [`Identity`] are not used for new calls, nor is a shared one on
 //!   which a call ran out of time: what is wrong with it may be wrong with it only.
+//! * A shared connection that nobody has used for a while is given up when another one is made: who goes from peer to peer
+//!   leaves none behind at each.
 //!
 //! Driven by whoever calls. There is no background task but one per open connection, which ends
 //! with it.
@@ -42,7 +44,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::CallError;
 use crate::tls::{Expect, Identity, Role};
-use connection::{H1, H2, OutBody};
+use connection::{H1, H2, OutBody, Trust};
 pub(crate) use stream::LineBuffer;
 pub use stream::{Lines, Streaming};
 
@@ -208,7 +210,26 @@ struct Inner {
 
 /// The shared connection of a target; the lock is held while connecting, so that a burst of polls
 /// opens one connection.
-type SharedSlot = Arc<tokio::sync::Mutex<Option<H2>>>;
+type SharedSlot = Arc<tokio::sync::Mutex<Slot>>;
+
+#[derive(Default)]
+struct Slot {
+    connection: Option<H2>,
+    /// When a call last went over it.
+    used: Option<Instant>,
+    /// When making one last failed, and none was made since.
+    failed: Option<Instant>,
+}
+
+impl Slot {
+    /// Whether there is a connection that carries something or did not long ago.
+    fn is_wanted(&self, limit: Duration) -> bool {
+        let Some(connection) = self.connection.as_ref().filter(|connection| !connection.sender.is_closed()) else {
+            return false;
+        };
+        Arc::strong_count(&connection.trust) > 1 || self.used.is_some_and(|used| used.elapsed() < limit)
+    }
+}
 
 struct Idle {
     connection: H1,
@@ -274,8 +295,8 @@ impl Http {
         Ok(reply.body)
     }
 
-    /// Sends JSON, reads JSON; for a call that the peer answers only when it has something to say.
-    /// Many of them share one connection. `within` must be longer than the peer's wait.
+    /// Sends JSON, reads JSON; for a call that the peer answers only when it has something to say, or of somebody who
+    /// has few to make. Many of them share one connection. `within` must be longer than the peer's wait.
     pub async fn poll_json<Req, Resp>(
         &self,
         to: impl Into<Target>,
@@ -320,18 +341,17 @@ impl Http {
         silence: Duration,
     ) -> Result<Streaming, CallError> {
         let to = to.into();
-        let (response, number) = self.over_shared(&to, &call, |response| good(to.addr, response)).await?;
-        let shared = stream::Shared { http: self.clone(), to, number };
-        Ok(Streaming::new(shared.to.addr, response, silence).on(shared))
+        let (response, connection) = self.over_shared(&to, &call, |response| good(to.addr, response)).await?;
+        Ok(Streaming::new(to.addr, response, silence).on(connection))
     }
 
-    /// The answer, and the number of the connection it came over.
+    /// The answer, and the connection it came over.
     async fn over_shared<T, F>(
         &self,
         to: &Target,
         call: &Call,
         answer: impl FnOnce(http::Response<Incoming>) -> F,
-    ) -> Result<(T, u64), CallError>
+    ) -> Result<(T, Arc<Trust>), CallError>
     where
         F: Future<Output = Result<T, CallError>>,
     {
@@ -340,11 +360,8 @@ impl Http {
         match tokio::time::timeout(call.within, work).await {
             Ok(result) => result.map(|answer| (answer, used.unwrap_or_default())),
             Err(_) => {
-                let sent = used.is_some();
-                if let Some(number) = used {
-                    self.distrust(to, number);
-                }
-                Err(timed_out(to, call, sent))
+                used.iter().for_each(|connection| connection.lose());
+                Err(timed_out(to, call, used.is_some()))
             }
         }
     }
@@ -475,19 +492,19 @@ impl Http {
         }
     }
 
-    /// Sends a request over the shared connection, whose number is in `used` as long as it may have been sent.
+    /// Sends a request over the shared connection, which is in `used` as long as it may have been sent.
     async fn exchange_h2(
         &self,
         to: &Target,
         call: &Call,
-        used: &mut Option<u64>,
+        used: &mut Option<Arc<Trust>>,
     ) -> Result<http::Response<Incoming>, CallError> {
         let mut reused;
         let mut request = call.request_h2(to, call.out_body())?;
         loop {
             let mut connection;
             (connection, reused) = self.shared(to).await?;
-            *used = Some(connection.number);
+            *used = Some(Arc::clone(&connection.trust));
             let mut failure = match connection.sender.try_send_request(request).await {
                 Ok(response) => return Ok(response),
                 Err(failure) => failure,
@@ -503,18 +520,6 @@ impl Http {
                     });
                 }
             }
-        }
-    }
-
-    /// The shared connection of that number takes no more calls. Those that it has go on.
-    fn distrust(&self, to: &Target, number: u64) {
-        let slot = lock(&self.0.shared).get(to).cloned();
-        // Who holds the lock is making another one.
-        if let Some(slot) = slot
-            && let Ok(mut slot) = slot.try_lock()
-            && slot.as_ref().is_some_and(|connection| connection.number == number)
-        {
-            *slot = None;
         }
     }
 
@@ -580,29 +585,39 @@ impl Http {
     /// The target's shared connection, and whether it was there before.
     async fn shared(&self, to: &Target) -> Result<(H2, bool), CallError> {
         let slot = lock(&self.0.shared).entry(to.clone()).or_default().clone();
+        let asked = Instant::now();
         let mut slot = slot.lock().await;
-        if let Some(connection) = slot.as_ref()
+        if let Some(connection) = &slot.connection
             && !connection.sender.is_closed()
+            && !connection.trust.is_lost()
             && connection.generation == self.0.identity.generation()
         {
-            return Ok((connection.clone(), true));
+            let connection = connection.clone();
+            slot.used = Some(Instant::now());
+            return Ok((connection, true));
+        }
+        // Who waited while another one tried in vain does not try again behind all others.
+        if slot.failed.is_some_and(|failed| failed > asked) {
+            let source = io::Error::other("another call has just failed to connect there");
+            return Err(CallError::Connect { addr: to.addr, source });
         }
         self.sweep();
-        let connection = self.connect_h2(to).await?;
-        *slot = Some(connection.clone());
+        let connected = self.connect_h2(to).await;
+        slot.failed = connected.is_err().then(Instant::now);
+        let connection = connected?;
+        (slot.connection, slot.used) = (Some(connection.clone()), Some(Instant::now()));
         Ok((connection, false))
     }
 
-    /// Forgets dead connections and the addresses that have no other. Runs when a connection is
-    /// made, which is rare and is also the only way for the maps to grow.
+    /// Forgets dead connections, those that nobody uses any more, and the addresses that have no other. Runs when a
+    /// connection is made, which is rare and is also the only way for the maps to grow.
     fn sweep(&self) {
         let limit = self.0.limits.idle;
         lock(&self.0.idle).retain(|_, idle| {
             idle.retain(|i| !i.connection.sender.is_closed() && i.since.elapsed() < limit);
             !idle.is_empty()
         });
-        lock(&self.0.shared)
-            .retain(|_, slot| slot.try_lock().map_or(true, |s| s.as_ref().is_some_and(|c| !c.sender.is_closed())));
+        lock(&self.0.shared).retain(|_, slot| slot.try_lock().map_or(true, |slot| slot.is_wanted(limit)));
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,11 +36,24 @@ pub(super) struct H1 {
 pub(super) struct H2 {
     pub sender: http2::SendRequest<OutBody>,
     pub generation: u64,
-    /// Tells it from the others of this process.
-    pub number: u64,
+    /// Held by whoever has a call or a stream on it, too.
+    pub trust: Arc<Trust>,
 }
 
-static NUMBERS: AtomicU64 = AtomicU64::new(0);
+/// Whether a shared connection gets new calls.
+#[derive(Default)]
+pub(super) struct Trust(AtomicBool);
+
+impl Trust {
+    /// It let somebody wait for too long: it gets no more. What it has goes on.
+    pub fn lose(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_lost(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 pub(super) async fn h1(identity: &Identity, limits: &HttpLimits, to: &Target) -> Result<H1, CallError> {
     let generation = identity.generation();
@@ -65,7 +79,7 @@ pub(super) async fn h2(identity: &Identity, limits: &HttpLimits, to: &Target) ->
         .await
         .map_err(|e| not_connected(to.addr, io::Error::other(e)))?;
     drive(to.addr, connection);
-    Ok(H2 { sender, generation, number: NUMBERS.fetch_add(1, Ordering::Relaxed) })
+    Ok(H2 { sender, generation, trust: Arc::default() })
 }
 
 /// One request on a connection of its own, that may become another protocol's.

@@ -1,6 +1,7 @@
 //! Reading an answer that goes on: pieces, or lines of newline-delimited JSON.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -9,7 +10,7 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use super::{Http, Target};
+use super::connection::Trust;
 use crate::error::CallError;
 
 /// An open stream. Dropping it closes it.
@@ -20,14 +21,7 @@ pub struct Streaming {
     body: Incoming,
     silence: Duration,
     /// The shared connection that it is on, if it is on one.
-    shared: Option<Shared>,
-}
-
-/// A shared connection, by its number.
-pub(super) struct Shared {
-    pub http: Http,
-    pub to: Target,
-    pub number: u64,
+    shared: Option<Arc<Trust>>,
 }
 
 impl Streaming {
@@ -36,13 +30,13 @@ impl Streaming {
         Self { addr, status: head.status, headers: head.headers, body, silence, shared: None }
     }
 
-    pub(super) fn on(self, shared: Shared) -> Self {
+    pub(super) fn on(self, shared: Arc<Trust>) -> Self {
         Self { shared: Some(shared), ..self }
     }
 
-    fn too_silent(&mut self) -> CallError {
-        if let Some(Shared { http, to, number }) = self.shared.take() {
-            http.distrust(&to, number);
+    fn too_silent(&self) -> CallError {
+        if let Some(connection) = &self.shared {
+            connection.lose();
         }
         CallError::Timeout { addr: self.addr, within: self.silence, sent: true }
     }

@@ -10,7 +10,7 @@ use axum::extract::Path;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use client::error::{CallError, Outcome};
-use client::http::{Call, Http, Target};
+use client::http::{Call, Http, HttpLimits, Target};
 use client::tls::{Identity, Role};
 use futures::StreamExt;
 use kit::guard::{self, Peer};
@@ -166,7 +166,9 @@ async fn a_shared_connection_that_let_a_call_or_a_stream_wait_too_long_gets_no_m
     let second = addr().await;
     assert_ne!(second, first);
     // What the older one has goes on, and says nothing of the newer one.
-    assert_eq!(lines.next().await.unwrap().unwrap(), "{\"n\":0}");
+    for n in 0..3 {
+        assert_eq!(lines.next().await.unwrap().unwrap(), format!("{{\"n\":{n}}}"));
+    }
     assert!(matches!(silent.chunk().await, Err(CallError::Timeout { .. })));
     assert_eq!(addr().await, second);
 
@@ -177,6 +179,28 @@ async fn a_shared_connection_that_let_a_call_or_a_stream_wait_too_long_gets_no_m
     let third = addr().await;
     let error = http.open_shared(&to, Call::get("/nowhere", SECOND), SECOND).await.err().unwrap();
     assert_eq!((error.status().unwrap().as_u16(), addr().await), (404, third));
+}
+
+#[tokio::test]
+async fn who_goes_from_peer_to_peer_leaves_no_connection_behind() {
+    let cluster = Cluster::new();
+    let start = |name: &str| Server::start(Tls::Mutual(cluster.identity(Role::State, name)), Limits::internal());
+    let servers = [start("s1"), start("s2"), start("s3")];
+    let limits = HttpLimits { idle: SECOND / 10, ..HttpLimits::default() };
+    let http = Http::with_limits(cluster.identity(Role::Gateway, "g1"), limits);
+    let addr = |at: usize| {
+        let (http, to) = (http.clone(), Target::new(servers[at].addr, Role::State));
+        async move { http.poll(&to, Call::get("/addr", SECOND)).await.unwrap().body }
+    };
+    let open = |at: usize| {
+        let (http, to) = (http.clone(), Target::new(servers[at].addr, Role::State));
+        async move { http.open_shared(&to, Call::get("/silent", SECOND), SECOND).await.unwrap() }
+    };
+    let (first, _stream, second) = (addr(0).await, open(0).await, addr(1).await);
+    tokio::time::sleep(SECOND / 5).await;
+    addr(2).await;
+    assert_eq!(addr(0).await, first, "it carries a stream");
+    assert_ne!(addr(1).await, second, "nobody used it");
 }
 
 #[tokio::test]
