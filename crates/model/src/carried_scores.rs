@@ -53,7 +53,22 @@ impl Serialize for Inner<'_> {
 /// # Errors
 /// Those of the deserializer.
 pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<NodeScoreMeta>, D::Error> {
-    if d.is_human_readable() { d.deserialize_any(Rows(PhantomData)) } else { nil::deserialize(d) }
+    d.deserialize_newtype_struct(sparse::CARRIED, Reader)
+}
+
+/// As [`crate::Carried`] is read: a deserializer that is not for people is asked for the list that people see.
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Vec<NodeScoreMeta>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("scores of nodes")
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, d: D) -> Result<Vec<NodeScoreMeta>, D::Error> {
+        if d.is_human_readable() { d.deserialize_any(Rows(PhantomData)) } else { nil::deserialize(d) }
+    }
 }
 
 /// A node and its score, without what that is made of.

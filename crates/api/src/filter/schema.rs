@@ -281,6 +281,7 @@ mod tests {
             (&["ID"][..], Kind::Text),
             (&["ClientStatus"], Kind::Text),
             (&["CreateIndex"], Kind::Int),
+            (&["Metrics", "ScoreMetaData", "0", "NodeID"], Kind::Text),
             (&["TaskStates", "*", "Failed"], Kind::Bool),
             (&["TaskStates", "*", "StartedAt"], Kind::Text),
             (&["Job", "TaskGroups", "0", "Tasks", "0", "KillTimeout"], Kind::Int),
