@@ -1,7 +1,7 @@
 //! What of a row change do services need that decide?
 //!
 //! Of an allocation people want to know why it was placed where it is and what happened to its tasks, which
-//! makes up three quarters of it. A follower of *all* tables has every row as it is, and proves that by the
+//! makes up three quarters of it. A follower of *all* tables is told every row as it is, and proves that by the
 //! hash; a follower of *some* tables may get [`Change::brief`], and therefore must not write back what is
 //! left out (the state machine keeps what an update in place does not carry).
 

@@ -1,5 +1,6 @@
-//! How does a follower know that its copy is still the cluster's? Each line of the feed says which line
-//! it comes after, on which line of history, and what the hash of all changes is with it.
+//! How does a follower know that it was told all that the cluster's state is made of? Each line of the feed says which line
+//! it comes after, on which line of history, and what the hash of all changes, as they were written, is with it. That what
+//! was told was also understood is the codec's law (`tests/laws`: histories are followed through their text).
 
 use model::Index;
 use serde::Deserialize;

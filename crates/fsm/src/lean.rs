@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_most_placements_of_a_group_hold_is_said_once_and_shared() {
+    fn what_the_first_placement_of_a_group_holds_is_said_once_and_shared() {
         let rows = vec![
             row("a", "g", holding(10)),
             row("b", "g", holding(10)),

@@ -85,7 +85,7 @@ mod tests {
         let mut plan = Plan { parts: [("n".into(), part)].into(), ..Plan::default() };
         say_only_what_changes(&mut plan);
         assert_eq!(plan.parts["n"].update, [alloc("a", "")]);
-        assert_eq!(plan.parts["n"].place, place, "a placement is told whole");
+        assert_eq!(plan.parts["n"].place, place, "why it is placed there is told");
     }
 
     fn plan() -> Plan {
