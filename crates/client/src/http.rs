@@ -9,7 +9,8 @@
 //! HTTP/1.1 keep-alive is cheapest for a call that is answered at once; long polls share a
 //! connection, so that a thousand of them are not a thousand sockets; a stream gets its own, so
 //! that one slow reader never holds up another through a shared window. Who has one stream and few calls, as an agent
-//! has, does it all over one connection: its peer has thousands of them.
+//! has, does it all over one connection: its peer has thousands of them. What HTTP/2 says less well is why a peer does not
+//! take a certificate: the first call to a peer is better made over HTTP/1.1.
 //!
 //! Invariants
 //! * Every connection is mutual TLS, and the peer's certificate carries the expected role.

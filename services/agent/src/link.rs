@@ -262,7 +262,8 @@ impl Link {
 
     async fn register(&self, addr: SocketAddr) -> Result<(), CallError> {
         let node = Node::clone(&self.node.borrow());
-        let answer: Registered = self.http.poll_json(Self::target(addr), REGISTER, &Register { node }, CALL).await?;
+        // Not over the shared connection: HTTP/2 does not hand on why the peer does not take a certificate.
+        let answer: Registered = self.http.post_json(Self::target(addr), REGISTER, &Register { node }, CALL).await?;
         self.adopt_period(answer.period_ms);
         tracing::info!(node_id = %self.node_id, gateway = %addr, index = answer.index.0, "node is registered");
         self.registered.send_replace(true);
