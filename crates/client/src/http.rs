@@ -20,7 +20,7 @@
 //!   a kept-alive connection the peer had just closed. All other retries are the caller's, who
 //!   learns from [`CallError::outcome`] what is known.
 //! * Connections made with an older generation of the [`Identity`] are not used for new calls, nor is a shared one on
-//!   which a call ran out of time: what is wrong with it may be wrong with it only.
+//!   which a call ran out of time or a stream was silent for too long: what is wrong with it may be wrong with it only.
 //! * A shared connection that nobody has used for a while is given up when another one is made: who goes from peer to peer
 //!   leaves none behind at each.
 //!
