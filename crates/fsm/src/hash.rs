@@ -30,6 +30,13 @@ impl Default for Hash {
 }
 
 impl Hash {
+    /// Of what follows something whose hash is `before`.
+    fn after(before: u64) -> Self {
+        let mut hash = Self::default();
+        hash.update(&before.to_le_bytes());
+        hash
+    }
+
     pub fn update(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while self.tail_bits > 0
@@ -87,8 +94,7 @@ pub(crate) fn roll_texts(before: u64, texts: &[String]) -> u64 {
     if texts.is_empty() {
         return before;
     }
-    let mut hash = Hash::default();
-    hash.update(&before.to_le_bytes());
+    let mut hash = Hash::after(before);
     for (at, text) in texts.iter().enumerate() {
         hash.update(if at == 0 { b"[" } else { b"," });
         hash.update(text.as_bytes());
@@ -102,8 +108,7 @@ pub(crate) fn roll_list(before: u64, list: &str) -> u64 {
     if list == "[]" {
         return before;
     }
-    let mut hash = Hash::default();
-    hash.update(&before.to_le_bytes());
+    let mut hash = Hash::after(before);
     hash.update(list.as_bytes());
     hash.value()
 }
@@ -113,8 +118,7 @@ pub(crate) fn roll(before: u64, changes: &[Change]) -> u64 {
     if changes.is_empty() {
         return before;
     }
-    let mut hash = Hash::default();
-    hash.update(&before.to_le_bytes());
+    let mut hash = Hash::after(before);
     write(&mut hash, &changes);
     hash.value()
 }

@@ -13,8 +13,8 @@
 
 use std::sync::Arc;
 
+use model::Allocation;
 use model::alloc::AllocatedResources;
-use model::{Allocation, NodeId};
 
 use crate::plan::Plan;
 
@@ -37,17 +37,15 @@ impl Plan {
         let Self { parts, resources, job_incarnation, job_version, .. } = self;
         for (node, part) in parts {
             for row in &mut part.place {
-                let own = row.allocated_resources.take().filter(|held| {
-                    let shared = resources.get(&row.task_group);
-                    shared.is_none_or(|shared| !Arc::ptr_eq(shared, held) && shared != held)
+                row.allocated_resources.take_if(|held| {
+                    resources.get(&row.task_group).is_some_and(|shared| Arc::ptr_eq(shared, held) || shared == held)
                 });
-                *row = Allocation {
-                    node_id: if row.node_id == *node { NodeId::default() } else { std::mem::take(&mut row.node_id) },
-                    allocated_resources: own,
-                    job_version: row.job_version.filter(|version| version != job_version),
-                    job_incarnation: row.job_incarnation.filter(|incarnation| incarnation != job_incarnation),
-                    ..placement(std::mem::take(row))
-                };
+                if row.node_id == *node {
+                    row.node_id = Default::default();
+                }
+                row.job_version = row.job_version.filter(|version| version != job_version);
+                row.job_incarnation = row.job_incarnation.filter(|incarnation| incarnation != job_incarnation);
+                leave_to_the_state_machine(row);
             }
             part.update.iter_mut().for_each(|row| *row = update(std::mem::take(row), *job_version));
         }
@@ -69,20 +67,14 @@ impl Plan {
     }
 }
 
-/// A placement without what the plan and the state machine say of it (`apply/plan_write.rs`, `place`).
-fn placement(row: Allocation) -> Allocation {
-    Allocation {
-        namespace: Default::default(),
-        eval_id: Default::default(),
-        node_name: String::new(),
-        job_id: Default::default(),
-        create_index: Default::default(),
-        modify_index: Default::default(),
-        alloc_modify_index: Default::default(),
-        create_time: 0,
-        modify_time: 0,
-        ..row
-    }
+/// What it says of every placement (`apply/plan_write.rs`, `place`).
+fn leave_to_the_state_machine(row: &mut Allocation) {
+    row.namespace = Default::default();
+    row.eval_id = Default::default();
+    row.node_name.clear();
+    row.job_id = Default::default();
+    (row.create_index, row.modify_index, row.alloc_modify_index) = Default::default();
+    (row.create_time, row.modify_time) = (0, 0);
 }
 
 /// Of an update in place, what it changes (`apply/plan_write.rs`, `update`).

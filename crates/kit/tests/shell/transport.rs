@@ -65,6 +65,15 @@ impl Server {
     }
 }
 
+/// A gateway's client, a state server that it may call, and what must live as long as they do.
+fn caller() -> (Http, Target, (Cluster, Server)) {
+    let cluster = Cluster::new();
+    let server = Server::start(Tls::Mutual(cluster.identity(Role::State, "s1")), Limits::internal());
+    let http = Http::new(cluster.identity(Role::Gateway, "g1"));
+    let to = Target::new(server.addr, Role::State);
+    (http, to, (cluster, server))
+}
+
 fn routes() -> Router {
     let lines = |Path(n): Path<u64>| async move {
         let lines = futures::stream::iter((0..n).map(|i| io::Result::Ok(Bytes::from(format!("{{\"n\":{i}}}\n\n")))));
@@ -114,10 +123,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 #[tokio::test]
 async fn calls_carry_the_callers_identity_over_h1_and_h2() {
-    let cluster = Cluster::new();
-    let server = Server::start(Tls::Mutual(cluster.identity(Role::State, "s1")), Limits::internal());
-    let http = Http::new(cluster.identity(Role::Gateway, "g1"));
-    let to = Target::new(server.addr, Role::State);
+    let (http, to, _alive) = caller();
     let who: Value = http.get_json(&to, "/who", SECOND).await.unwrap();
     assert_eq!(who, json!({"name": "g1", "role": "gateway"}));
     let echo: Value = http.post_json(&to, "/echo", &json!({"a": [1]}), SECOND).await.unwrap();
@@ -129,10 +135,7 @@ async fn calls_carry_the_callers_identity_over_h1_and_h2() {
 
 #[tokio::test]
 async fn calls_reuse_a_connection_and_polls_share_one() {
-    let cluster = Cluster::new();
-    let server = Server::start(Tls::Mutual(cluster.identity(Role::State, "s1")), Limits::internal());
-    let http = Http::new(cluster.identity(Role::Gateway, "g1"));
-    let to = Target::new(server.addr, Role::State);
+    let (http, to, _alive) = caller();
     let addr = |poll: bool| {
         let (http, to) = (http.clone(), to.clone());
         async move {
@@ -152,10 +155,7 @@ async fn calls_reuse_a_connection_and_polls_share_one() {
 
 #[tokio::test]
 async fn a_shared_connection_that_let_a_call_or_a_stream_wait_too_long_gets_no_more_calls() {
-    let cluster = Cluster::new();
-    let server = Server::start(Tls::Mutual(cluster.identity(Role::State, "s1")), Limits::internal());
-    let http = Http::new(cluster.identity(Role::Gateway, "g1"));
-    let to = Target::new(server.addr, Role::State);
+    let (http, to, _alive) = caller();
     let addr = || async { http.poll(&to, Call::get("/addr", SECOND)).await.unwrap().body };
     let first = addr().await;
     let mut lines = http.open_shared(&to, Call::get("/lines/3", SECOND), SECOND).await.unwrap().lines(64);
@@ -332,10 +332,7 @@ async fn a_renewed_certificate_is_used_without_a_restart() {
 
 #[tokio::test]
 async fn every_call_ends_at_its_deadline_and_says_what_is_known() {
-    let cluster = Cluster::new();
-    let server = Server::start(Tls::Mutual(cluster.identity(Role::State, "s1")), Limits::internal());
-    let http = Http::new(cluster.identity(Role::Gateway, "g1"));
-    let to = Target::new(server.addr, Role::State);
+    let (http, to, _alive) = caller();
     for poll in [false, true] {
         let call = Call::get("/never", SECOND / 5);
         let start = Instant::now();
@@ -371,10 +368,7 @@ async fn a_call_survives_a_server_that_restarted_meanwhile() {
 
 #[tokio::test]
 async fn lines_arrive_whole_and_beats_are_passed_over() {
-    let cluster = Cluster::new();
-    let server = Server::start(Tls::Mutual(cluster.identity(Role::State, "s1")), Limits::internal());
-    let http = Http::new(cluster.identity(Role::Gateway, "g1"));
-    let to = Target::new(server.addr, Role::State);
+    let (http, to, _alive) = caller();
     let mut lines = http.open_stream(&to, "/lines/20000", SECOND, SECOND).await.unwrap().lines(64);
     for i in 0..20_000 {
         assert_eq!(lines.next().await.unwrap().unwrap(), format!("{{\"n\":{i}}}"));
@@ -431,10 +425,7 @@ async fn a_caller_that_is_still_sending_sees_why_it_is_refused() {
 
 #[tokio::test]
 async fn a_panicking_handler_answers_500_and_nothing_else_suffers() {
-    let cluster = Cluster::new();
-    let server = Server::start(Tls::Mutual(cluster.identity(Role::State, "s1")), Limits::internal());
-    let http = Http::new(cluster.identity(Role::Gateway, "g1"));
-    let to = Target::new(server.addr, Role::State);
+    let (http, to, _alive) = caller();
     let error = http.get_json::<Value>(&to, "/panic", SECOND).await.unwrap_err();
     assert_eq!((error.status().unwrap().as_u16(), error.code()), (500, "internal"));
     http.get_json::<Value>(&to, "/who", SECOND).await.unwrap();
