@@ -76,6 +76,7 @@ const TESTS: &[runner::Test] = &[
     ("a_reserved_core_is_its_tasks_alone_and_every_ones_again_after_it", cores_apart),
     ("a_node_that_is_taken_down_leaves_no_container_held_or_not_and_starts_none", all_end),
     ("a_command_runs_beside_the_task_exec_session_01", exec_runs),
+    ("a_command_ends_however_early_its_watcher_goes", exec_ends_unwatched),
     ("usage_is_read_from_the_containers_cgroup", usage_is_read),
     ("an_image_is_loaded_from_the_tasks_directory_docker_04", loads),
     ("an_image_goes_after_its_last_user_unless_another_comes_docker_36", image_goes),
@@ -478,6 +479,35 @@ fn exec_runs() {
         }
     });
     assert!(outcome.contains("126") || outcome.contains("127") || outcome.contains("no such"), "{outcome}");
+    host.destroy(&handle);
+}
+
+/// The engine answers before it has begun the command, and knows its process a moment later still.
+fn exec_ends_unwatched() {
+    const EACH: usize = 8;
+    let host = Host::new(json!({}));
+    let handle = host.start(host.sh("t", "sleep 1000"));
+    let since = docker(&["info", "--format", "{{.SystemTime}}"]).unwrap();
+    let died = || {
+        let container = format!("container={}", host.name("t"));
+        let until = docker(&["info", "--format", "{{.SystemTime}}"]).unwrap();
+        let told =
+            ["events", "--since", &since, "--until", &until, "--filter", &container, "--filter", "event=exec_die"];
+        docker(&told).unwrap().lines().count()
+    };
+    for pause in [0, 1, 5, 20].map(Duration::from_millis) {
+        for number in 0..EACH {
+            // What it began goes with it.
+            let command = ["/bin/sh", "-c", "sleep 4321; exit 1"].map(str::to_owned).to_vec();
+            let request = ExecRequest { command, tty: number % 2 == 0 };
+            let session = host.run(host.driver().exec(&handle.task_id, request)).unwrap();
+            std::thread::sleep(pause);
+            drop(session);
+        }
+    }
+    eventually("their ends", || died() == 4 * EACH);
+    let listed = docker(&["top", &host.name("t")]).unwrap();
+    assert!(!listed.contains("4321"), "{listed}");
     host.destroy(&handle);
 }
 

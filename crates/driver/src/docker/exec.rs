@@ -1,19 +1,26 @@
 //! Commands beside a container's main process, run by the daemon: with the container's user, environment,
 //! directory and limits.
+//!
+//! Invariants
+//! * A command that nobody watches any more ends, and with it what it began, however early its watcher went: the
+//!   daemon answers a start before it begins the command, and knows the command's process a moment later still. It
+//!   has no call that ends a command, so the process is killed here: where the daemon is on another host, the command
+//!   loses its input only.
+//! * No process outside the container is ever signalled.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::container::LogOutput;
 use bollard::exec::{ResizeExecOptions, StartExecOptions, StartExecResults};
-use bollard::models::ExecConfig;
+use bollard::models::{ExecConfig, ExecInspectResponse};
 use futures::StreamExt as _;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
-use super::engine::{sentence, timely};
+use super::engine::{Meaning, meaning, sentence, timely};
 use super::{Entry, Shared};
 use crate::contract::{
     DriverError, EXEC_PIECE_BYTES, EXEC_QUEUE, ExecInput, ExecOutput, ExecRequest, ExecSession, ExitResult,
@@ -22,6 +29,9 @@ use crate::contract::{
 /// The daemon says that a command has ended a moment after its output has.
 const END_PAUSE: Duration = Duration::from_millis(20);
 const END_TRIES: u32 = 250;
+/// How long the end of a command that nobody watches is worked at.
+const END_MAX: Duration = Duration::from_secs(60);
+const END_PAUSE_MAX: Duration = Duration::from_secs(1);
 const SIZE_PAUSE: Duration = Duration::from_millis(5);
 const SIZE_PAUSE_MAX: Duration = Duration::from_millis(100);
 const SIZE_TRIES: u32 = 20;
@@ -35,6 +45,12 @@ pub(super) async fn begin(
     if entry.exit.borrow().is_some() {
         return Err(DriverError::Exec("the task is not running".to_owned()));
     }
+    // A caller that goes away meanwhile leaves a session that nobody watches, not a command that nobody knows.
+    let beginning = tokio::spawn(begin_whole(Arc::clone(shared), entry.state.container.clone(), request));
+    beginning.await.map_err(|e| DriverError::Exec(e.to_string()))?
+}
+
+async fn begin_whole(shared: Arc<Shared>, container: String, request: ExecRequest) -> Result<ExecSession, DriverError> {
     let failed = |e: bollard::errors::Error| DriverError::Exec(sentence(&e));
     let config = ExecConfig {
         attach_stdin: Some(true),
@@ -44,7 +60,7 @@ pub(super) async fn begin(
         cmd: Some(request.command),
         ..ExecConfig::default()
     };
-    let made = timely(shared.docker.create_exec(&entry.state.container, config)).await.map_err(failed)?;
+    let made = timely(shared.docker.create_exec(&container, config)).await.map_err(failed)?;
     let options = StartExecOptions { detach: false, tty: request.tty, output_capacity: None };
     let begun = timely(shared.docker.start_exec(&made.id, Some(options))).await.map_err(failed)?;
     let StartExecResults::Attached { output, input } = begun else {
@@ -52,15 +68,23 @@ pub(super) async fn begin(
     };
     let (input_tx, input_rx) = mpsc::channel(EXEC_QUEUE);
     let (output_tx, output_rx) = mpsc::channel(EXEC_QUEUE);
-    let feeding = tokio::spawn(feed(Arc::clone(shared), made.id.clone(), input, input_rx));
-    tokio::spawn(drain(Arc::clone(shared), made.id, output, output_tx, feeding.abort_handle()));
+    let command = Command { shared, container, id: made.id };
+    let feeding = tokio::spawn(feed(command.clone(), input, input_rx));
+    tokio::spawn(drain(command, output, output_tx, feeding.abort_handle()));
     Ok(ExecSession { input: input_tx, output: output_rx })
+}
+
+/// A command as the daemon knows it.
+#[derive(Clone)]
+struct Command {
+    shared: Arc<Shared>,
+    container: String,
+    id: String,
 }
 
 /// What goes in.
 async fn feed(
-    shared: Arc<Shared>,
-    id: String,
+    command: Command,
     mut stdin: std::pin::Pin<Box<dyn AsyncWrite + Send>>,
     mut input: mpsc::Receiver<ExecInput>,
 ) {
@@ -72,41 +96,22 @@ async fn feed(
                 }
             }
             ExecInput::StdinClosed => break,
-            ExecInput::Resize { rows, columns } => resize(&shared, &id, rows, columns).await,
+            ExecInput::Resize { rows, columns } => command.resize(rows, columns).await,
         }
     }
     let _ = stdin.shutdown().await;
     // The terminal may still change its size.
     while let Some(piece) = input.recv().await {
         if let ExecInput::Resize { rows, columns } = piece {
-            resize(&shared, &id, rows, columns).await;
+            command.resize(rows, columns).await;
         }
-    }
-}
-
-/// Gives the terminal its size, before anything that is typed after it. The daemon answers a start before the
-/// command runs, and refuses sizes until then.
-async fn resize(shared: &Shared, id: &str, height: u16, width: u16) {
-    let mut pause = SIZE_PAUSE;
-    for _ in 0..SIZE_TRIES {
-        match timely(shared.docker.resize_exec(id, ResizeExecOptions { height, width })).await {
-            Ok(()) => return,
-            Err(_) => tokio::time::sleep(pause).await,
-        }
-        pause = (pause * 2).min(SIZE_PAUSE_MAX);
     }
 }
 
 type Told = std::pin::Pin<Box<dyn futures::Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>;
 
 /// What comes out, and the end.
-async fn drain(
-    shared: Arc<Shared>,
-    id: String,
-    mut told: Told,
-    output: mpsc::Sender<ExecOutput>,
-    feeding: tokio::task::AbortHandle,
-) {
+async fn drain(command: Command, mut told: Told, output: mpsc::Sender<ExecOutput>, feeding: tokio::task::AbortHandle) {
     let mut failure = None;
     loop {
         let item = tokio::select! {
@@ -133,11 +138,11 @@ async fn drain(
     }
     if output.is_closed() {
         // Nobody watches any more.
-        end(&shared, &id).await;
+        command.end().await;
     } else {
         let last = match failure {
             Some(text) => ExecOutput::Failed(text),
-            None => code_of(&shared, &id).await,
+            None => command.code().await,
         };
         for piece in [ExecOutput::StdoutClosed, ExecOutput::StderrClosed, last] {
             let _ = output.send(piece).await;
@@ -146,26 +151,71 @@ async fn drain(
     feeding.abort();
 }
 
-/// The daemon has no way to end a command: its process is killed, where the daemon is on this host.
-async fn end(shared: &Shared, id: &str) {
-    if let Ok(found) = timely(shared.docker.inspect_exec(id)).await
-        && found.running == Some(true)
-        && let Some(pid) = found.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 1)
-    {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+impl Command {
+    async fn inspect(&self) -> Result<ExecInspectResponse, bollard::errors::Error> {
+        timely(self.shared.docker.inspect_exec(&self.id)).await
     }
-}
 
-async fn code_of(shared: &Shared, id: &str) -> ExecOutput {
-    for _ in 0..END_TRIES {
-        match timely(shared.docker.inspect_exec(id)).await {
-            Ok(found) if found.running == Some(true) => tokio::time::sleep(END_PAUSE).await,
-            Ok(found) => {
-                let code = found.exit_code.and_then(|code| i32::try_from(code).ok()).unwrap_or(-1);
-                return ExecOutput::Exited(ExitResult { code, ..ExitResult::default() });
+    /// Gives the terminal its size, before anything that is typed after it. The daemon answers a start before the
+    /// command runs, and refuses sizes until then.
+    async fn resize(&self, height: u16, width: u16) {
+        let mut pause = SIZE_PAUSE;
+        for _ in 0..SIZE_TRIES {
+            match timely(self.shared.docker.resize_exec(&self.id, ResizeExecOptions { height, width })).await {
+                Ok(()) => return,
+                Err(_) => tokio::time::sleep(pause).await,
             }
-            Err(error) => return ExecOutput::Failed(sentence(&error)),
+            pause = (pause * 2).min(SIZE_PAUSE_MAX);
         }
     }
-    ExecOutput::Failed("the command closed its output and goes on running".to_owned())
+
+    /// Kills it, and comes back when the daemon says that it has ended.
+    async fn end(&self) {
+        let killing = async {
+            let mut pause = END_PAUSE;
+            loop {
+                match self.inspect().await {
+                    // One that has not begun does not run either; it has no exit code.
+                    Ok(found) if found.running != Some(true) && found.exit_code.is_some() => return,
+                    Ok(found) => {
+                        if let Some(pid) = found.pid.and_then(|pid| i32::try_from(pid).ok()) {
+                            self.kill(pid);
+                        }
+                    }
+                    Err(error) if meaning(&error) == Meaning::NotFound => return,
+                    Err(_) => {}
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(END_PAUSE_MAX);
+            }
+        };
+        if tokio::time::timeout(END_MAX, killing).await.is_err() {
+            tracing::warn!(container = self.container, "a command that nobody watches could not be ended");
+        }
+    }
+
+    /// Kills a process of the container, and what it began.
+    fn kill(&self, pid: i32) {
+        let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        if pid <= 1 || !cgroups.contains(&self.container) {
+            return;
+        }
+        let leads = crate::procfs::stat(pid).is_some_and(|stat| stat.pgrp == pid);
+        let pid = Pid::from_raw(pid);
+        let _ = if leads { killpg(pid, Signal::SIGKILL) } else { kill(pid, Signal::SIGKILL) };
+    }
+
+    async fn code(&self) -> ExecOutput {
+        for _ in 0..END_TRIES {
+            match self.inspect().await {
+                Ok(found) if found.running == Some(true) => tokio::time::sleep(END_PAUSE).await,
+                Ok(found) => {
+                    let code = found.exit_code.and_then(|code| i32::try_from(code).ok()).unwrap_or(-1);
+                    return ExecOutput::Exited(ExitResult { code, ..ExitResult::default() });
+                }
+                Err(error) => return ExecOutput::Failed(sentence(&error)),
+            }
+        }
+        ExecOutput::Failed("the command closed its output and goes on running".to_owned())
+    }
 }
