@@ -1,7 +1,7 @@
 //! The filter language of lists: `Status == "running" and Meta.team in "web,db"`.
 //!
-//! An expression is parsed once and asked of each row, a JSON value in the wire form. What a row's type
-//! has is read from the type itself ([`Schema::of`]), so a field that the wire leaves out when empty is
+//! An expression is parsed once and asked of each row, as the wire shows it; only those of its fields that the
+//! expression names are written for that. What a row's type has is read from the type itself ([`Schema::of`]), so a field that the wire leaves out when empty is
 //! still known, and a field that no row has is an error rather than "false".
 //!
 //! ```text
@@ -23,9 +23,10 @@
 
 mod eval;
 mod parse;
+mod pick;
 mod schema;
 
-use serde_json::Value;
+use serde::Serialize;
 
 pub use schema::Schema;
 
@@ -51,6 +52,8 @@ pub enum FilterError {
 #[derive(Clone, Debug)]
 pub struct Filter {
     root: Expr,
+    /// The fields of a row that it names.
+    fields: Vec<String>,
 }
 
 impl Filter {
@@ -59,7 +62,17 @@ impl Filter {
     /// # Errors
     /// [`FilterError::Parse`] with line, column and offset of what does not fit.
     pub fn parse(text: &str) -> Result<Self, FilterError> {
-        parse::parse(text).map(|root| Self { root }).map_err(FilterError::Parse)
+        let root = parse::parse(text).map_err(FilterError::Parse)?;
+        let mut fields = Vec::new();
+        root.note_fields(&mut fields);
+        fields.sort_unstable();
+        fields.dedup();
+        Ok(Self { root, fields })
+    }
+
+    /// Whether it looks at a field of the row or into it.
+    pub fn asks(&self, field: &str) -> bool {
+        self.fields.iter().any(|name| name == field)
     }
 
     /// Whether a row fits. `schema` is that of the row's type; [`Schema::any`] when there is none.
@@ -67,8 +80,9 @@ impl Filter {
     /// # Errors
     /// [`FilterError::Evaluate`] when the expression names a field that the row's type lacks, or compares
     /// it with what it cannot be.
-    pub fn matches(&self, schema: &Schema, row: &Value) -> Result<bool, FilterError> {
-        eval::expr(&self.root, schema, row).map_err(FilterError::Evaluate)
+    pub fn matches(&self, schema: &Schema, row: &impl Serialize) -> Result<bool, FilterError> {
+        let row = pick::fields(row, &self.fields).map_err(|e| FilterError::Evaluate(e.to_string()))?;
+        eval::expr(&self.root, schema, &row).map_err(FilterError::Evaluate)
     }
 }
 
@@ -85,6 +99,16 @@ enum Expr {
     },
 }
 
+impl Expr {
+    fn note_fields(&self, fields: &mut Vec<String>) {
+        match self {
+            Self::Or(terms) | Self::And(terms) => terms.iter().for_each(|term| term.note_fields(fields)),
+            Self::Not(inner) => inner.note_fields(fields),
+            Self::Match { selector, .. } => fields.extend(selector.first().cloned()),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Equals(String),
@@ -98,7 +122,7 @@ enum Op {
 mod tests {
     use model::{Allocation, Job, Node};
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -231,6 +255,14 @@ mod tests {
         let filter = Filter::parse("a.b == 1 and c contains x").unwrap();
         assert_eq!(filter.matches(&Schema::any(), &json!({"a": {"b": 1}, "c": ["x"]})), Ok(true));
         assert_eq!(filter.matches(&Schema::any(), &json!({})), Ok(false));
+    }
+
+    #[test]
+    fn an_expression_knows_which_fields_it_looks_at() {
+        let filter = Filter::parse(r#"not (JobID == x or a in "/Meta/b") and Name is empty and JobID != y"#).unwrap();
+        for (field, asked) in [("JobID", true), ("Meta", true), ("Name", true), ("Job", false), ("a", false)] {
+            assert_eq!(filter.asks(field), asked, "{field}");
+        }
     }
 
     #[test]

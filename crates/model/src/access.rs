@@ -51,6 +51,14 @@ impl Job {
         }
     }
 
+    /// The same, without taking part in it.
+    pub fn namespace_text(&self) -> &str {
+        match &self.namespace {
+            Some(name) if !name.is_empty() => name.as_str(),
+            _ => NamespaceName::DEFAULT,
+        }
+    }
+
     /// What a job is known by: namespace and id.
     pub fn key(&self) -> (NamespaceName, JobId) {
         (self.namespace(), self.id())

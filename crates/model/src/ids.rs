@@ -147,8 +147,11 @@ string_id!(
 
 impl NamespaceName {
     /// The namespace every cluster has.
+    pub const DEFAULT: &str = "default";
+
+    /// The namespace every cluster has.
     pub fn default_namespace() -> Self {
-        Self::from("default")
+        Self::from(Self::DEFAULT)
     }
 }
 

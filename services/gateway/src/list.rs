@@ -2,11 +2,14 @@
 //!
 //! Rows are ordered by the list's key; a token names the first row of the next page by that key and is
 //! compared, not looked up, so a row that vanished between two pages costs nothing. A filter is asked of
-//! the full row, after the token and before counting.
+//! the full row, after the token and before counting. Rows are put in order as they are shown: a page costs a look at
+//! each row's place, and no more of what comes after it.
 
-use api::filter::{Filter, Schema};
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use api::filter::{Filter, FilterError};
 use axum::http::StatusCode;
-use serde_json::Value;
 
 use crate::answer::Meta;
 use crate::errors::ApiError;
@@ -25,27 +28,31 @@ pub enum TokenForm {
 }
 
 /// A row's place in a list; the fields that the form does not use are empty.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place<'r> {
     pub index: u64,
-    pub namespace: String,
-    pub id: String,
+    pub namespace: &'r str,
+    pub id: &'r str,
 }
 
-impl Place {
-    pub fn id(id: impl AsRef<str>) -> Self {
-        Self { id: id.as_ref().to_owned(), ..Self::default() }
+impl<'r> Place<'r> {
+    pub fn id(id: &'r str) -> Self {
+        Self { id, ..Self::default() }
     }
 
-    pub fn index_id(index: model::Index, id: impl AsRef<str>) -> Self {
-        Self { index: index.get(), ..Self::id(id) }
+    /// By id, or by create index and id, as the form has it.
+    pub fn by(form: TokenForm, index: model::Index, id: &'r str) -> Self {
+        match form {
+            TokenForm::Id => Self::id(id),
+            _ => Self { index: index.get(), ..Self::id(id) },
+        }
     }
 
-    pub fn namespace_id(namespace: impl AsRef<str>, id: impl AsRef<str>) -> Self {
-        Self { namespace: namespace.as_ref().to_owned(), ..Self::id(id) }
+    pub fn namespace_id(namespace: &'r str, id: &'r str) -> Self {
+        Self { namespace, ..Self::id(id) }
     }
 
-    fn parse(form: TokenForm, token: &str) -> Option<Self> {
+    fn parse(form: TokenForm, token: &'r str) -> Option<Self> {
         match form {
             TokenForm::Id => Some(Self::id(token)),
             TokenForm::IndexId => {
@@ -66,7 +73,7 @@ impl Place {
 
     fn token(&self, form: TokenForm) -> String {
         match form {
-            TokenForm::Id => self.id.clone(),
+            TokenForm::Id => self.id.to_owned(),
             TokenForm::IndexId => format!("{}.{}", self.index, self.id),
             TokenForm::NamespaceId => format!("{}.{}", self.namespace, self.id),
             TokenForm::IndexNamespaceId => format!("{}.{}.{}", self.index, self.namespace, self.id),
@@ -74,34 +81,56 @@ impl Place {
     }
 }
 
-/// What a filter is asked of: the full row on the wire.
-pub struct Full<'f, R> {
-    pub schema: &'f Schema,
-    pub row: &'f dyn Fn(&R) -> Value,
+/// A row that may be shown; the greatest comes first.
+struct Next<'r, R> {
+    place: Place<'r>,
+    row: R,
+    reverse: bool,
 }
 
-/// The rows of the page that the caller asks for; the token of the next one goes into `meta`.
+impl<R> Ord for Next<'_, R> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let order = self.place.cmp(&other.place);
+        if self.reverse { order } else { order.reverse() }
+    }
+}
+
+impl<R> PartialOrd for Next<'_, R> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<R> PartialEq for Next<'_, R> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl<R> Eq for Next<'_, R> {}
+
+/// The rows of the page that the caller asks for; the token of the next one goes into `meta`. `holds` asks a filter of
+/// the full row.
 ///
 /// # Errors
 /// The filter or the token cannot be read.
-pub fn page<R>(
-    mut rows: Vec<(Place, R)>,
+pub fn page<'r, R>(
+    rows: impl Iterator<Item = (Place<'r>, R)>,
     form: TokenForm,
     options: &Options,
-    full: &Full<'_, R>,
+    holds: impl Fn(&Filter, &R) -> Result<bool, FilterError>,
     meta: &mut Meta,
 ) -> Result<Vec<R>, ApiError> {
+    let reverse = options.reverse;
     let filter = options.params.text("filter").map(Filter::parse).transpose()?;
     let from = options.params.text("next_token").map(|token| parse_token(form, token)).transpose()?;
-    rows.sort_unstable_by(|(a, _), (b, _)| if options.reverse { b.cmp(a) } else { a.cmp(b) });
+    let passed = |place: Place<'_>| from.is_some_and(|from| if reverse { place > from } else { place < from });
+    let rows = rows.filter(|(place, _)| !passed(*place));
+    let mut rows: BinaryHeap<_> = rows.map(|(place, row)| Next { place, row, reverse }).collect();
     let mut shown = Vec::new();
-    for (place, row) in rows {
-        let before = from.as_ref().is_some_and(|from| if options.reverse { place > *from } else { place < *from });
-        if before {
-            continue;
-        }
+    while let Some(Next { place, row, .. }) = rows.pop() {
         if let Some(filter) = &filter
-            && !filter.matches(full.schema, &(full.row)(&row))?
+            && !holds(filter, &row)?
         {
             continue;
         }
@@ -114,7 +143,7 @@ pub fn page<R>(
     Ok(shown)
 }
 
-fn parse_token(form: TokenForm, token: &str) -> Result<Place, ApiError> {
+fn parse_token(form: TokenForm, token: &str) -> Result<Place<'_>, ApiError> {
     Place::parse(form, token).ok_or_else(|| {
         ApiError::bad(format!("failed to create result paginator: failed to decode token: {token:?} is no token"))
     })
@@ -159,25 +188,21 @@ pub fn check_uuid(what: &str, id: &str) -> Result<(), ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use api::filter::Schema;
+
     use super::*;
 
     fn options(query: &[(&str, &str)]) -> Options {
         crate::options::Options::for_test(query)
     }
 
-    fn rows() -> Vec<(Place, u64)> {
-        [5, 3, 9, 3]
-            .iter()
-            .enumerate()
-            .map(|(n, i)| (Place::index_id(model::Index(*i), format!("id{n}")), *i))
-            .collect()
-    }
-
     fn ask(query: &[(&str, &str)]) -> (Vec<u64>, Option<String>) {
-        let schema = Schema::any();
-        let full = Full { schema: &schema, row: &|n: &u64| serde_json::json!({ "N": n }) };
+        let ids = ["id0", "id1", "id2", "id3"];
+        let rows =
+            [5, 3, 9, 3].into_iter().zip(ids).map(|(n, id)| (Place::by(TokenForm::IndexId, model::Index(n), id), n));
+        let holds = |filter: &Filter, n: &u64| filter.matches(&Schema::any(), &serde_json::json!({ "N": n }));
         let mut meta = Meta::default();
-        let shown = page(rows(), TokenForm::IndexId, &options(query), &full, &mut meta).unwrap();
+        let shown = page(rows, TokenForm::IndexId, &options(query), holds, &mut meta).unwrap();
         (shown, meta.next_token)
     }
 

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use api::filter::Schema;
+use api::filter::{Filter, Schema};
 use api::public::AllocStopResponse;
 use axum::extract::{Path, State};
 use fsm::{Command, State as Rows, Table};
 use model::alloc::{AllocStub, AllocatedResources, AllocatedTaskResources, DesiredTransition};
 use model::resources::Resources;
 use model::{AllocId, Allocation};
-use serde_json::Value;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -20,10 +19,13 @@ use crate::app::App;
 use crate::blocking::{Key, View};
 use crate::body::Write;
 use crate::errors::{Answered, ApiError};
-use crate::list::{Full, Place, TokenForm, check_uuid, check_uuid_prefix, page};
+use crate::list::{Place, TokenForm, check_uuid, check_uuid_prefix, page};
 use crate::options::Options;
 use crate::read::{fresh, read};
 use crate::write::{Trigger, evaluation, propose};
+
+/// Fields that [`public`] shows otherwise than the row has them.
+const SHOWN_OTHERWISE: [&str; 5] = ["Job", "Resources", "SharedResources", "SignedIdentities", "TaskResources"];
 
 static SCHEMA: LazyLock<Schema> = LazyLock::new(Schema::of::<Allocation>);
 
@@ -163,24 +165,19 @@ async fn list(State(app): State<App>, options: Options) -> Answered {
     check_uuid_prefix("alloc", prefix)?;
     let (view, mut meta) = read(&app, &options, Key::Table(Table::Allocs), |v| v.tables(&[Table::Allocs])).await?;
     let form = if prefix.is_empty() { TokenForm::IndexId } else { TokenForm::Id };
-    let place = |alloc: &Allocation| match form {
-        TokenForm::Id => Place::id(&alloc.id),
-        _ => Place::index_id(alloc.create_index, &alloc.id),
-    };
     let wanted = |alloc: &&Allocation| options.shows(&alloc.namespace) && alloc.id.as_str().starts_with(prefix);
     let allocs = view.state.allocs().map(AsRef::as_ref).filter(wanted);
-    let rows = allocs.map(|alloc| (place(alloc), alloc)).collect();
-    // The job is large, and few filters ask for it.
-    let asks_job = options.params.get("filter").is_some_and(|text| text.contains("Job"));
-    let row = |alloc: &&Allocation| full(&view.state, alloc, asks_job);
-    let allocs = page(rows, form, &options, &Full { schema: &SCHEMA, row: &row }, &mut meta)?;
+    let rows = allocs.map(|alloc| (Place::by(form, alloc.create_index, alloc.id.as_str()), alloc));
+    let holds = |filter: &Filter, alloc: &&Allocation| {
+        if SHOWN_OTHERWISE.iter().any(|field| filter.asks(field)) {
+            filter.matches(&SCHEMA, &Allocation { job_version: alloc.job_version, ..public(&view.state, alloc) })
+        } else {
+            filter.matches(&SCHEMA, alloc)
+        }
+    };
+    let allocs = page(rows, form, &options, holds, &mut meta)?;
     let stubs: Vec<AllocStub> = allocs.into_iter().map(|alloc| stub(&view.state, alloc, show)).collect();
     options.style.read(&stubs, &meta)
-}
-
-fn full(state: &Rows, alloc: &Allocation, job: bool) -> Value {
-    let shown = if job { serde_json::to_value(public(state, alloc)) } else { serde_json::to_value(alloc) };
-    shown.unwrap_or_default()
 }
 
 /// Read an allocation
@@ -235,4 +232,38 @@ async fn stop(State(app): State<App>, Path(id): Path<String>, options: Options, 
     let command = Command::AllocDesiredTransition { transitions, evals: vec![eval] };
     let (index, _) = propose(&app, &write, command).await?;
     options.style.write(&AllocStopResponse { eval_id, index }, index)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn filters_know_what_is_shown_otherwise_than_it_is_kept() {
+        let held = AllocatedResources { tasks: [("t".to_owned(), Default::default())].into(), ..Default::default() };
+        let alloc = Allocation {
+            id: "a".into(),
+            job_version: Some(3),
+            job_incarnation: Some(model::Index(7)),
+            signed_identities: [("t".to_owned(), "secret".to_owned())].into_iter().collect(),
+            allocated_resources: Some(Arc::new(held)),
+            ..Allocation::default()
+        };
+        let kept = Allocation { job: Some(Arc::new(model::Job::default())), ..alloc.clone() };
+        let fields = |alloc: &Allocation| {
+            let Ok(Value::Object(fields)) = serde_json::to_value(alloc) else { panic!("a row is an object") };
+            fields
+        };
+        let (kept, shown) = (fields(&alloc), fields(&public(&Rows::default(), &kept)));
+        let names: BTreeSet<&String> = kept.keys().chain(shown.keys()).collect();
+        let differ: Vec<&str> =
+            names.into_iter().filter(|name| kept.get(*name) != shown.get(*name)).map(String::as_str).collect();
+        let internal = |name: &&str| !matches!(*name, "JobVersion" | "JobIncarnation");
+        assert_eq!(differ.into_iter().filter(internal).collect::<Vec<_>>(), SHOWN_OTHERWISE);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use api::filter::Schema;
+use api::filter::{Filter, Schema};
 use axum::extract::{Path, State};
 use fsm::Table;
 use model::{Deployment, DeploymentId};
@@ -14,7 +14,7 @@ use super::{ListParams, ReadParams};
 use crate::app::App;
 use crate::blocking::{Key, View};
 use crate::errors::{Answered, ApiError};
-use crate::list::{Full, Place, TokenForm, check_uuid, check_uuid_prefix, page};
+use crate::list::{Place, TokenForm, check_uuid, check_uuid_prefix, page};
 use crate::options::Options;
 use crate::read::read;
 
@@ -36,15 +36,11 @@ async fn list(State(app): State<App>, options: Options) -> Answered {
     let (view, mut meta) =
         read(&app, &options, Key::Table(Table::Deployments), |v| v.tables(&[Table::Deployments])).await?;
     let form = if prefix.is_empty() { TokenForm::IndexId } else { TokenForm::Id };
-    let place = |row: &Deployment| match form {
-        TokenForm::Id => Place::id(&row.id),
-        _ => Place::index_id(row.create_index, &row.id),
-    };
     let wanted = |row: &&Deployment| options.shows(&row.namespace) && row.id.as_str().starts_with(prefix);
     let rows = view.state.deployments().map(AsRef::as_ref).filter(wanted);
-    let rows = rows.map(|row| (place(row), row)).collect();
-    let full = Full { schema: &SCHEMA, row: &|row: &&Deployment| serde_json::to_value(row).unwrap_or_default() };
-    let rows = page(rows, form, &options, &full, &mut meta)?;
+    let rows = rows.map(|row| (Place::by(form, row.create_index, row.id.as_str()), row));
+    let holds = |filter: &Filter, row: &&Deployment| filter.matches(&SCHEMA, row);
+    let rows = page(rows, form, &options, holds, &mut meta)?;
     options.style.read(&rows, &meta)
 }
 

@@ -74,7 +74,7 @@ async fn chosen(app: &App, filter: &str) -> Result<Vec<EvalId>, ApiError> {
     let view = fresh(app, false).await?;
     let mut ids = Vec::new();
     for eval in view.state.evals() {
-        let fits = filter.matches(&SCHEMA, &serde_json::to_value(eval).unwrap_or_default())?;
+        let fits = filter.matches(&SCHEMA, eval)?;
         if fits && view.state.may_delete_eval(eval) {
             ids.push(eval.id.clone());
         }

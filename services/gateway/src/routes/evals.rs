@@ -18,7 +18,7 @@ use super::{ListParams, ReadParams};
 use crate::app::App;
 use crate::blocking::{Key, View};
 use crate::errors::{Answered, ApiError};
-use crate::list::{Full, Place, TokenForm, check_uuid, check_uuid_prefix, page};
+use crate::list::{Place, TokenForm, check_uuid, check_uuid_prefix, page};
 use crate::options::Options;
 use crate::read::read;
 
@@ -38,13 +38,6 @@ struct EvalListParams {
     job: Option<String>,
     /// Only those in this status; not together with a filter.
     status: Option<String>,
-}
-
-fn place(form: TokenForm, eval: &Evaluation) -> Place {
-    match form {
-        TokenForm::Id => Place::id(&eval.id),
-        _ => Place::index_id(eval.create_index, &eval.id),
-    }
 }
 
 /// List evaluations
@@ -68,9 +61,9 @@ async fn list(State(app): State<App>, options: Options) -> Answered {
             && status.is_none_or(|status| eval.status.as_str() == status)
     };
     let evals = view.state.evals().map(AsRef::as_ref).filter(wanted);
-    let rows = evals.map(|eval| (place(form, eval), eval)).collect();
-    let full = Full { schema: &SCHEMA, row: &|eval: &&Evaluation| serde_json::to_value(eval).unwrap_or_default() };
-    let evals = page(rows, form, &options, &full, &mut meta)?;
+    let rows = evals.map(|eval| (Place::by(form, eval.create_index, eval.id.as_str()), eval));
+    let holds = |filter: &Filter, eval: &&Evaluation| filter.matches(&SCHEMA, eval);
+    let evals = page(rows, form, &options, holds, &mut meta)?;
     options.style.read(&evals, &meta)
 }
 
@@ -100,7 +93,7 @@ async fn count(State(app): State<App>, options: Options) -> Answered {
             continue;
         }
         let fits = match &filter {
-            Some(filter) => filter.matches(&SCHEMA, &serde_json::to_value(eval).unwrap_or_default())?,
+            Some(filter) => filter.matches(&SCHEMA, eval)?,
             None => true,
         };
         count += usize::from(fits);

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use api::filter::Schema;
+use api::filter::{Filter, Schema};
 use api::public::JobVersionsResponse;
 use axum::extract::{Path, State};
 use fsm::{State as Rows, Table};
@@ -21,7 +21,7 @@ use crate::app::App;
 use crate::blocking::{Key, View};
 use crate::errors::{Answered, ApiError};
 use crate::intake::key;
-use crate::list::{Full, Place, TokenForm, page};
+use crate::list::{Place, TokenForm, page};
 use crate::options::Options;
 use crate::read::read;
 
@@ -64,6 +64,11 @@ async fn list(State(app): State<App>, options: Options) -> Answered {
     options.style.read(&stubs, &meta)
 }
 
+/// A job's place by namespace and id.
+pub fn place(job: &Job) -> Place<'_> {
+    Place::namespace_id(job.namespace_text(), job.id.as_ref().map_or("", |id| id.as_str()))
+}
+
 /// The page of these jobs that the caller asks for.
 ///
 /// # Errors
@@ -75,9 +80,9 @@ pub fn stubs<'a>(
     meta: &mut Meta,
 ) -> Result<Vec<JobListStub>, ApiError> {
     let with_meta = options.params.flag("meta")?.unwrap_or(false);
-    let rows = jobs.map(|job| (Place::namespace_id(job.namespace(), job.id()), job)).collect();
-    let full = Full { schema: &SCHEMA, row: &|job: &&Job| serde_json::to_value(job).unwrap_or_default() };
-    let jobs = page(rows, TokenForm::NamespaceId, options, &full, meta)?;
+    let rows = jobs.map(|job| (place(job), job));
+    let holds = |filter: &Filter, job: &&Job| filter.matches(&SCHEMA, job);
+    let jobs = page(rows, TokenForm::NamespaceId, options, holds, meta)?;
     Ok(jobs.into_iter().map(|job| list_stub(state, job, with_meta)).collect())
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use api::filter::Schema;
+use api::filter::{Filter, Schema};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -21,7 +21,7 @@ use crate::app::App;
 use crate::blocking::{Key, View};
 use crate::body::{Whole, Write};
 use crate::errors::{Answered, ApiError};
-use crate::list::{Full, Place, TokenForm, page};
+use crate::list::{Place, TokenForm, page};
 use crate::options::Options;
 use crate::read::read;
 use crate::write::propose;
@@ -45,9 +45,9 @@ async fn list(State(app): State<App>, options: Options) -> Answered {
     let look = |v: &View| v.tables(&[Table::NodePools]);
     let (view, mut meta) = read(&app, &options, Key::Table(Table::NodePools), look).await?;
     let pools = view.state.node_pools().map(AsRef::as_ref).filter(|pool| pool.name.starts_with(options.prefix()));
-    let rows = pools.map(|pool| (Place::id(&pool.name), pool)).collect();
-    let full = Full { schema: &SCHEMA, row: &|pool: &&NodePool| serde_json::to_value(pool).unwrap_or_default() };
-    let pools = page(rows, TokenForm::Id, &options, &full, &mut meta)?;
+    let rows = pools.map(|pool| (Place::id(&pool.name), pool));
+    let holds = |filter: &Filter, pool: &&NodePool| filter.matches(&SCHEMA, pool);
+    let pools = page(rows, TokenForm::Id, &options, holds, &mut meta)?;
     options.style.read(&pools, &meta)
 }
 

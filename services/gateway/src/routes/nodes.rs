@@ -2,12 +2,11 @@
 
 use std::sync::LazyLock;
 
-use api::filter::Schema;
+use api::filter::{Filter, Schema};
 use axum::extract::{Path, State};
 use fsm::Table;
 use model::node::NodeListStub;
 use model::{Allocation, Node, NodeId};
-use serde_json::Value;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -18,7 +17,7 @@ use crate::answer::Meta;
 use crate::app::App;
 use crate::blocking::{Key, View};
 use crate::errors::{Answered, ApiError};
-use crate::list::{Full, Place, TokenForm, check_uuid, check_uuid_prefix, page};
+use crate::list::{Place, TokenForm, check_uuid, check_uuid_prefix, page};
 use crate::options::Options;
 use crate::read::read;
 
@@ -82,14 +81,10 @@ pub fn stubs<'a>(
     options: &Options,
     meta: &mut Meta,
 ) -> Result<Vec<NodeListStub>, ApiError> {
-    let rows = nodes.map(|node| (Place::id(&node.id), node)).collect();
-    let full = Full { schema: &SCHEMA, row: &|node: &&Node| full(node) };
-    let nodes = page(rows, TokenForm::Id, options, &full, meta)?;
+    let rows = nodes.map(|node| (Place::id(node.id.as_str()), node));
+    let holds = |filter: &Filter, node: &&Node| filter.matches(&SCHEMA, &public(node));
+    let nodes = page(rows, TokenForm::Id, options, holds, meta)?;
     Ok(nodes.into_iter().map(|node| stub(node, shown.resources, shown.os)).collect())
-}
-
-fn full(node: &Node) -> Value {
-    serde_json::to_value(public(node)).unwrap_or_default()
 }
 
 fn stub(node: &Node, resources: bool, os: bool) -> NodeListStub {

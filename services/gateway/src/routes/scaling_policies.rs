@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use api::filter::Schema;
+use api::filter::{Filter, Schema};
 use axum::extract::{Path, State};
 use fsm::{State as Rows, Table};
 use model::group::ScalingPolicy;
@@ -16,7 +16,7 @@ use super::{ListParams, ReadParams};
 use crate::app::App;
 use crate::blocking::{Key, View};
 use crate::errors::{Answered, ApiError};
-use crate::list::{Full, Place, TokenForm, check_uuid, check_uuid_prefix, page};
+use crate::list::{Place, TokenForm, check_uuid, check_uuid_prefix, page};
 use crate::options::Options;
 use crate::read::read;
 
@@ -71,9 +71,10 @@ async fn list(State(app): State<App>, options: Options) -> Answered {
         create_index: policy.create_index,
         modify_index: policy.modify_index,
     };
-    let rows = policies(&view.state).filter(wanted).map(stub).map(|stub| (Place::id(&stub.id), stub)).collect();
-    let row = |stub: &ScalingPolicyListStub| serde_json::to_value(stub).unwrap_or_default();
-    let stubs = page(rows, TokenForm::Id, &options, &Full { schema: &SCHEMA, row: &row }, &mut meta)?;
+    let stubs: Vec<ScalingPolicyListStub> = policies(&view.state).filter(wanted).map(stub).collect();
+    let rows = stubs.iter().map(|stub| (Place::id(&stub.id), stub));
+    let holds = |filter: &Filter, stub: &&ScalingPolicyListStub| filter.matches(&SCHEMA, stub);
+    let stubs = page(rows, TokenForm::Id, &options, holds, &mut meta)?;
     options.style.read(&stubs, &meta)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use api::filter::Schema;
+use api::filter::{Filter, Schema};
 use api::job_changes::{
     JobStatusesAlloc, JobStatusesDeployment, JobStatusesJob, JobStatusesLatestDeployment, JobStatusesRequest,
     NamespacedId,
@@ -21,7 +21,7 @@ use crate::app::App;
 use crate::blocking::{Key, View};
 use crate::body::Whole;
 use crate::errors::{Answered, ApiError};
-use crate::list::{Full, Place, TokenForm, page};
+use crate::list::{Place, TokenForm, page};
 use crate::options::Options;
 use crate::read::read;
 
@@ -87,18 +87,18 @@ fn is_child(job: &Job) -> bool {
     job.parent_id.as_deref().is_some_and(|parent| !parent.is_empty())
 }
 
+fn place(job: &Job) -> Place<'_> {
+    Place { index: job.modify_index.unwrap_or_default().get(), ..super::jobs::place(job) }
+}
+
 async fn statuses(app: &App, options: &Options, shows: impl Fn(&Job) -> bool) -> Answered {
     let (view, mut meta) = read(app, options, Key::JobStatuses, |v: &View| v.tables(&TABLES)).await?;
-    let place = |job: &Job| Place {
-        index: job.modify_index.unwrap_or_default().get(),
-        ..Place::namespace_id(job.namespace(), job.id())
-    };
     let jobs = view.state.jobs().map(AsRef::as_ref).filter(|job| shows(job));
-    let rows = jobs.map(|job| (place(job), job)).collect();
-    let full = Full { schema: &SCHEMA, row: &|job: &&Job| serde_json::to_value(job).unwrap_or_default() };
+    let rows = jobs.map(|job| (place(job), job));
+    let holds = |filter: &Filter, job: &&Job| filter.matches(&SCHEMA, job);
     // Newest first unless asked otherwise.
     let turned = Options { reverse: !options.reverse, ..options.clone() };
-    let jobs = page(rows, TokenForm::IndexNamespaceId, &turned, &full, &mut meta)?;
+    let jobs = page(rows, TokenForm::IndexNamespaceId, &turned, holds, &mut meta)?;
     let jobs: Vec<JobStatusesJob> = jobs.into_iter().map(|job| job_status(&view.state, job)).collect();
     options.style.read(&jobs, &meta)
 }
