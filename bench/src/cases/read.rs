@@ -58,6 +58,7 @@ pub async fn run(ground: &Ground, args: &Args) -> anyhow::Result<Report> {
     let (nodes, _) = api.get::<Vec<Value>>("/v1/nodes", &Query::default()).await?;
     let node = nodes.first().and_then(|node| node["ID"].as_str()).context("a node")?.to_owned();
     let paged = || Query { per_page: 100, ..Query::default() };
+    let filtered = || Query { filter: Some(format!("JobID == {:?}", id(0))), ..Query::default() };
     let stale = || Query { stale: true, ..Query::default() };
     let paths = [
         ("job", format!("/v1/job/{}", id(0)), Query::default()),
@@ -66,6 +67,7 @@ pub async fn run(ground: &Ground, args: &Args) -> anyhow::Result<Report> {
         ("allocations of a node", format!("/v1/node/{node}/allocations"), Query::default()),
         ("100 jobs", "/v1/jobs".to_owned(), paged()),
         ("100 allocations", "/v1/allocations".to_owned(), paged()),
+        ("allocations by a filter", "/v1/allocations".to_owned(), filtered()),
         ("100 evaluations", "/v1/evaluations".to_owned(), paged()),
         ("all nodes", "/v1/nodes".to_owned(), Query::default()),
         ("all jobs", "/v1/jobs".to_owned(), Query::default()),
