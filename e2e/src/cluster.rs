@@ -60,12 +60,18 @@ impl Cluster {
 
     /// Runs the command line against this cluster.
     pub fn steppe(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    /// The command line against this cluster, not run yet.
+    pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(program());
         command
             .args(words)
             .env("NOMAD_ADDR", format!("http://127.0.0.1:{}", self.port))
-            .env("STEPPE_DATA", self.data());
-        command.current_dir(root()).output().unwrap()
+            .env("STEPPE_DATA", self.data())
+            .current_dir(root());
+        command
     }
 
     /// The same, and it must succeed; its stdout.

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::io::BufRead as _;
 
 use e2e::cluster::{Cluster, kill_9, processes_of, text};
+use e2e::leftovers::signal_pid;
 use serde_json::{Value, json};
 
 const UPDATE: &str = r#"
@@ -56,6 +58,19 @@ async fn up_is_idempotent_and_jobs_come_back_after_down_and_up() {
     let pids: Vec<u32> = names.iter().map(|n| cluster.pid(n)).collect();
     cluster.up();
     assert_eq!(names.iter().map(|n| cluster.pid(n)).collect::<Vec<_>>(), pids, "nothing was started again");
+
+    // What ends while it waits is started, too: one that was just killed runs for another moment.
+    let servers: Vec<u32> = names.iter().zip(&pids).filter(|(n, _)| n.starts_with("state")).map(|(_, p)| *p).collect();
+    servers.iter().for_each(|pid| signal_pid(*pid, "-STOP"));
+    let mut up = cluster.command(&["local", "up"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut said = std::io::BufReader::new(up.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.next().unwrap().contains("run already"));
+    cluster.kill("agent-1");
+    servers.iter().for_each(|pid| signal_pid(*pid, "-CONT"));
+    let said: Vec<String> = said.collect();
+    assert!(up.wait().unwrap().success() && said.iter().any(|line| line.contains("started agent-1")), "{said:?}");
+    let status = cluster.ok(&["local", "status"]);
+    assert!(!status.contains("stopped"), "{status}");
 
     let file = cluster.file("keep.nomad.hcl", &job("keep", "service", 3, "while true; do echo alive; sleep 1; done"));
     cluster.ok(&["job", "run", &file]);

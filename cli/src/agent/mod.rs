@@ -364,7 +364,7 @@ fn wait(
         *ended |= matches!(wish, Some(Wish::Interrupt | Wish::Terminate));
         *ended
     };
-    let worked = ready::wait(&waiting, Duration::from_secs(30), ui, gave_up);
+    let worked = ready::wait(&waiting, Duration::from_secs(30), ui, gave_up, |spec, _| Err(ready::has_ended(spec)));
     if wishes.borrow().1 { Ok(true) } else { worked.map(|()| false) }
 }
 

@@ -1,7 +1,7 @@
 //! A cluster of separate processes on this machine: what `scripts/up` and `scripts/down` call.
 //!
 //! ```text
-//!   up:   lock ─► identities ─► start what does not run ─► wait until it can work
+//!   up:   lock ─► identities ─► start what does not run ─► wait until it can work; what ends meanwhile is started once
 //!   down: lock ─► agents (they stop their tasks) ─► the others ─► state servers last
 //! ```
 //!
@@ -14,6 +14,7 @@ pub mod process;
 pub mod ready;
 pub mod sweep;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -107,12 +108,21 @@ fn start(words: &[String], env: &Env, ui: &mut Ui) -> anyhow::Result<u8> {
     if missing.is_empty() {
         ui.note(format!("all {} processes run already", cluster.specs.len()));
     }
-    for spec in &missing {
+    let mut begun = BTreeSet::new();
+    let mut begin = |spec: &Spec, ui: &mut Ui| {
+        if !begun.insert(spec.name.clone()) {
+            return Err(ready::has_ended(spec));
+        }
         cluster.identify(spec).with_context(|| format!("identity of {}", spec.name))?;
         process::start(spec, Tie::Loose).with_context(|| format!("starting {}", spec.name))?;
         ui.note(format!("started {}", spec.name));
+        Ok(())
+    };
+    for spec in missing {
+        begin(spec, ui)?;
     }
-    ready::wait(&cluster.waiting(), Duration::from_secs(60), ui, || false)?;
+    // One that ran a moment ago may have been ending.
+    ready::wait(&cluster.waiting(), Duration::from_secs(60), ui, || false, begin)?;
     Ok(0)
 }
 

@@ -23,11 +23,23 @@ pub struct Waiting<'a> {
     pub settings: Settings,
 }
 
-/// Waits until the cluster can work; says on the way what is still missing.
+/// That a process has ended, with the end of its log.
+pub fn has_ended(spec: &Spec) -> anyhow::Error {
+    anyhow::anyhow!("{} has ended:\n{}", spec.name, process::log_tail(spec, 8))
+}
+
+/// Waits until the cluster can work and all its processes run; says on the way what is still missing. `ended` is told
+/// of each process that does not run, and may start it.
 ///
 /// # Errors
-/// A process ended, or it took too long, with the end of its log; or somebody gave up waiting.
-pub fn wait(cluster: &Waiting<'_>, within: Duration, ui: &mut Ui, gave_up: impl Fn() -> bool) -> anyhow::Result<()> {
+/// What `ended` says; it took too long, with the end of the gateway's log; or somebody gave up waiting.
+pub fn wait(
+    cluster: &Waiting<'_>,
+    within: Duration,
+    ui: &mut Ui,
+    gave_up: impl Fn() -> bool,
+    mut ended: impl FnMut(&Spec, &mut Ui) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let api = PublicClient::new(Settings { address: cluster.address.clone(), ..cluster.settings.clone() })?;
     let began = Instant::now();
@@ -37,12 +49,13 @@ pub fn wait(cluster: &Waiting<'_>, within: Duration, ui: &mut Ui, gave_up: impl 
         if gave_up() {
             bail!("stopped before it was ready");
         }
+        let mut missing = runtime.block_on(missing(&api, cluster));
         for spec in cluster.specs {
             if process::running(spec).is_none() {
-                bail!("{} has ended:\n{}", spec.name, process::log_tail(spec, 8));
+                ended(spec, ui)?;
+                missing = Some(format!("{} is starting", spec.name));
             }
         }
-        let missing = runtime.block_on(missing(&api, cluster));
         let Some(missing) = missing else {
             ui.note(format!("ready after {:.1} s", began.elapsed().as_secs_f64()));
             return Ok(());
