@@ -97,7 +97,10 @@ async fn a_stop_ends_the_program_in_good_order_task_run_14_restore_02() {
     let done = cluster.reaches(&id, ClientStatus::Complete).await;
     assert_eq!(events(&done), ["Received", "Task Setup", "Started", "Killing", "Terminated", "Killed"]);
     assert_eq!(cluster.output(&id), "hi\nbye\n");
-    assert_eq!(cluster.progress(&id), [ClientStatus::Running, ClientStatus::Complete]);
+    let told = cluster.progress(&id);
+    // Whether it was heard of before it ran depends on how fast it came to run.
+    let told = told.strip_prefix(&[ClientStatus::Pending]).unwrap_or(&told);
+    assert_eq!(told, [ClientStatus::Running, ClientStatus::Complete]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
