@@ -520,6 +520,9 @@ async fn a_sweep_ends_only_what_is_ours_and_unwanted() {
     let mut nobody = std::process::Command::new("/bin/sleep");
     nobody.arg("600").env("NOMAD_ALLOC_DIR", host.alloc.shared());
     let mut nobody = nobody.spawn().unwrap();
+    // It is started, and has no environment yet: the kernel is still putting its program in place.
+    let pid = i32::try_from(nobody.id()).unwrap();
+    eventually("its environment", || !procfs::Environ::of(pid).is_empty());
     let swept = sweep(base, None, &Keep::default());
     assert_eq!((swept.supervisors, swept.processes, swept.dirs), (1, 1, vec![host.alloc.root.clone()]));
     nobody.wait().unwrap();

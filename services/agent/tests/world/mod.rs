@@ -207,6 +207,8 @@ impl Cluster {
             network_interface: "lo".into(),
             raw_exec: true,
             mock_driver: true,
+            // The machine's engine is the matter of the driver's tests.
+            no_docker: true,
             cgroup_parent: format!("steppe-test-{}.slice", std::process::id()),
             // The disk of the machine that tests is not the subject.
             gc_disk_usage_threshold: 101.0,
@@ -441,6 +443,19 @@ impl Drop for Cluster {
 pub fn processes(mark: &str) -> Vec<i32> {
     let alive = |pid: &i32| driver::procfs::cmdline(*pid).iter().any(|arg| arg.contains(mark));
     driver::procfs::pids().into_iter().filter(alive).collect()
+}
+
+/// The processes with this very argument, once there is one.
+///
+/// A task counts as running while its program is still being put in place, and until it stands there it has no
+/// arguments. One that puts another program in its own place has none again for a moment: an argument that only the
+/// last one has is there to stay.
+pub async fn running(argument: &str) -> Vec<i32> {
+    let has = |pid: &i32| driver::procfs::cmdline(*pid).iter().any(|arg| arg == argument);
+    until(&format!("a process with the argument {argument}"), || {
+        Some(driver::procfs::pids().into_iter().filter(has).collect::<Vec<_>>()).filter(|found| !found.is_empty())
+    })
+    .await
 }
 
 /// What an agent's listener answers a gateway.
