@@ -23,6 +23,8 @@ mod cpuset;
 mod dangling;
 mod engine;
 mod exec;
+#[cfg(test)]
+mod fake_engine;
 mod health;
 mod image;
 mod memory;

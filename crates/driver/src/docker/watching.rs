@@ -5,6 +5,9 @@
 //!     └─ daemon away ─► pause ─► look ─► runs: wait again · ended: told · gone: told with an error
 //! ```
 //!
+//! How it ended is what the container says of itself; of one that somebody removes as it ends, all there is is the
+//! code that the wait was answered with.
+//!
 //! One watch per task, from its start or recovery to its end. It cannot fail: what it does not learn becomes
 //! an error in the result.
 
@@ -13,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bollard::errors::Error;
-use bollard::models::ContainerInspectResponse;
+use bollard::models::{ContainerInspectResponse, ContainerWaitResponse};
 use bollard::query_parameters::WaitContainerOptions;
 use futures::StreamExt as _;
 
@@ -53,11 +56,15 @@ async fn end_of(shared: &Shared, entry: &Entry) -> ExitResult {
     // One that was taken over unseen is looked at first: its process is not known.
     let mut seen = entry.pid.load(Ordering::Relaxed) != 0;
     loop {
+        let mut code = None;
         if seen {
             let options = WaitContainerOptions { condition: "not-running".to_owned() };
             let mut waiting = std::pin::pin!(shared.docker.wait_container(container, Some(options)));
             match waiting.next().await {
-                Some(Ok(_) | Err(Error::DockerContainerWaitError { .. })) => {}
+                Some(Ok(ContainerWaitResponse { status_code, error: None })) => code = Some(status_code),
+                Some(Err(Error::DockerContainerWaitError { code: told, .. })) => code = Some(told),
+                // The daemon could not wait.
+                Some(Ok(_)) => {}
                 Some(Err(error)) if meaning(&error) == Meaning::NotFound => {
                     return lost("the container was removed");
                 }
@@ -78,7 +85,9 @@ async fn end_of(shared: &Shared, entry: &Entry) -> ExitResult {
                     seen = true;
                 }
             },
-            Err(error) if meaning(&error) == Meaning::NotFound => return lost("the container was removed"),
+            Err(error) if meaning(&error) == Meaning::NotFound => {
+                return code.map_or_else(|| lost("the container was removed"), |code| ended(code, false));
+            }
             Err(error) => {
                 tracing::debug!(container, error = sentence(&error), "the end of a container is not known");
                 seen = false;
@@ -99,19 +108,25 @@ fn result_of(found: &ContainerInspectResponse) -> Option<ExitResult> {
     if state.running == Some(true) || state.restarting == Some(true) {
         return None;
     }
-    let code = i32::try_from(state.exit_code.unwrap_or(-1)).unwrap_or(-1);
-    let oom_killed = state.oom_killed == Some(true);
+    Some(ended(state.exit_code.unwrap_or(-1), state.oom_killed == Some(true)))
+}
+
+fn ended(code: i64, oom_killed: bool) -> ExitResult {
+    let code = i32::try_from(code).unwrap_or(-1);
     let error = match code {
         0 => None,
         _ if oom_killed => Some("OOM Killed".to_owned()),
         code => Some(format!("Docker container exited with non-zero exit code: {code}")),
     };
-    Some(ExitResult { code, signal: 0, oom_killed, error })
+    ExitResult { code, signal: 0, oom_killed, error }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::Driver as _;
+    use crate::docker::fake_engine::FakeEngine;
+    use crate::docker::{Docker, Seen, State};
     use bollard::models::ContainerState;
 
     fn found(state: ContainerState) -> ContainerInspectResponse {
@@ -127,5 +142,37 @@ mod tests {
         let ended = result_of(&found(state)).unwrap();
         assert_eq!((ended.code, ended.signal, ended.oom_killed), (137, 0, true));
         assert_eq!(ended.error.as_deref(), Some("OOM Killed"));
+    }
+    async fn told_by(answer: fn(&str) -> (u16, Vec<u8>)) -> ExitResult {
+        let engine = FakeEngine::start(answer);
+        let driver = Docker::new(engine.options(), "n").await.unwrap();
+        let state = State {
+            container: "c".into(),
+            image: String::new(),
+            reference: String::new(),
+            stop_signal: String::new(),
+            tty: false,
+            shares_cores: false,
+            output: None,
+            root: "/".into(),
+            task: "t".into(),
+        };
+        driver.hold("id".into(), state, Seen { pid: 1, ..Seen::default() });
+        tokio::time::timeout(Duration::from_secs(20), driver.wait("id")).await.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn one_that_is_removed_as_it_ends_has_the_code_that_was_told() {
+        let removed = |path: &str| match path {
+            path if path.contains("/c/wait") => (200, br#"{"StatusCode":137}"#.to_vec()),
+            _ => (404, br#"{"message":"No such container: c"}"#.to_vec()),
+        };
+        let exit = told_by(removed).await;
+        assert_eq!((exit.code, exit.is_success()), (137, false));
+        let unknown = |path: &str| match path {
+            path if path.contains("/c/wait") => (200, br#"{"StatusCode":0,"Error":{"Message":"closing"}}"#.to_vec()),
+            _ => (404, br#"{"message":"No such container: c"}"#.to_vec()),
+        };
+        assert_eq!(told_by(unknown).await, lost("the container was removed"));
     }
 }
