@@ -209,7 +209,8 @@ impl Sink {
     }
 }
 
-/// Follows a container's output until it has ended.
+/// Follows a container's output until it has ended, and then reads once more what was written at its end: an engine of
+/// 20.10 or before stops following when the container ends, whatever it has not passed on yet.
 pub(super) async fn follow(docker: Docker, place: Place, tty: bool) {
     let opening = place.clone();
     let mut sink = match tokio::task::spawn_blocking(move || Sink::open(&opening)).await {
@@ -220,21 +221,23 @@ pub(super) async fn follow(docker: Docker, place: Place, tty: bool) {
         }
         Err(_) => return,
     };
-    let mut pause = PAUSE_FIRST;
+    let (mut follows, mut pause) = (true, PAUSE_FIRST);
     loop {
-        let options = LogsOptionsBuilder::new().follow(true).stdout(true).stderr(true).timestamps(true);
+        let options = LogsOptionsBuilder::new().follow(follows).stdout(true).stderr(true).timestamps(true);
         let options = options.since(sink.since()).tail("all").build();
         sink.again();
         let (back, ended) = read(&docker, &place.container, options, sink).await;
         let Some(back) = back else { return };
         sink = back;
         match ended {
+            Ok(_) if !follows => return,
             Ok(moved) => {
                 if moved {
                     pause = PAUSE_FIRST;
                 }
                 if !runs(&docker, &place.container).await {
-                    return;
+                    follows = false;
+                    continue;
                 }
             }
             Err(error) if meaning(&error) == Meaning::Unreachable => {}
@@ -309,6 +312,7 @@ fn unix_seconds(time: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::docker::fake_engine::FakeEngine;
 
     fn place(dir: &Path) -> Place {
         Place {
@@ -379,6 +383,28 @@ mod tests {
         let mut sink = Sink::open(&place(dir.path())).unwrap();
         sink.take(vec![entry(1, "first\n"), entry(2, "second-line\n"), entry(3, "third-line-\n"), entry(4, "x\n")]);
         assert_eq!(output(dir.path()), "first\nsecond-line\nthird-line-\nx\n");
+    }
+
+    #[tokio::test]
+    async fn last_lines_that_come_only_when_nobody_follows_any_more_are_kept_docker_48() {
+        fn framed(entries: &[(usize, Bytes)]) -> Vec<u8> {
+            let frame = |entry: &Bytes| {
+                let length = u32::try_from(entry.len()).unwrap().to_be_bytes();
+                [&[1, 0, 0, 0], &length[..], entry].concat()
+            };
+            entries.iter().flat_map(|(_, entry)| frame(entry)).collect()
+        }
+        let engine = FakeEngine::start(|path| match path {
+            path if path.contains("follow=true") => (200, framed(&[entry(1, "a\n"), entry(2, "b\n")])),
+            path if path.contains("follow=false") => {
+                (200, framed(&[entry(1, "a\n"), entry(2, "b\n"), entry(2, "c\n"), entry(3, "d\n")]))
+            }
+            _ => (200, br#"{"State":{"Running":false}}"#.to_vec()),
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let docker = super::super::client(&engine.options()).unwrap();
+        tokio::time::timeout(Duration::from_secs(20), follow(docker, place(dir.path()), false)).await.unwrap();
+        assert_eq!(output(dir.path()), "a\nb\nc\nd\n");
     }
 
     #[test]
