@@ -10,7 +10,8 @@
 //!
 //! * Only this task changes the allocation; everything that takes time runs beside it and comes back as a
 //!   result with the number of the start it is about.
-//! * A start waits until the previous start of the same task was freed: both would use one cgroup.
+//! * A start waits until the previous start of the same task was freed: both would use one cgroup. After the end of all
+//!   tasks every start waits until drivers have let go of the allocation.
 //! * A handle is stored before the cluster hears that the task runs.
 //! * When the agent ends, runners end and tasks run on. When the allocation is gone, the runner ends its
 //!   tasks, removes the directory and the local state, in this order, and then itself.
@@ -23,6 +24,8 @@ mod perform;
 pub mod prepare;
 pub mod previous;
 mod tasks;
+#[cfg(test)]
+mod tests;
 pub mod volumes;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -33,10 +36,10 @@ use driver::contract::Namespace;
 use driver::taskdir::AllocDirs;
 use driver::{Driver, Handle};
 use fsm::command::AllocClientUpdate;
+use futures::future::{BoxFuture, Shared};
 use lifecycle::{AllocSpec, Effect, Event, Machine, Report, Timer};
 use model::{AllocId, Allocation, ClientStatus, Timestamp};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -136,6 +139,9 @@ enum Woken {
     Halt,
 }
 
+/// The end of something that runs beside the runner, for all who wait for it.
+type Over = Shared<BoxFuture<'static, ()>>;
+
 /// A task as its driver knows it.
 #[derive(Default)]
 struct Slot {
@@ -144,7 +150,7 @@ struct Slot {
     driver: Option<Arc<dyn Driver>>,
     cancel: CancellationToken,
     /// The freeing of an earlier start.
-    freeing: Option<JoinHandle<()>>,
+    freeing: Option<Over>,
 }
 
 pub struct Runner {
@@ -167,7 +173,8 @@ pub struct Runner {
     channels: Channels,
     contacted: bool,
     finished: Option<Instant>,
-    releasing: Option<JoinHandle<()>>,
+    /// What finishing took up last; starts after it wait for it, and so does the removal.
+    releasing: Option<Over>,
     gone: bool,
 }
 
@@ -423,7 +430,7 @@ impl Runner {
     /// Leaves nothing of the allocation.
     async fn remove(&mut self) {
         if let Some(releasing) = self.releasing.take() {
-            let _ = releasing.await;
+            releasing.await;
         }
         let _turn = self.host.removals.acquire().await;
         for attempt in 1..=REMOVE_TRIES {

@@ -6,11 +6,17 @@ use std::time::Duration;
 
 use driver::Driver;
 use driver::contract::new_task_id;
+use futures::FutureExt as _;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::tasks::{self, Outlet, Start};
-use super::{Runner, Slot};
+use super::{Over, Runner, Slot};
+
+fn over(task: JoinHandle<()>) -> Over {
+    task.map(drop).boxed().shared()
+}
 
 impl Runner {
     pub(super) async fn perform(&mut self, effects: Vec<Effect>) {
@@ -83,7 +89,7 @@ impl Runner {
             driver: Arc::clone(&driver),
             task_id: task_id.clone(),
             cancel: cancel.clone(),
-            after: earlier.into_iter().chain(self.releasing.take()).collect(),
+            after: earlier.into_iter().chain(self.releasing.clone()).collect(),
             outlet: self.outlet(&task, start),
         };
         self.slots.insert(task, Slot { start, task_id, driver: Some(driver), cancel, freeing: None });
@@ -141,7 +147,7 @@ impl Runner {
         let host = Arc::clone(&self.host);
         let Some(slot) = self.slot(task, start) else { return };
         let (Some(driver), task_id) = (slot.driver.clone(), slot.task_id.clone()) else { return };
-        slot.freeing = Some(tokio::spawn(async move { tasks::free(&host, &*driver, &task_id).await }));
+        slot.freeing = Some(over(tokio::spawn(async move { tasks::free(&host, &*driver, &task_id).await })));
     }
 
     /// No task lives: once all are freed, drivers let go of what they hold for the allocation as a whole.
@@ -156,9 +162,9 @@ impl Runner {
         let (host, network) = (Arc::clone(&self.host), self.network.take());
         let view = self.channels.view.clone();
         view.send_modify(|view| view.released = false);
-        self.releasing = Some(tokio::spawn(async move {
+        self.releasing = Some(over(tokio::spawn(async move {
             for task in freeing.into_iter().chain(earlier) {
-                let _ = task.await;
+                task.await;
             }
             if network.is_some() {
                 crate::bridge::end(&host, &id).await;
@@ -169,7 +175,7 @@ impl Runner {
                 }
             }
             view.send_modify(|view| view.released = true);
-        }));
+        })));
         self.show();
         self.channels.changed.notify_one();
     }

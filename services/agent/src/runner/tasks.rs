@@ -10,10 +10,9 @@ use driver::{Driver, DriverError, ExitResult, Handle};
 use lifecycle::{Event, StartFailure, TaskExit};
 use model::Allocation;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Message, prepare};
+use super::{Message, Over, prepare};
 use crate::bridge;
 use crate::host::Host;
 
@@ -64,7 +63,7 @@ pub(super) struct Start {
     pub task_id: String,
     pub cancel: CancellationToken,
     /// What must be over before.
-    pub after: Vec<JoinHandle<()>>,
+    pub after: Vec<Over>,
     pub outlet: Outlet,
 }
 
@@ -88,7 +87,7 @@ impl Start {
     async fn begin(self) -> Started {
         let Self { host, alloc, dirs, driver, task_id, cancel, after, outlet } = self;
         for earlier in after {
-            let _ = earlier.await;
+            earlier.await;
         }
         let fail = |failure: StartFailure| {
             host.lets_go(&task_id);
