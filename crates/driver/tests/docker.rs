@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use driver::contract::{Driver, DriverError, ExecInput, ExecOutput, ExecRequest, Notes, TaskConfig};
+use driver::contract::{Driver, DriverError, ExecInput, ExecOutput, ExecRequest, Notes};
 use driver::cores::Cores;
 use driver::docker::Options;
 use driver::host_mount::{HostMount, Propagation};
@@ -88,6 +88,17 @@ const TESTS: &[runner::Test] = &[
     ("two_drivers_on_one_engine_leave_each_other_alone", two_nodes),
     ("logs_are_not_collected_when_told_so_logs_08", no_collection),
 ];
+
+fn engine_time() -> String {
+    docker(&["info", "--format", "{{.SystemTime}}"]).unwrap()
+}
+
+/// How many events of this kind the engine has told of a container.
+fn told(container: &str, since: &str, event: &str) -> usize {
+    let (of, kind, until) = (format!("container={container}"), format!("event={event}"), engine_time());
+    let asked = ["events", "--since", since, "--until", &until, "--filter", &of, "--filter", &kind];
+    docker(&asked).unwrap().lines().count()
+}
 
 fn runs_and_keeps() {
     let host = Host::new(json!({}));
@@ -254,10 +265,16 @@ fn host_volumes_hold() {
 
 fn oom_is_told() {
     let host = Host::new(json!({}));
-    // Not at once: the engine listens for the kernel's word only after the start, and may miss what comes before.
-    let mut task = host.sh("t", "sleep 1; exec /bin/dd if=/dev/zero of=/dev/null bs=100M");
+    let eat = "/bin/dd if=/dev/zero of=/dev/null bs=100M";
+    // The engine hears of what the kernel kills on a way of its own, and says at a container's end what it has heard by
+    // then: the last program begins when the engine is known to have heard of an earlier one.
+    let script = format!("until [ -e /local/heard ]; do {eat}; usleep 100000; done; exec {eat}");
+    let mut task = host.sh("t", &script);
     task.limits.memory_mib = 16;
+    let since = engine_time();
     let handle = host.start(task);
+    eventually("the engine hears of it", || told(&host.name("t"), &since, "oom") > 0);
+    fs::write(host.alloc.task("t").unwrap().local().join("heard"), "").unwrap();
     let exit = host.run(host.driver().wait(&handle.task_id)).unwrap();
     assert!(exit.oom_killed && exit.code != 0, "{exit:?}");
     assert_eq!(exit.error.as_deref(), Some("OOM Killed"));
@@ -316,6 +333,7 @@ fn kept_remains() {
     host.run(host.driver().wait(&handle.task_id)).unwrap();
     host.destroy(&handle);
     assert_eq!(docker(&["inspect", "-f", "{{.State.Running}}", &host.name("t")]).unwrap(), "false");
+    host.finds_engine();
     assert_eq!(host.run(host.driver().sweep(&Keep::default())).unwrap(), 0);
 }
 
@@ -327,11 +345,13 @@ fn dangling_goes() {
     host.die();
     host.options = json!({"gc": {"dangling_containers": {"dry_run": true}}});
     host.begin();
+    host.finds_engine();
     let keep = Keep { handles: vec![kept.clone()], ..Keep::default() };
     assert_eq!(host.run(host.driver().sweep(&keep)).unwrap(), 0);
     host.die();
     host.options = json!({});
     host.begin();
+    host.finds_engine();
     assert_eq!(host.run(host.driver().sweep(&keep)).unwrap(), 1);
     host.run(host.driver().recover(kept.clone())).unwrap();
     assert_eq!(docker(&["inspect", &host.name("lost")]), None);
@@ -349,19 +369,26 @@ fn later_sweeps() {
         let mut options = Options::default();
         let settings = &mut options.gc.dangling_containers;
         (settings.enabled, settings.period) = (enabled, Duration::from_millis(10));
-        settings.creation_grace = Duration::from_secs(3);
+        settings.creation_grace = Duration::from_secs(5);
         host.die();
         host.begin_with(options);
+        host.finds_engine();
         assert_eq!(sweep(&host), 0, "the first");
         let label = format!("io.steppe.task={}/{}/lost/1", host.node, host.alloc_id);
         let began = Instant::now();
         let id = docker(&["run", "-d", "--label", &label, &image(), "/bin/sleep", "1000"]).unwrap();
-        while began.elapsed() < Duration::from_secs(2) {
-            assert_eq!(sweep(&host), 0, "it is young");
+        let mut ended = sweep(&host);
+        // Ages are whole seconds: before four have passed it cannot be five old.
+        while began.elapsed() < Duration::from_secs(4) {
+            assert_eq!(ended, 0, "it is young");
             std::thread::sleep(Duration::from_millis(20));
+            ended = sweep(&host);
         }
         if enabled {
-            eventually("it is old enough", || sweep(&host) == 1);
+            eventually("it is old enough", || {
+                ended += sweep(&host);
+                ended == 1
+            });
             assert_eq!(docker(&["inspect", &id]), None);
         } else {
             std::thread::sleep(Duration::from_secs(2));
@@ -487,14 +514,7 @@ fn exec_ends_unwatched() {
     const EACH: usize = 8;
     let host = Host::new(json!({}));
     let handle = host.start(host.sh("t", "sleep 1000"));
-    let since = docker(&["info", "--format", "{{.SystemTime}}"]).unwrap();
-    let died = || {
-        let container = format!("container={}", host.name("t"));
-        let until = docker(&["info", "--format", "{{.SystemTime}}"]).unwrap();
-        let told =
-            ["events", "--since", &since, "--until", &until, "--filter", &container, "--filter", "event=exec_die"];
-        docker(&told).unwrap().lines().count()
-    };
+    let since = engine_time();
     for pause in [0, 1, 5, 20].map(Duration::from_millis) {
         for number in 0..EACH {
             // What it began goes with it.
@@ -505,7 +525,7 @@ fn exec_ends_unwatched() {
             drop(session);
         }
     }
-    eventually("their ends", || died() == 4 * EACH);
+    eventually("their ends", || told(&host.name("t"), &since, "exec_die") == 4 * EACH);
     let listed = docker(&["top", &host.name("t")]).unwrap();
     assert!(!listed.contains("4321"), "{listed}");
     host.destroy(&handle);
@@ -543,13 +563,16 @@ fn loads() {
 }
 
 fn image_goes() {
-    let host = Host::new(json!({"gc": {"image_delay": "300ms"}}));
+    // The second comes within it, however slow the machine: no registry has the image.
+    let delay = Duration::from_secs(5);
+    let host = Host::new(json!({"gc": {"image_delay": "5s"}}));
     let name = format!("steppe-test/going:{}", std::process::id());
     docker(&["tag", &image(), &name]).unwrap();
     let first = host.start(host.task("a", json!({"image": name, "command": "/bin/sleep", "args": ["1000"]})));
     host.destroy(&first);
+    let released = Instant::now();
     let second = host.start(host.task("b", json!({"image": name, "command": "/bin/sleep", "args": ["1000"]})));
-    std::thread::sleep(Duration::from_secs(1));
+    std::thread::sleep((delay + Duration::from_secs(1)).saturating_sub(released.elapsed()));
     assert!(docker(&["image", "inspect", &name]).is_some(), "in use by the second");
     host.destroy(&second);
     eventually("its removal", || docker(&["image", "inspect", &name]).is_none());
@@ -557,7 +580,7 @@ fn image_goes() {
 }
 
 fn one_pull() {
-    let registry = registry::Registry::start(registry::Manner::Serves);
+    let registry = registry::Registry::start(registry::Manner::Holds);
     let host = Host::new(json!({}));
     let name = format!("127.0.0.1:{}/pulled", registry.port);
     let (sender, mut notes) = mpsc::channel(100);
@@ -566,15 +589,22 @@ fn one_pull() {
         task.around.notes = Notes::new(sender.clone());
         task
     });
-    let tasks: Vec<TaskConfig> = tasks.collect();
-    let handles = host.run(futures::future::join_all(tasks.into_iter().map(|task| host.driver().start(task))));
+    let starts: Vec<_> = tasks.map(|task| host.driver().start(task)).collect();
+    // One that comes when the pull is over pulls again, for `latest` may have moved: it lasts until all are there.
+    let all_wait = async {
+        let mut waiting = 0;
+        while waiting < 10 {
+            waiting += usize::from(notes.recv().await.unwrap() == "Downloading image");
+        }
+        registry.let_go();
+    };
+    let (handles, ()) = host.run(futures::future::join(futures::future::join_all(starts), all_wait));
     for handle in handles {
         let handle = handle.unwrap();
         assert!(host.run(host.driver().wait(&handle.task_id)).unwrap().is_success());
         host.destroy(&handle);
     }
     assert_eq!(registry.manifests.load(Ordering::SeqCst), 1, "one pull for all");
-    assert_eq!(notes.try_recv().unwrap(), "Downloading image");
     // `latest` may have moved: it is asked for again.
     let handle = host.start(host.task("again", json!({"image": name, "command": "/bin/echo"})));
     assert!(registry.manifests.load(Ordering::SeqCst) > 1);
@@ -591,7 +621,7 @@ fn no_such_image() {
         assert!(error.is_recoverable() && text.starts_with(&format!("Failed to pull `{image}`: ")), "{text}");
         assert!(!text.contains('\n'), "{text}");
     }
-    assert!(host.driver().fingerprint().healthy);
+    host.finds_engine();
 }
 
 fn hanging_registry() {
@@ -743,6 +773,7 @@ fn two_nodes() {
     let (one, two) = (Host::new(json!({})), Host::new(json!({})));
     let a = one.start(one.sh("t", "sleep 1000"));
     let b = two.start(two.sh("t", "sleep 1000"));
+    one.finds_engine();
     assert_eq!(one.run(one.driver().sweep(&Keep::default())).unwrap(), 0, "its own is held");
     for (host, handle) in [(&one, &a), (&two, &b)] {
         assert_eq!(docker(&["inspect", "-f", "{{.State.Running}}", &host.name("t")]).unwrap(), "true");

@@ -22,7 +22,7 @@ fn engine_restarts() {
     let neighbour = Host::new(json!({}));
     let beside = neighbour.start(neighbour.sh("beside", "sleep 1000"));
     let mut host = Host::new(json!({"endpoint": engine.host()}));
-    assert!(host.driver().fingerprint().healthy);
+    host.finds_engine();
     let script =
         "i=0; while [ ! -e /local/stop ]; do echo $i; echo $i > /local/count; i=$((i+1)); usleep 20000; done; exit 9";
     let handle = host.start(host.sh("t", script));
@@ -64,7 +64,7 @@ fn engine_restarts() {
     host.destroy(&handle);
     assert_eq!(engine.docker(&["ps", "-aq"]).unwrap(), "");
 
-    assert!(neighbour.driver().fingerprint().healthy);
+    neighbour.finds_engine();
     assert_eq!(
         docker(&["inspect", "-f", "{{.State.Running}} {{.RestartCount}}", &neighbour.name("beside")]).unwrap(),
         "true 0"

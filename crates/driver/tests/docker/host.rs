@@ -70,6 +70,11 @@ impl Host {
         self.driver.as_ref().unwrap()
     }
 
+    /// The engine is looked at once when the driver begins, and an engine that is busy may not answer then.
+    pub fn finds_engine(&self) {
+        eventually("the engine is found", || self.driver().fingerprint().healthy);
+    }
+
     pub fn run<T>(&self, work: impl Future<Output = T>) -> T {
         let limited = async { tokio::time::timeout(WAIT, work).await.expect("in time") };
         self.runtime.as_ref().unwrap().block_on(limited)

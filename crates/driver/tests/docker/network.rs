@@ -146,11 +146,13 @@ fn outlives() {
     let shared = make(&host, &asked);
     host.die();
     host.begin();
+    host.finds_engine();
     let keep = Keep { networks: BTreeSet::from([host.alloc_id.clone()]), ..Keep::default() };
     host.run(host.driver().sweep(&keep)).unwrap();
     assert_eq!(make(&host, &asked), shared, "the same network, with its address");
     host.die();
     host.begin();
+    host.finds_engine();
     let ended = Keep { allocs: BTreeSet::from([host.alloc_id.clone()]), ..Keep::default() };
     assert_eq!(host.run(host.driver().sweep(&ended)).unwrap(), 1);
     assert_eq!(docker(&["inspect", &holder(&host)]), None, "the allocation is known, and has ended");

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -13,6 +13,8 @@ use serde_json::json;
 const PIECES: usize = 100;
 /// What is smaller is no layer.
 const LAYER_BYTES_MIN: usize = 100_000;
+/// Whether what is held may go is looked at this often.
+const HELD_LOOK: Duration = Duration::from_millis(10);
 
 /// How the registry treats who asks.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +26,8 @@ pub enum Manner {
     Hangs,
     /// Sends the layer bit by bit, over this long.
     Dribbles(Duration),
+    /// Sends the layer when it is let.
+    Holds,
     /// Wants credentials.
     Asks {
         user: &'static str,
@@ -35,6 +39,7 @@ pub struct Registry {
     pub port: u16,
     /// Manifests that were handed out.
     pub manifests: Arc<AtomicU32>,
+    let_go: Arc<AtomicBool>,
 }
 
 struct Content {
@@ -76,18 +81,30 @@ impl Registry {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let manifests = Arc::new(AtomicU32::new(0));
-        let (counted, content) = (Arc::clone(&manifests), Arc::new(content(port)));
+        let let_go = Arc::<AtomicBool>::default();
+        let (counted, held, content) = (Arc::clone(&manifests), Arc::clone(&let_go), Arc::new(content(port)));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (counted, content) = (Arc::clone(&counted), Arc::clone(&content));
-                std::thread::spawn(move || drop(serve(stream, manner, &content, &counted)));
+                let (counted, held, content) = (Arc::clone(&counted), Arc::clone(&held), Arc::clone(&content));
+                std::thread::spawn(move || drop(serve(stream, manner, &content, &counted, &held)));
             }
         });
-        Self { port, manifests }
+        Self { port, manifests, let_go }
+    }
+
+    /// What is held is sent from now on.
+    pub fn let_go(&self) {
+        self.let_go.store(true, Ordering::SeqCst);
     }
 }
 
-fn serve(stream: TcpStream, manner: Manner, content: &Content, counted: &AtomicU32) -> std::io::Result<()> {
+fn serve(
+    stream: TcpStream,
+    manner: Manner,
+    content: &Content,
+    counted: &AtomicU32,
+    let_go: &AtomicBool,
+) -> std::io::Result<()> {
     let mut out = stream.try_clone()?;
     let mut lines = BufReader::new(stream).lines();
     while let Some(first) = lines.next() {
@@ -137,6 +154,9 @@ fn serve(stream: TcpStream, manner: Manner, content: &Content, counted: &AtomicU
             let kind = "application/vnd.docker.distribution.manifest.v2+json";
             answer(&mut out, method, "200 OK", kind, &header, &content.manifest)?;
         } else if let Some((_, bytes)) = blob {
+            while matches!(manner, Manner::Holds) && bytes.len() > LAYER_BYTES_MIN && !let_go.load(Ordering::SeqCst) {
+                std::thread::sleep(HELD_LOOK);
+            }
             match manner {
                 Manner::Dribbles(over) if bytes.len() > LAYER_BYTES_MIN => dribble(&mut out, bytes, over)?,
                 _ => answer(&mut out, method, "200 OK", "application/octet-stream", "", bytes)?,
