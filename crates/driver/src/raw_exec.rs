@@ -2,8 +2,9 @@
 //!
 //! The agent prepares (config, user, cgroup, environment), the supervisor runs. Per allocation there is one
 //! supervisor and one connection to it; per task a small entry with a `watch` that carries the exit to
-//! everybody who waits. When the connection breaks, each running task of that allocation ends with what
-//! the supervisor wrote last, or with an error, and what is left of it is killed.
+//! everybody who waits. When the connection breaks, each running task that it was about ends with what
+//! the supervisor wrote last, or with an error, and what is left of it is killed. A supervisor that left may have
+//! a successor before its end is heard of: a task belongs to the connection it was started or found over.
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::PermissionsExt as _;
@@ -74,6 +75,8 @@ struct Entry {
     dir: PathBuf,
     status: TaskStatus,
     exit: watch::Sender<Option<ExitResult>>,
+    /// Who tells its exit; nobody where that was known from the beginning.
+    attached: Option<Attached>,
 }
 
 type Tasks = Arc<Mutex<HashMap<String, Entry>>>;
@@ -119,14 +122,19 @@ impl RawExec {
     ///
     /// Concurrent callers share one attempt: the cell is initialized once.
     async fn attach(&self, dir: &Path, launch: bool) -> Result<Attached, ClientError> {
-        let cell = {
-            let mut allocs = locked(&self.allocs);
-            let cell = allocs.entry(dir.to_path_buf()).or_default();
-            if cell.get().is_some_and(Attached::is_gone) {
-                *cell = Cell::default();
-            }
-            cell.clone()
-        };
+        self.attach_in(&self.cell(dir), dir, launch).await
+    }
+
+    fn cell(&self, dir: &Path) -> Cell {
+        let mut allocs = locked(&self.allocs);
+        let cell = allocs.entry(dir.to_path_buf()).or_default();
+        if cell.get().is_some_and(Attached::is_gone) {
+            *cell = Cell::default();
+        }
+        cell.clone()
+    }
+
+    async fn attach_in(&self, cell: &Cell, dir: &Path, launch: bool) -> Result<Attached, ClientError> {
         let attach = || async {
             let notices = self.listen(dir);
             match Attached::connect(dir, notices).await {
@@ -137,23 +145,29 @@ impl RawExec {
         cell.get_or_try_init(attach).await.cloned()
     }
 
-    /// A channel whose notices end up in the task table.
+    /// A channel whose notices end up in the task table, which holds connections: it ends with the table.
     fn listen(&self, dir: &Path) -> mpsc::Sender<Notice> {
         let (tx, mut rx) = mpsc::channel(NOTICES);
-        let (tasks, dir) = (self.tasks.clone(), dir.to_path_buf());
+        let (table, dir) = (Arc::downgrade(&self.tasks), dir.to_path_buf());
         tokio::spawn(async move {
             while let Some(notice) = rx.recv().await {
+                let Some(tasks) = table.upgrade() else { return };
                 match notice {
                     Notice::Exit(status) => record(&tasks, &status),
-                    Notice::Gone => {
-                        // Off the async threads: it reads files and may wait for the kernel.
-                        let (tasks, dir) = (tasks.clone(), dir.clone());
-                        let _ = tokio::task::spawn_blocking(move || supervisor_gone(&tasks, &dir)).await;
-                    }
+                    Notice::Gone => end_unsupervised(tasks, &dir).await,
                 }
             }
         });
         tx
+    }
+
+    /// From here on it is known. What was told of it before did not find it.
+    async fn hold(&self, task_id: &str, entry: Entry) {
+        let (dir, attached) = (entry.dir.clone(), entry.attached.clone());
+        locked(&self.tasks).entry(task_id.to_owned()).or_insert(entry);
+        if attached.is_some_and(|attached| attached.is_gone()) {
+            end_unsupervised(self.tasks.clone(), &dir).await;
+        }
     }
 
     async fn start_task(&self, task: TaskConfig) -> Result<Handle, DriverError> {
@@ -169,11 +183,11 @@ impl RawExec {
         let start = self.prepare(&task)?;
         let (dir, scope) = (task.dirs.alloc.supervisor(), start.cgroup.clone());
         match self.run(&dir, start).await {
-            Ok(status) => {
+            Ok((status, attached)) => {
                 let state = State { dir: dir.clone(), task: task.task.clone(), pid: status.pid };
                 let state = serde_json::to_value(state).map_err(|e| start_error(e.to_string()))?;
-                let entry = Entry { dir: dir.clone(), status, exit: watch::Sender::new(None) };
-                locked(&self.tasks).insert(task.task_id.clone(), entry);
+                let (exit, attached) = (watch::Sender::new(None), Some(attached));
+                self.hold(&task.task_id, Entry { dir: dir.clone(), status, exit, attached }).await;
                 // A task may end before its entry stands in the table: then its state file knows.
                 if let Some(saved) = saved_status(&dir, &task.task).filter(|s| s.task_id == task.task_id) {
                     record(&self.tasks, &saved);
@@ -187,16 +201,24 @@ impl RawExec {
         }
     }
 
-    async fn run(&self, dir: &Path, start: StartTask) -> Result<TaskStatus, DriverError> {
+    async fn run(&self, dir: &Path, start: StartTask) -> Result<(TaskStatus, Attached), DriverError> {
         let request = || Request::Start(Box::new(start.clone()));
-        let mut answer = self.attach(dir, true).await.map_err(from_client)?.ask(request()).await;
+        let mut attached = self.attach(dir, true).await.map_err(from_client)?;
+        let mut answer = attached.ask(request()).await;
         if matches!(answer, Err(ClientError::Gone)) {
             // It left between our connecting and our asking.
-            answer = self.attach(dir, true).await.map_err(from_client)?.ask(request()).await;
+            attached = self.attach(dir, true).await.map_err(from_client)?;
+            answer = attached.ask(request()).await;
         }
-        match answer.map_err(from_client)? {
-            Reply::Started { status } => Ok(status),
-            _ => Err(start_error(ClientError::Confused.to_string())),
+        match answer {
+            Ok(Reply::Started { status }) => Ok((status, attached)),
+            Ok(_) => Err(start_error(ClientError::Confused.to_string())),
+            // It may still do it. It does one thing after the other: what it says next is how that went.
+            Err(ClientError::Timeout) => match self.status_of(dir, &start.task_id).await.map_err(from_client)? {
+                (Some(status), attached) => Ok((status, attached)),
+                (None, _) => Err(from_client(ClientError::Timeout)),
+            },
+            Err(error) => Err(from_client(error)),
         }
     }
 
@@ -275,9 +297,9 @@ impl RawExec {
         }
         let lost = |text: &str| DriverError::Lost(text.to_owned());
         let state: State = serde_json::from_value(handle.state).map_err(|e| lost(&e.to_string()))?;
-        let status = match self.status_of(&state.dir, &handle.task_id).await {
-            Ok(found) => found,
-            Err(ClientError::Gone | ClientError::Dir(_)) => None,
+        let (status, attached) = match self.status_of(&state.dir, &handle.task_id).await {
+            Ok((status, attached)) => (status, Some(attached)),
+            Err(ClientError::Gone | ClientError::Dir(_)) => (None, None),
             Err(error) => return Err(lost(&error.to_string())),
         };
         let saved = || saved_status(&state.dir, &state.task).filter(|s| s.task_id == handle.task_id);
@@ -294,19 +316,27 @@ impl RawExec {
             },
         };
         let exit = watch::Sender::new(status.exit.as_ref().map(result_of));
-        let entry = Entry { dir: state.dir.clone(), status, exit };
-        locked(&self.tasks).entry(handle.task_id.clone()).or_insert(entry);
+        self.hold(&handle.task_id, Entry { dir: state.dir.clone(), status, exit, attached }).await;
         // An exit told before the entry stood there is still in the supervisor's table.
-        if let Ok(Some(status)) = self.status_of(&state.dir, &handle.task_id).await {
+        if let Ok((Some(status), _)) = self.status_of(&state.dir, &handle.task_id).await {
             record(&self.tasks, &status);
         }
         Ok(())
     }
 
-    async fn status_of(&self, dir: &Path, task_id: &str) -> Result<Option<TaskStatus>, ClientError> {
-        match self.attach(dir, false).await?.ask(Request::Status).await? {
-            Reply::Tasks { tasks } => Ok(tasks.into_iter().find(|t| t.task_id == task_id)),
-            _ => Err(ClientError::Confused),
+    /// What the supervisor says of a task, and over which connection. On a machine that is busy it may need longer than
+    /// one call takes; what it holds is not to be taken for lost then, and is asked for again.
+    async fn status_of(&self, dir: &Path, task_id: &str) -> Result<(Option<TaskStatus>, Attached), ClientError> {
+        let ask = || async {
+            let attached = self.attach(dir, false).await?;
+            match attached.ask(Request::Status).await? {
+                Reply::Tasks { tasks } => Ok((tasks.into_iter().find(|t| t.task_id == task_id), attached)),
+                _ => Err(ClientError::Confused),
+            }
+        };
+        match ask().await {
+            Err(ClientError::Timeout) => ask().await,
+            other => other,
         }
     }
 
@@ -324,11 +354,8 @@ impl RawExec {
         let request = Request::Kill { task_id: task_id.to_owned(), signal: number, grace_ms };
         let asked = async { self.attach(&entry.dir, false).await?.ask(request).await };
         match asked.await {
-            Ok(_) | Err(ClientError::Refused { code: Refusal::NotFound, .. }) => {}
-            Err(ClientError::Gone) => {
-                let (tasks, dir) = (self.tasks.clone(), entry.dir.clone());
-                let _ = tokio::task::spawn_blocking(move || supervisor_gone(&tasks, &dir)).await;
-            }
+            // Of one that is gone the task's own connection tells.
+            Ok(_) | Err(ClientError::Gone | ClientError::Refused { code: Refusal::NotFound, .. }) => {}
             Err(error) => return Err(DriverError::Stop(error.to_string())),
         }
         let ended = tokio::time::timeout(timeout + KILL_MARGIN, self.wait_task(task_id)).await;
@@ -397,12 +424,17 @@ impl RawExec {
 
     async fn release_alloc(&self, dirs: &AllocDirs) -> Result<(), DriverError> {
         let dir = dirs.supervisor();
-        let asked = async { self.attach(&dir, false).await?.ask(Request::Shutdown).await };
+        let cell = self.cell(&dir);
+        let asked = async { self.attach_in(&cell, &dir, false).await?.ask(Request::Shutdown).await };
         match asked.await {
             Ok(_) | Err(ClientError::Gone | ClientError::Dir(_)) => {}
             Err(error) => return Err(DriverError::Stop(error.to_string())),
         }
-        locked(&self.allocs).remove(&dir);
+        let mut allocs = locked(&self.allocs);
+        // Another one may be a successor's.
+        if allocs.get(&dir).is_some_and(|now| Arc::ptr_eq(now, &cell)) {
+            allocs.remove(&dir);
+        }
         Ok(())
     }
 }
@@ -440,11 +472,18 @@ fn record(tasks: &Tasks, status: &TaskStatus) {
     }
 }
 
-/// The connection broke: every task it held ends, by the supervisor's last word or without one.
+/// Off the async threads: it reads files and may wait for the kernel.
+async fn end_unsupervised(tasks: Tasks, dir: &Path) {
+    let dir = dir.to_path_buf();
+    let _ = tokio::task::spawn_blocking(move || supervisor_gone(&tasks, &dir)).await;
+}
+
+/// A connection broke: every task whose connection is gone ends, by the supervisor's last word or without one.
 fn supervisor_gone(tasks: &Tasks, dir: &Path) {
     let held: Vec<TaskStatus> = {
+        let ended = |e: &&Entry| e.exit.borrow().is_none() && e.attached.as_ref().is_none_or(Attached::is_gone);
         let tasks = locked(tasks);
-        tasks.values().filter(|e| e.dir == dir && e.exit.borrow().is_none()).map(|e| e.status.clone()).collect()
+        tasks.values().filter(|e| e.dir == dir).filter(ended).map(|e| e.status.clone()).collect()
     };
     for status in held {
         let saved = saved_status(dir, &status.task).filter(|s| s.task_id == status.task_id && s.exit.is_some());
@@ -585,7 +624,9 @@ impl Driver for RawExec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::supervisor::protocol::{Call, Line};
     use serde_json::json;
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
     fn decode(value: Value) -> Result<Config, DriverError> {
         let Value::Object(map) = value else { return Err(DriverError::NotFound) };
@@ -614,5 +655,51 @@ mod tests {
         assert!(in_ranges("0-99,1000", 99).unwrap() && in_ranges("0-99, 1000", 1000).unwrap());
         assert!(!in_ranges("", 0).unwrap());
         assert!(in_ranges("x-y", 0).is_err());
+    }
+    /// Says yes to everything, until it is ended.
+    fn supervisor(dir: &Path) -> tokio::task::JoinHandle<()> {
+        let path = dir.join(crate::supervisor::SOCKET_NAME);
+        let _ = std::fs::remove_file(&path);
+        let listener = tokio::net::UnixListener::bind(path).unwrap();
+        tokio::spawn(async move {
+            let (read, mut write) = listener.accept().await.unwrap().0.into_split();
+            let mut lines = BufReader::new(read).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                let Call { id, .. } = serde_json::from_str(&line).unwrap();
+                let answer = serde_json::to_string(&Line::Reply { id, reply: Reply::Done }).unwrap() + "\n";
+                write.write_all(answer.as_bytes()).await.unwrap();
+            }
+        })
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_supervisor_that_is_heard_of_late_ends_no_task_of_its_successor() {
+        let dir = tempfile::tempdir().unwrap();
+        let (notices, mut noticed) = mpsc::channel(NOTICES);
+        let first = supervisor(dir.path());
+        let before = Attached::connect(dir.path(), notices.clone()).await.unwrap();
+        first.abort();
+        assert!(matches!(noticed.recv().await, Some(Notice::Gone)));
+        let _second = supervisor(dir.path());
+        let after = Attached::connect(dir.path(), notices).await.unwrap();
+        let driver = RawExec::new(Options::default(), Launch::default(), None);
+        let ended = |task: &str| locked(&driver.tasks)[task].exit.borrow().is_some();
+        for (task, attached) in [("before", before.clone()), ("after", after)] {
+            let status = TaskStatus {
+                task_id: task.into(),
+                task: task.into(),
+                pid: 0,
+                start_ticks: 0,
+                started_at_unix_ns: 0,
+                cgroup: Scope::default(),
+                exit: None,
+            };
+            let (dir, exit) = (dir.path().to_path_buf(), watch::Sender::new(None));
+            driver.hold(task, Entry { dir, status, exit, attached: Some(attached) }).await;
+        }
+        // Of one that was gone before its task was held nobody hears again.
+        assert!(ended("before") && !ended("after"));
+        supervisor_gone(&driver.tasks, dir.path());
+        assert!(!ended("after"));
     }
 }

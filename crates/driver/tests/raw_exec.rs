@@ -497,6 +497,30 @@ async fn a_task_whose_supervisor_died_too_is_lost_and_cleaned_up_restore_04() {
 }
 
 #[tokio::test]
+async fn a_supervisor_that_is_slow_to_answer_loses_no_task_and_what_it_starts_late_is_held() {
+    use nix::sys::signal::Signal::{SIGCONT, SIGSTOP};
+    let host = Host::new();
+    let script = "echo $$ > pid; exec sleep 600";
+    let handle = within(host.driver.start(host.task("web", script))).await.unwrap();
+    let supervisor = nix::unistd::Pid::from_raw(host.supervisor_pids()[0]);
+    nix::sys::signal::kill(supervisor, SIGSTOP).unwrap();
+    let next_agent = raw_exec(None);
+    let slow = async {
+        // Longer than one call to it takes at most.
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        nix::sys::signal::kill(supervisor, SIGCONT).unwrap();
+    };
+    let late = within(host.driver.start(host.task("late", script)));
+    let (late, found, ()) = tokio::join!(late, within(next_agent.recover(handle.clone())), slow);
+    found.unwrap();
+    let late = late.unwrap();
+    assert!(is_alive(host.pid_file("web", "pid")) && is_alive(host.pid_file("late", "pid")));
+    for handle in [handle, late] {
+        within(host.driver.destroy(&handle.task_id, true)).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_sweep_ends_only_what_is_ours_and_unwanted() {
     use driver::orphans::{Keep, sweep};
     let (host, other) = (Host::new(), Host::new());
