@@ -28,6 +28,8 @@ use crate::sight::Lookout;
 
 /// Longest time for one attempt; the whole has the caller's deadline.
 const ATTEMPT: Duration = Duration::from_secs(5);
+/// Another attempt that has less time than this would rather leave unknown what is known not to have happened.
+const ATTEMPT_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_FIRST: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_millis(250);
 
@@ -253,7 +255,8 @@ impl StateClient {
         let mut turn = usize::try_from(rand::random::<u32>()).unwrap_or(0);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let surely_not_done = tried.last.is_some() && tried.unknown.is_none();
+            if left.is_zero() || left < ATTEMPT_MIN && surely_not_done {
                 return Err(std::mem::take(tried).outcome(within));
             }
             if let Some(addr) = self.pick(turn) {

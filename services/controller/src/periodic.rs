@@ -27,6 +27,7 @@ const PARALLEL: usize = 16;
 /// Watches until shutdown.
 pub async fn run(controller: Arc<Controller>, shutdown: Shutdown) {
     let mut agenda: Option<(Term, Agenda)> = None;
+    let mut told = controller.shared.periodic.subscribe();
     while !shutdown.is_requested() {
         let Some(held) = controller.active().await else {
             agenda = None;
@@ -37,10 +38,15 @@ pub async fn run(controller: Arc<Controller>, shutdown: Shutdown) {
             Some(kept) => agenda.insert(kept),
             None => agenda.insert((held.term, Agenda::default())),
         };
-        let wait = look(&controller, &held, kept).await;
+        // What was told is in the copy a moment later.
+        let index = *told.borrow_and_update();
+        let wait = match controller.replica.reached(index, PROPOSE).await {
+            Ok(_) => look(&controller, &held, kept).await,
+            Err(_) => Duration::ZERO,
+        };
         let woken = async {
             tokio::select! {
-                () = controller.shared.periodic.notified() => tokio::time::sleep(COALESCE).await,
+                _ = told.changed() => tokio::time::sleep(COALESCE).await,
                 () = tokio::time::sleep(wait) => {}
             }
         };

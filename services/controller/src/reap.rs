@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use control::reap::{Settings, decide};
-use fsm::State;
+use fsm::{Command, State};
 use kit::background::{Background, Spec};
 use model::time::parse_go_duration;
 use model::{Index, Nanos, Timestamp};
@@ -84,55 +84,51 @@ pub fn start(controller: &Arc<Controller>, config: &Collection, background: &Bac
         let (controller, settings) = (Arc::clone(&controller), settings.clone());
         async move {
             match controller.active().await {
-                Some(_) => round(&controller, &settings).await.map(|(count, _)| format!("{count} commands")),
+                Some(_) => {
+                    let commands = over(&controller.replica.state(), &settings);
+                    let count = commands.len();
+                    write(&controller, commands).await.map(|_| format!("{count} commands"))
+                }
                 None => Ok("standing by".to_owned()),
             }
         }
     });
 }
 
-/// One look: how many commands were written, and up to which index.
-async fn round(controller: &Controller, settings: &Settings) -> Result<(usize, Index), String> {
+/// What is over now.
+fn over(state: &State, settings: &Settings) -> Vec<Command> {
+    decide(state, settings, Timestamp(client::clock::unix_nanos()))
+}
+
+/// Writes commands; up to which index.
+async fn write(controller: &Controller, commands: Vec<Command>) -> Result<Index, String> {
     let held = controller.active().await.ok_or("this controller is not the active one")?;
-    let state = controller.replica.state();
-    let commands = decide(&state, settings, Timestamp(client::clock::unix_nanos()));
-    let (count, mut written) = (commands.len(), Index(0));
+    let mut written = Index(0);
     for command in commands {
         let proposed = controller.state.propose(command, Some(held.fence()), PROPOSE).await;
         written = proposed.map_err(|e| e.to_string())?.0;
     }
-    Ok((count, written))
-}
-
-/// Rows that may be forgotten one day.
-fn rows(state: &State) -> usize {
-    state.evals().count()
-        + state.allocs().count()
-        + state.deployments().count()
-        + state.jobs().count()
-        + state.node_count()
+    Ok(written)
 }
 
 /// Forgets all that is over at this index, however young. Rows that go make others free to go (an evaluation
-/// its deployment, a job its node), so this looks until there is nothing more.
+/// its deployment, a job its node), so this looks until there is nothing more, or only what was refused before.
 ///
 /// # Errors
 /// Not the active controller, or a command was not written.
 pub async fn collect(controller: &Controller, index: Index) -> Result<usize, String> {
     let (deadline, settings) = (Instant::now() + COLLECT, Settings::forced());
-    let (mut total, mut seen, mut left) = (0, index, usize::MAX);
+    let (mut total, mut seen, mut last) = (0, index, Vec::new());
     for _ in 0..ROUNDS_MAX {
         // What was just written is seen before the next look, or it would be named again.
         let state = controller.replica.reached(seen, PROPOSE).await;
-        let rows = rows(&*state.map_err(|_| "the copy of the state lags behind".to_owned())?);
-        if rows >= left || Instant::now() >= deadline {
+        let commands = over(&*state.map_err(|_| "the copy of the state lags behind".to_owned())?, &settings);
+        if commands.is_empty() || commands == last || Instant::now() >= deadline {
             break;
         }
-        let (count, written) = round(controller, &settings).await?;
-        if count == 0 {
-            break;
-        }
-        (total, seen, left) = (total + count, written, rows);
+        last.clone_from(&commands);
+        total += commands.len();
+        seen = write(controller, commands).await?;
     }
     tracing::info!(commands = total, "garbage was collected because somebody asked");
     Ok(total)

@@ -9,7 +9,7 @@ use client::replica::Observer;
 use control::heartbeat::{Beats, Settings};
 use fsm::{Change, FeedLine, State};
 use model::{DeploymentId, Index, NodeId, Term};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub struct Shared {
     watch: Mutex<Watch>,
@@ -17,8 +17,8 @@ pub struct Shared {
     pub nodes: Notify,
     /// Rows that deployments depend on changed.
     pub deployments: Notify,
-    /// A periodic job, or the record of its last launch, changed.
-    pub periodic: Notify,
+    /// The index at which a periodic job, or the record of a launch, last changed.
+    pub periodic: watch::Sender<Index>,
     touched: Mutex<Touched>,
     /// A drain began or changed, or what its moves depend on did.
     pub drains: Notify,
@@ -130,7 +130,7 @@ impl Shared {
         let beats = Beats::new(settings, now_ms());
         let watch = Watch { beats, returning: BTreeSet::new(), term: None };
         let (nodes, deployments) = (Notify::new(), Notify::new());
-        let (drains, periodic) = (Notify::new(), Notify::new());
+        let (drains, periodic) = (Notify::new(), watch::Sender::new(Index(0)));
         let (touched, drained) = (Mutex::default(), Mutex::default());
         Arc::new(Self { watch: Mutex::new(watch), nodes, deployments, touched, drains, drained, periodic })
     }
@@ -183,7 +183,7 @@ impl Observer for Feed {
         let nodes = state.nodes().filter(|node| node.is_draining()).map(|node| node.id.clone()).collect();
         *self.0.drained() = Drained { nodes, index: state.index() };
         self.0.drains.notify_one();
-        self.0.periodic.notify_one();
+        self.0.periodic.send_replace(state.index());
     }
 
     fn line(&mut self, state: &State, line: &FeedLine) {
@@ -208,7 +208,7 @@ impl Observer for Feed {
                 // A job that runs on, or a decision about it, may be what its deployment waited for.
                 Change::Job(job) => {
                     if job.is_periodic() {
-                        self.0.periodic.notify_one();
+                        self.0.periodic.send_replace(line.index);
                     }
                     let (namespace, id) = job.key();
                     state.latest_deployment(&namespace, &id).into_iter().for_each(|row| touched.add(&row.id));
@@ -217,7 +217,7 @@ impl Observer for Feed {
                     let newest = state.latest_deployment(&eval.namespace, &eval.job_id);
                     newest.filter(|row| row.status.is_active()).into_iter().for_each(|row| touched.add(&row.id));
                 }
-                Change::PeriodicLaunch(_) => self.0.periodic.notify_one(),
+                Change::PeriodicLaunch(_) => drop(self.0.periodic.send_replace(line.index)),
                 _ => {}
             }
         }

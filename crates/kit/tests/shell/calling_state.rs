@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use client::state::{ProposeError, StateClient};
+use futures::FutureExt as _;
 
 use crate::fake::{Fake, Fault, WITHIN, namespace};
 use fsm::{Envelope, Reply};
@@ -91,11 +92,23 @@ async fn nobody_to_ask_is_no_leader_in_time() {
     assert!(matches!(error, ProposeError::Unavailable(None)), "{error}");
 }
 
-/// Asks in a task, and waits until the question is on its way or shares one.
-async fn ask(client: &StateClient) -> tokio::task::JoinHandle<Index> {
+/// Asks in a task. The question waits for its turn, or shares one that does, when this returns.
+fn ask(client: &StateClient) -> tokio::task::JoinHandle<Index> {
     let client = client.clone();
-    let asking = tokio::spawn(async move { client.read_index(WITHIN).await.unwrap() });
-    tokio::time::sleep(Duration::from_millis(30)).await;
+    let mut asking = Box::pin(async move { client.read_index(WITHIN).await.unwrap() });
+    assert!((&mut asking).now_or_never().is_none());
+    tokio::spawn(asking)
+}
+
+/// Asks, and waits until the question is at the state service.
+async fn ask_first(fake: &Fake, client: &StateClient) -> tokio::task::JoinHandle<Index> {
+    let asking = ask(client);
+    let arrived = async {
+        while fake.shared.reads.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, arrived).await.unwrap();
     asking
 }
 
@@ -104,12 +117,12 @@ async fn an_answer_never_stems_from_before_its_question_and_waiting_callers_shar
     let fake = Fake::start(1);
     let client = fake.client(Role::Gateway, "gateway");
     fake.shared.reading.send_replace(false);
-    let first = ask(&client).await;
+    let first = ask_first(&fake, &client).await;
     let old = fake.core().state.index();
     let written = fake.write_namespace("later");
     let mut later = Vec::new();
     for _ in 0..10 {
-        later.push(ask(&client).await);
+        later.push(ask(&client));
     }
     assert_eq!(fake.shared.reads.load(Ordering::SeqCst), 1, "they wait for the one on its way");
     fake.shared.reading.send_replace(true);
@@ -125,9 +138,9 @@ async fn a_caller_that_gives_up_leaves_the_others_their_answer() {
     let fake = Fake::start(1);
     let client = fake.client(Role::Gateway, "gateway");
     fake.shared.reading.send_replace(false);
-    let first = ask(&client).await;
-    let leader_of_next = ask(&client).await;
-    let other = ask(&client).await;
+    let first = ask_first(&fake, &client).await;
+    let leader_of_next = ask(&client);
+    let other = ask(&client);
     leader_of_next.abort();
     let _ = leader_of_next.await;
     first.abort();

@@ -63,12 +63,20 @@ async fn a_holder_stops_two_seconds_after_it_sent_its_last_good_renewal() {
         *core.renewals.last().unwrap()
     };
     assert!(held.is_valid());
-    while held.is_valid() {
+    let mut believed = boot_time();
+    loop {
+        let before = boot_time();
+        if !held.is_valid() {
+            break;
+        }
+        believed = before;
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    // However late we look: whenever it says so, it is true.
+    assert!(believed <= last + Duration::from_secs(2), "it believed for {:?}", believed.saturating_sub(last));
+    // The renewal was sent up to a call's time before it came in.
     let after = boot_time().saturating_sub(last);
-    assert!(after <= Duration::from_millis(2_050), "it believed for {after:?}");
-    assert!(after >= Duration::from_millis(1_700), "it gave up early, after {after:?}");
+    assert!(after >= Duration::from_secs(1), "it gave up early, after {after:?}");
     assert!(process.keeper.current().is_none());
     process.lost().await;
     // The row is its own still: with the log back it begins anew, at a higher term.

@@ -138,6 +138,8 @@ async fn a_stream_goes_on_where_another_ended_if_that_can_be_told() {
     let at = next(&mut lines).await.index;
     let (second, _) = cluster.place("web", 1);
     drop(lines);
+    let placed = cluster.truth.state().index();
+    until(|| cluster.app.watches.view().state.index() >= placed).await;
     let mut lines = follow(&cluster, &format!("&after={at}&epoch=one")).await;
     let line = next(&mut lines).await;
     assert!(!line.full);

@@ -208,10 +208,10 @@ async fn filters_and_pages_select_rows() {
 async fn a_blocking_query_returns_when_its_own_thing_changes_and_not_before() {
     let cluster = Cluster::start().await;
     let index = cluster.add_job(job("web", 1)).get();
-    let path = format!("/v1/job/web?index={index}&wait=5s");
+    let path = format!("/v1/job/web?index={index}&wait=30s");
     let waiting = cluster.get(&path);
     let work = async {
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        support::until(|| cluster.app.watches.waiting() == 1).await;
         // another job: no news for this query
         cluster.add_job(job("other", 1));
         tokio::time::sleep(Duration::from_millis(150)).await;
@@ -219,7 +219,8 @@ async fn a_blocking_query_returns_when_its_own_thing_changes_and_not_before() {
         (Instant::now(), cluster.add_job(job("web", 2)))
     };
     let (answer, (changed_at, changed)) = tokio::join!(waiting, work);
-    assert!(changed_at.elapsed() < Duration::from_secs(2));
+    // Before its wait is over.
+    assert!(changed_at.elapsed() < Duration::from_secs(10));
     assert_eq!((answer.index(), &answer.json()["Version"]), (changed.get(), &1.into()));
     assert_eq!(cluster.app.watches.waiting(), 0);
 }
@@ -300,7 +301,8 @@ async fn without_a_leader_default_reads_fail_after_a_while_and_stale_ones_answer
     assert_eq!(refused.header("retry-after"), "1");
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(700), "an election takes that long: {took:?}");
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    // It says so within a second where there is time for it, and surely before a slow leader would be given up.
+    assert!(took < Duration::from_secs(4), "{took:?}");
     // A leader that comes in time is waited for.
     let (answer, ()) = tokio::join!(cluster.get("/v1/jobs"), async {
         tokio::time::sleep(Duration::from_millis(300)).await;
