@@ -163,9 +163,22 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+///
+/// It is gone when this returns.
 pub fn kill_9(pid: u32) {
     let done = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
     assert!(done.success());
+    let deadline = Instant::now() + WITHIN;
+    while lives(pid) {
+        assert!(Instant::now() < deadline, "{pid} does not end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whether the process is there, and not only its entry.
+fn lives(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 /// Processes whose command line mentions the directory.

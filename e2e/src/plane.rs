@@ -1,10 +1,11 @@
 //! The control plane in one process: real services, listeners, certificates, gossip and files; nodes are
 //! played by the test.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::ports::free_ports;
 use api::controller::{AllocNews, Beats, BeatsTaken};
 use client::active::Active;
 use client::http::{Call, Http, Target};
@@ -33,7 +34,8 @@ pub struct Plane {
     pub state: StateClient,
     pub replica: Replica,
     pub controller: Active,
-    beating: Arc<std::sync::Mutex<Vec<NodeId>>>,
+    /// Held while a beat is under way.
+    beating: Arc<tokio::sync::Mutex<Vec<NodeId>>>,
 }
 
 impl Plane {
@@ -54,7 +56,7 @@ impl Plane {
     pub async fn of_group(services: Vec<(Role, String)>, bootstrap_expect: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::create(dir.path().join("ca"), "global").unwrap();
-        let seed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let seed = SocketAddr::from(([127, 0, 0, 1], free_ports(1)[0]));
         let settings = identity(&dir, &authority, seed, Role::Gateway, "test-gateway");
         let shell = Shell::start(settings, Role::Gateway, Shutdown::new()).await.unwrap();
         let state = StateClient::new(shell.http.clone(), shell.peers(), Role::Gateway);
@@ -197,9 +199,10 @@ impl Plane {
         let shutdown = self.shell.shutdown.clone();
         tokio::spawn(async move {
             while !shutdown.is_requested() {
-                let nodes = beating.lock().unwrap().clone();
-                let beats = Beats { gateway: "test-gateway".to_owned(), nodes, broken: Vec::new() };
+                let nodes = beating.lock().await;
+                let beats = Beats { gateway: "test-gateway".to_owned(), nodes: nodes.clone(), broken: Vec::new() };
                 let _: Result<BeatsTaken, _> = controller.post(api::controller::BEATS, &beats, WITHIN).await;
+                drop(nodes);
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         });
@@ -211,13 +214,13 @@ impl Plane {
         for node in nodes {
             self.propose(Command::NodeRegister { node: Box::new(node), evals: Vec::new() }).await;
         }
-        self.beating.lock().unwrap().extend(ids.iter().cloned());
+        self.beating.lock().await.extend(ids.iter().cloned());
         self.until("nodes are ready", |state| ids.iter().all(|id| state.node(id).is_some_and(|n| n.is_ready()))).await;
     }
 
-    /// The node falls silent.
-    pub fn silence(&self, id: &NodeId) {
-        self.beating.lock().unwrap().retain(|n| n != id);
+    /// The node falls silent: none of its beats is under way any more.
+    pub async fn silence(&self, id: &NodeId) {
+        self.beating.lock().await.retain(|n| n != id);
     }
 
     pub async fn propose(&self, command: Command) -> Index {

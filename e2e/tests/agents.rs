@@ -8,6 +8,7 @@ use std::time::Duration;
 use api::node::{BEAT, Beat, BeatTaken, NEWS, News, REGISTER, Register, Registered, STREAM, StreamLine};
 use client::error::CallError;
 use client::http::{Call, Http, Lines, Target};
+use e2e::machine::until;
 use e2e::nouns::{job, node, node_id};
 use e2e::plane::{Plane, WITHIN};
 use fsm::State;
@@ -57,6 +58,12 @@ impl Agent {
         body: &impl serde::Serialize,
     ) -> Result<T, CallError> {
         self.http.post_json(Target::new(to, Role::Gateway), path, body, WITHIN).await
+    }
+
+    /// Beats until one is taken, as agents do.
+    async fn beat(&self, to: SocketAddr) -> BeatTaken {
+        let beat = Beat { node_id: self.id().to_string() };
+        until("a beat is taken", async || self.post(to, BEAT, &beat).await.ok()).await
     }
 
     async fn beats(self, gateways: Vec<SocketAddr>) {
@@ -214,12 +221,11 @@ async fn a_node_that_is_not_registered_is_told_so_and_gets_no_listing_node_10() 
     let agent = Agent::new(&plane, 2);
     // What is not in a listing is ended by the node: an empty one would end everything.
     assert_eq!(status(agent.follow(gateway, 0, "").await.map(|_| ())), 404);
-    let beat = Beat { node_id: agent.id().to_string() };
-    let taken: BeatTaken = agent.post(gateway, BEAT, &beat).await.unwrap();
+    let taken = agent.beat(gateway).await;
     assert!(taken.register_again && taken.period_ms > 0);
     assert!(taken.gateways.contains(&gateway.to_string()));
     let _: Registered = agent.post(gateway, REGISTER, &agent.registration()).await.unwrap();
-    let taken: BeatTaken = agent.post(gateway, BEAT, &beat).await.unwrap();
+    let taken = agent.beat(gateway).await;
     assert!(!taken.register_again);
     assert!(next(&mut agent.follow(gateway, 0, "").await.unwrap()).await.full);
     known.ends.request();
@@ -305,21 +311,20 @@ async fn a_stream_that_breaks_makes_its_node_suspect_until_it_beats_and_a_closed
     let agent = Agent::come(&plane, 1, &gateways).await;
     // From here on it beats when the test says so.
     agent.ends.request();
-    let beat = Beat { node_id: agent.id().to_string() };
     let mut lines = agent.follow(gateways[0], 0, "").await.unwrap();
     let first = next(&mut lines).await;
     plane.stop("gateway-0").await;
     assert!(next(&mut lines).await.close);
     let mut lines = agent.follow(gateways[1], first.index.get(), &first.epoch).await.unwrap();
     next(&mut lines).await;
-    let _: BeatTaken = agent.post(gateways[1], BEAT, &beat).await.unwrap();
+    agent.beat(gateways[1]).await;
     assert!(!plane.replica.state().is_suspect(agent.id()), "it moved in order");
 
     drop(lines);
     let broke = std::time::Instant::now();
     plane.until("the node is suspect", |s| s.is_suspect(agent.id())).await;
     assert!(broke.elapsed() < Duration::from_secs(3), "long before its time to live is over: {:?}", broke.elapsed());
-    let _: BeatTaken = agent.post(gateways[1], BEAT, &beat).await.unwrap();
+    agent.beat(gateways[1]).await;
     plane.until("the node is believed again", |s| !s.is_suspect(agent.id())).await;
     assert!(plane.replica.state().node(agent.id()).unwrap().is_ready(), "its status never changed");
     plane.stop_all().await;

@@ -26,7 +26,7 @@ const JOB: &str = r#"job "web" {
       }
       config {
         command = "/bin/sh"
-        args    = ["-c", "trap 'echo usr1' USR1; echo begun; echo data > local/f.txt; echo hidden > secrets/key; while true; do sleep 0.05; done"]
+        args    = ["-c", "trap 'echo usr1' USR1; echo data > local/f.txt; echo hidden > secrets/key; echo begun; while true; do sleep 0.05; done"]
       }
       resources {
         cpu    = 50

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use api::state::{PROPOSE, Proposed, READ_INDEX, ReadIndex};
+use api::state::{LEASE, PROPOSE, Proposed, READ_INDEX, ReadIndex};
 use api::{Code, ErrorBody};
 use applier::apply::{Applier, NotActive, Submission, Watch};
 use applier::room::{Follow, Room};
@@ -60,8 +60,8 @@ struct StandIn {
 }
 
 impl StandIn {
-    async fn pass(&self, body: Bytes) -> Response {
-        match self.http.call(&self.real, Call::post(PROPOSE, WITHIN).bytes(body)).await {
+    async fn pass(&self, path: &'static str, body: Bytes) -> Response {
+        match self.http.call(&self.real, Call::post(path, WITHIN).bytes(body)).await {
             Ok(reply) => reply.body.into_response(),
             Err(error) => panic!("the real one: {error}"),
         }
@@ -79,22 +79,26 @@ fn says(refusal: Refusal) -> Response {
 
 async fn propose(Shared(this): Shared<Arc<StandIn>>, body: Bytes) -> Response {
     let envelope: Envelope = serde_json::from_slice(&body).unwrap();
-    let Command::PlanApply { plans } = &envelope.command else { return this.pass(body).await };
+    let Command::PlanApply { plans } = &envelope.command else { return this.pass(PROPOSE, body).await };
     let entry = (envelope.request.unwrap(), plans[0].eval_id.to_string());
     this.seen.send_modify(|seen| seen.push(entry));
     let fate = this.fates.lock().unwrap().pop_front().or(*this.always.borrow());
     match fate {
-        None => this.pass(body).await,
+        None => this.pass(PROPOSE, body).await,
         Some(Fate::Unavailable) => no(StatusCode::SERVICE_UNAVAILABLE, Code::NoLeader),
         Some(Fate::LostBefore) => no(StatusCode::GATEWAY_TIMEOUT, Code::UnknownOutcome),
         Some(Fate::LostAfter) => {
-            this.pass(body).await;
+            this.pass(PROPOSE, body).await;
             no(StatusCode::GATEWAY_TIMEOUT, Code::UnknownOutcome)
         }
         Some(Fate::TooOld) => says(Refusal::RequestTooOld),
         Some(Fate::Refused) => says(Refusal::Conflict("by the test".into())),
         Some(Fate::Rejected) => no(StatusCode::BAD_REQUEST, Code::BadRequest),
     }
+}
+
+async fn renew(Shared(this): Shared<Arc<StandIn>>, body: Bytes) -> Response {
+    this.pass(LEASE, body).await
 }
 
 async fn read_index(Shared(this): Shared<Arc<StandIn>>) -> Json<ReadIndex> {
@@ -132,7 +136,8 @@ impl World {
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let addr = listener.local_addr().unwrap();
         let identity = Identity::load(plane.settings(Role::State, "stand-in").identity_dir).unwrap();
-        let router = Router::new().route(PROPOSE, post(propose)).route(READ_INDEX, get(read_index));
+        let router =
+            Router::new().route(PROPOSE, post(propose)).route(LEASE, post(renew)).route(READ_INDEX, get(read_index));
         let router = router.with_state(Arc::clone(&stand_in));
         tokio::spawn(serve(listener, Tls::Mutual(identity), router, Limits::internal(), shutdown.clone()));
 

@@ -84,7 +84,7 @@ async fn allocations_of_a_silent_node_are_replaced_elsewhere() {
     plane.register(job("web", "service", 4, 100)).await;
     let state = plane.until("all are placed", |s| live(s, "web") == 4).await;
     plane.report_running(&state).await;
-    plane.silence(&node_id(1));
+    plane.silence(&node_id(1)).await;
     let gone = node_id(1);
     let state = plane
         .until("all are on the other node", |s| live(s, "web") == 4 && s.allocs_of_node(&gone).all(|a| a.is_terminal()))

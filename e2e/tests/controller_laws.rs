@@ -37,7 +37,7 @@ async fn a_beat_is_answered_with_the_next_ones_time_and_an_unknown_node_is_told_
 async fn a_node_whose_stream_broke_gets_nothing_new_until_it_beats() {
     let plane = Plane::start(2).await;
     plane.nodes(vec![node(1, 1_000, 8_000), node(2, 200, 8_000)]).await;
-    plane.silence(&node_id(1));
+    plane.silence(&node_id(1)).await;
     beat(&plane, &[], &[node_id(1)]).await.unwrap();
     let state = plane.until("it is suspect", |s| s.is_suspect(&node_id(1))).await;
     assert_eq!(state.node(&node_id(1)).unwrap().status, NodeStatus::Ready, "no status changes");
@@ -61,7 +61,7 @@ async fn a_suspicion_outlives_its_controller_and_ends_with_the_node() {
     plane.nodes(vec![node(1, 1_000, 8_000), node(2, 1_000, 8_000)]).await;
     plane.run(Role::Controller, "controller-1");
     plane.targets(Role::Controller, 2).await;
-    plane.silence(&node_id(1));
+    plane.silence(&node_id(1)).await;
     beat(&plane, &[], &[node_id(1)]).await.unwrap();
     plane.until("it is suspect", |s| s.is_suspect(&node_id(1))).await;
     plane.stop("controller-0").await;
@@ -83,7 +83,7 @@ async fn a_silent_node_is_down_after_its_time_and_back_with_its_next_beat() {
     let plane = Plane::start(1).await;
     plane.nodes(vec![node(1, 1_000, 8_000)]).await;
     let began = Instant::now();
-    plane.silence(&node_id(1));
+    plane.silence(&node_id(1)).await;
     plane.until("it is down", |s| s.node(&node_id(1)).unwrap().status == NodeStatus::Down).await;
     let took = began.elapsed();
     assert!(took > Duration::from_secs(4) && took < Duration::from_secs(9), "{took:?}");

@@ -35,6 +35,11 @@ fn node(dir: &Path, name: &str, ip: &str, port: u16, servers: &str, more: &str) 
     Machine::new(dir, name, ip, port, &more)
 }
 
+/// What a refusal says; a server that cannot tell just now refuses nothing.
+fn refused(answer: Result<BeatTaken, CallError>) -> Option<String> {
+    answer.err().filter(|error| error.status().is_some_and(|s| s.as_u16() == 403)).map(|error| error.to_string())
+}
+
 /// What the cluster says to a beat under this identity.
 async fn beat(identity: &Path, id: &str, port: u16) -> Result<BeatTaken, CallError> {
     let http = Http::new(Identity::load(identity).unwrap());
@@ -87,25 +92,21 @@ async fn a_certificate_that_was_stolen_before_the_purge_is_of_no_use_once_the_no
     let id = nodes[0]["ID"].as_str().unwrap().to_owned();
     let (own, stolen) = (one.data.join("client/identity"), dir.path().join("stolen"));
     assert!(Command::new("cp").arg("-a").args([&own, &stolen]).status().unwrap().success());
-    beat(&stolen, &id, port).await.unwrap();
+    until("its beat is taken", async || beat(&stolen, &id, port).await.ok()).await;
 
     one.end("-TERM");
     purge(&server, &id).await;
-    until("the purge is known", async || beat(&stolen, &id, port).await.err()).await;
+    until("the purge is known", async || refused(beat(&stolen, &id, port).await)).await;
     one.start(&["-client-intro-token", &token(&server)]);
     server.until("/v1/nodes", "the node is back", |v| ready_nodes(v) == 1).await;
-    let said = beat(&stolen, &id, port).await.unwrap_err().to_string();
+    let said = until("it is refused", async || refused(beat(&stolen, &id, port).await)).await;
     assert!(said.contains("this certificate is from before the node was purged"), "{said}");
-    beat(&own, &id, port).await.unwrap();
+    until("its beat is taken", async || beat(&own, &id, port).await.ok()).await;
     // What the servers know survives them, and a renewal keeps what the node is known by.
     server.end("-TERM");
     server.start(&[]);
     server.until("/v1/nodes", "the node is ready", |v| ready_nodes(v) == 1).await;
-    let said = until("a server that is up to date", async || match beat(&stolen, &id, port).await {
-        Err(error) if error.status().is_some_and(|s| s.as_u16() == 403) => Some(error.to_string()),
-        _ => None,
-    })
-    .await;
+    let said = until("it is refused again", async || refused(beat(&stolen, &id, port).await)).await;
     assert!(said.contains("this certificate is from before the node was purged"), "{said}");
 }
 
@@ -210,7 +211,7 @@ async fn three_servers_and_a_node_with_an_operator_s_certificates_need_no_token(
     one.end("-TERM");
     purge(&servers[1], &id).await;
     let identity = one.data.join("client/identity");
-    until("the purge is known", async || beat(&identity, &id, port).await.err()).await;
+    until("the purge is known", async || refused(beat(&identity, &id, port).await)).await;
     std::fs::remove_dir_all(&identity).unwrap();
     let said = one.refused(&[]);
     assert!(said.contains("this node was purged and must be introduced anew, by a token"), "{said}");

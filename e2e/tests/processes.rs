@@ -13,8 +13,8 @@ const UPDATE: &str = r#"
     max_parallel      = 1
     health_check      = "task_states"
     min_healthy_time  = "200ms"
-    healthy_deadline  = "5s"
-    progress_deadline = "8s"
+    healthy_deadline  = "1m"
+    progress_deadline = "2m"
   }"#;
 
 fn job(id: &str, kind: &str, count: u32, script: &str) -> String {
@@ -135,7 +135,9 @@ async fn counts_in_place_and_destructive_updates_roll() {
     let new = cluster.until_allocs("web", "running", 5).await;
     assert!(new.iter().all(|a| a["JobVersion"] == 2 && !more.iter().any(|b| b["ID"] == a["ID"])), "all were replaced");
 
-    run("bad.hcl", &job("web", "service", 5, "exit 1"));
+    // Which is to be told soon.
+    let bad = job("web", "service", 5, "exit 1").replace("\"1m\"", "\"5s\"").replace("\"2m\"", "\"8s\"");
+    run("bad.hcl", &bad);
     cluster
         .until("/v1/job/web/deployment", "a version that does not run fails", |d| {
             d["Status"] == "failed" && d["JobVersion"] == 3

@@ -35,6 +35,8 @@ async fn alone() -> (Plane, Target) {
     let plane = Plane::of(vec![(Role::State, "state-0".into())]).await;
     let target = plane.targets(Role::State, 1).await.remove(0);
     plane.propose(namespace("first", 1)).await;
+    // The last of what a founded cluster writes by itself.
+    plane.until("the cluster is founded", |s| s.active_root_key().is_some()).await;
     (plane, target)
 }
 

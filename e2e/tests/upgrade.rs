@@ -10,7 +10,7 @@ use std::time::Duration;
 use client::public::{PublicClient, Query, Settings};
 use e2e::cluster::program;
 use e2e::fleet::ready_nodes;
-use e2e::machine::{Machine, one_of_three};
+use e2e::machine::{Machine, one_of_three, until};
 use e2e::ports::free_port;
 use serde_json::{Value, json};
 
@@ -88,7 +88,8 @@ async fn an_upgrade_machine_by_machine_under_load_loses_nothing_acknowledged_and
     let api = PublicClient::new(settings).unwrap();
     api.put::<_, Value>("/v1/jobs", &Query::default(), &job).await.unwrap();
     servers[0].until("/v1/job/stays/allocations", "all run", running(TASKS)).await;
-    let before = pids(dir.path());
+    let begun = async || Some(pids(dir.path())).filter(|all| all.values().all(|pid| pid.ends_with('\n')));
+    let before = until("each has written its pid", begun).await;
     assert!(before.values().all(|pid| pid.lines().count() == 1), "{before:?}");
 
     let stop = Arc::new(AtomicBool::new(false));

@@ -234,11 +234,13 @@ impl Watch {
         self.strategy = node.drain_strategy.clone().or_else(|| self.strategy.take());
     }
 
-    /// Tells what changed; of what had ended before the watch began nothing is told.
+    /// Tells what changed, in the order in which it did; of what had ended before the watch began nothing is told.
     fn rows(&mut self, cx: &mut Cx, rows: &[Allocation]) {
         let first = self.allocs.is_none();
         let seen = self.allocs.get_or_insert_default();
         let mut lines = Vec::new();
+        let mut rows: Vec<&Allocation> = rows.iter().collect();
+        rows.sort_by_key(|row| row.modify_index);
         for row in rows {
             let now = Seen {
                 status: row.client_status,

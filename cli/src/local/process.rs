@@ -136,7 +136,7 @@ pub fn start_from(program: &Path, spec: &Spec, tie: Tie) -> io::Result<Child> {
     let child = command.spawn()?;
     let noted = Noted::of(child.id()).ok_or_else(|| io::Error::other("it ended at once"))?;
     let text = serde_json::to_vec(&noted).map_err(io::Error::other)?;
-    fs::write(pid_file(spec), text)?;
+    files::replace(&pid_file(spec), &text, 0o644)?;
     Ok(child)
 }
 

@@ -128,9 +128,12 @@ func cluster(c *api.Client) {
 	config, _, err := c.Operator().SchedulerGetConfiguration(nil)
 	check(err)
 	demand(config.SchedulerConfig.SchedulerAlgorithm == "binpack", "binpack", config)
-	health, _, err := c.Operator().AutopilotServerHealth(nil)
-	check(err)
-	demand(health.Healthy && len(health.Servers) == 3, "all are healthy", health)
+	// A server that heard of its leader a moment late is unhealthy until it is looked at again.
+	eventually("all are healthy", func() bool {
+		health, _, err := c.Operator().AutopilotServerHealth(nil)
+		check(err)
+		return health.Healthy && len(health.Servers) == 3
+	})
 	spaces, _, err := c.Namespaces().List(nil)
 	check(err)
 	demand(len(spaces) == 1 && spaces[0].Name == "default", "one namespace", spaces)

@@ -169,6 +169,8 @@ def main(address):
     assert scaled["EvalID"]
     assert int(watch.get(timeout=60).headers["X-Nomad-Index"]) > at
     running(n, 5)
+    # Its health is judged anew; until that is over there may be further evaluations.
+    eventually("version 2 is deployed", lambda: successful(n, 2))
     policies = n.scaling.get_scaling_policies(job=NAME)
     assert [p["Target"]["Group"] for p in policies] == ["web"]
     assert n.scaling.get_scaling_policy(policies[0]["ID"])["Max"] == 10

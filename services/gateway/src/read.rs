@@ -26,7 +26,7 @@ use crate::options::Options;
 /// How long a default read is held: for a leader that is slow, and while there is none. An election takes less.
 pub const LEADER_HOLD: Patience = Patience { within: Duration::from_secs(5), leaderless: LEADERLESS };
 /// Answers without a leader come within a second.
-pub const LEADERLESS: Duration = Duration::from_millis(850);
+pub const LEADERLESS: Duration = Duration::from_millis(800);
 /// How long a first copy of the state is waited for.
 const FIRST_COPY: Duration = Duration::from_secs(5);
 /// How long the replica may take to come up to a read index.

@@ -3,6 +3,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use client::state::StateClient;
@@ -23,8 +24,12 @@ pub struct Group {
     servers: Vec<Option<(Shutdown, tokio::task::JoinHandle<()>)>>,
 }
 
+/// Below the ephemeral range, where nobody takes it by chance before it is bound.
 pub fn free_udp() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 1_000).unwrap();
+    let next = || SocketAddr::from(([127, 0, 0, 1], 7_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 1_000));
+    std::iter::repeat_with(next).find(|addr| UdpSocket::bind(addr).is_ok()).unwrap()
 }
 
 impl Group {
