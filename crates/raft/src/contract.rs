@@ -46,7 +46,7 @@ pub struct Config {
     /// How long `propose` waits before it reports an unknown outcome.
     pub propose_timeout: Duration,
     /// Bytes of recent entries kept in memory.
-    pub cache_bytes_max: usize,
+    pub recent_bytes_max: usize,
     /// Bytes of commands in one append call to a peer (at least one entry is always sent).
     pub append_bytes_max: usize,
     /// Append calls to one peer that may be on their way at once.
@@ -79,7 +79,7 @@ impl Config {
             proposals_max: 4_096,
             proposal_bytes_max: 64 << 20,
             propose_timeout: Duration::from_secs(10),
-            cache_bytes_max: 8 << 20,
+            recent_bytes_max: 8 << 20,
             append_bytes_max: 2 << 20,
             pipeline_depth: 4,
             commit_patience: Duration::from_millis(10),

@@ -130,7 +130,7 @@ fn open(config: &Config) -> Result<Opened, Error> {
     std::fs::create_dir_all(&config.dir).map_err(Error::Storage)?;
     claim(&config.dir, config.me.id)?;
     let snapshots = SnapshotDir::open(config.dir.join("snapshots")).map_err(classify)?;
-    let limits = LogLimits { cache_bytes_max: config.cache_bytes_max, read_bytes_max: config.append_bytes_max };
+    let limits = LogLimits { recent_bytes_max: config.recent_bytes_max, read_bytes_max: config.append_bytes_max };
     let (log, writer) = LogStore::open(&config.dir, limits)?;
     if let Err(e) = whole(&log, &snapshots) {
         // Leave with the files closed: the caller may be about to move them away.

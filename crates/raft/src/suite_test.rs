@@ -64,13 +64,13 @@ impl Network for NoNetwork {
 }
 
 struct Builder {
-    cache_bytes_max: usize,
+    recent_bytes_max: usize,
 }
 
 impl StoreBuilder<TypeConfig, LogStore, MachineAdapter, TempDir> for Builder {
     async fn build(&self) -> Result<(TempDir, LogStore, MachineAdapter), openraft::StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
-        let limits = LogLimits { cache_bytes_max: self.cache_bytes_max, read_bytes_max: 100 };
+        let limits = LogLimits { recent_bytes_max: self.recent_bytes_max, read_bytes_max: 100 };
         let (log, _writer) = LogStore::open(dir.path(), limits).unwrap();
         let snapshots = Arc::new(SnapshotDir::open(dir.path().join("snapshots")).unwrap());
         Ok((dir, log, MachineAdapter::new(Arc::new(Tape::default()), snapshots)))
@@ -79,12 +79,12 @@ impl StoreBuilder<TypeConfig, LogStore, MachineAdapter, TempDir> for Builder {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_and_the_machine_pass_the_storage_suite_of_openraft() {
-    Suite::test_all(Builder { cache_bytes_max: 1 << 20 }).await.unwrap();
+    Suite::test_all(Builder { recent_bytes_max: 1 << 20 }).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_log_passes_the_storage_suite_when_it_can_cache_nothing() {
-    Suite::test_all(Builder { cache_bytes_max: 0 }).await.unwrap();
+async fn the_log_passes_the_storage_suite_when_it_can_keep_nothing_in_memory() {
+    Suite::test_all(Builder { recent_bytes_max: 0 }).await.unwrap();
 }
 
 /// A ledger on a disk that can be told to fail.
@@ -113,7 +113,7 @@ async fn a_full_disk_ends_the_node_acknowledges_nothing_and_the_node_starts_agai
     let (inner, opened) = RedbLedger::open(dir.path()).unwrap();
     let broken = Arc::new(AtomicBool::new(false));
     let ledger = Arc::new(Failing { inner, broken: broken.clone() });
-    let limits = LogLimits { cache_bytes_max: 1 << 20, read_bytes_max: 1 << 20 };
+    let limits = LogLimits { recent_bytes_max: 1 << 20, read_bytes_max: 1 << 20 };
     let (log, writer) = LogStore::with_ledger(dir.path(), limits, ledger, opened).unwrap();
     let snapshots = Arc::new(SnapshotDir::open(dir.path().join("snapshots")).unwrap());
     let tape = Arc::new(Tape::default());

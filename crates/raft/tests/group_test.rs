@@ -338,7 +338,7 @@ async fn no_acknowledged_command_is_lost_and_no_two_nodes_differ_whatever_is_cut
     let group = Group::of(3, |c| {
         small_snapshots(c);
         c.append_bytes_max = 2_000;
-        c.cache_bytes_max = 1_000;
+        c.recent_bytes_max = 1_000;
         c.propose_timeout = Duration::from_secs(2);
     })
     .await;

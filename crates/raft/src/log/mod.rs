@@ -168,7 +168,7 @@ pub(crate) struct LogStore {
 /// How much a log may hold in memory and hand out at once.
 #[derive(Clone, Copy)]
 pub(crate) struct LogLimits {
-    pub cache_bytes_max: usize,
+    pub recent_bytes_max: usize,
     pub read_bytes_max: usize,
 }
 
@@ -196,7 +196,7 @@ impl LogStore {
             return Err(Error::Damaged { what });
         }
         let committed = opened.committed;
-        let recent = Arc::new(Mutex::new(Recent::new(opened, vote, limits.cache_bytes_max)));
+        let recent = Arc::new(Mutex::new(Recent::new(opened, vote, limits.recent_bytes_max)));
         let (queue, ops) = mpsc::channel(QUEUE_LEN);
         let writer = Writer { ledger: ledger.clone(), votes, recent: recent.clone(), failed: None, committed };
         let thread = std::thread::Builder::new()
