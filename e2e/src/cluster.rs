@@ -163,7 +163,6 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-///
 /// It is gone when this returns.
 pub fn kill_9(pid: u32) {
     let done = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();

@@ -4,7 +4,7 @@
 //! the ones that were noted when it was started.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,6 +17,9 @@ use super::plan::Spec;
 
 /// Largest log file that is kept when a process is started anew; a larger one becomes `log.old`.
 const LOG_BYTES_MAX: u64 = 16 << 20;
+
+/// Two numbers of the largest kind and their names have room in it.
+const NOTE_BYTES: usize = 63;
 
 /// A started process, as it is noted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,11 +136,22 @@ pub fn start_from(program: &Path, spec: &Spec, tie: Tie) -> io::Result<Child> {
         let log = open_log(spec)?;
         command.stdout(log.try_clone()?).stderr(log);
     }
-    let child = command.spawn()?;
-    let noted = Noted::of(child.id()).ok_or_else(|| io::Error::other("it ended at once"))?;
-    let text = serde_json::to_vec(&noted).map_err(io::Error::other)?;
-    files::replace(&pid_file(spec), &text, 0o644)?;
+    let mut child = command.spawn()?;
+    let noted = Noted::of(child.id()).ok_or_else(|| io::Error::other("it ended at once"));
+    if let Err(error) = noted.and_then(|noted| note(&pid_file(spec), noted)) {
+        // Nobody would know it again.
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(error);
+    }
     Ok(child)
+}
+
+/// Over the one before it, and as long: nobody reads a part, and it needs no room where the disk is full.
+fn note(path: &Path, noted: Noted) -> io::Result<()> {
+    let text = serde_json::to_string(&noted).map_err(io::Error::other)?;
+    let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+    file.write_all(format!("{text:<NOTE_BYTES$}\n").as_bytes())
 }
 
 fn open_log(spec: &Spec) -> io::Result<File> {
@@ -160,6 +174,17 @@ pub fn log_tail(spec: &Spec, lines: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_note_is_replaced_in_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("process.json");
+        for noted in [Noted { pid: u32::MAX, started: u64::MAX }, Noted { pid: 1, started: 1 }] {
+            note(&path, noted).unwrap();
+            assert_eq!(serde_json::from_slice::<Noted>(&fs::read(&path).unwrap()).unwrap(), noted);
+            assert_eq!(fs::metadata(&path).unwrap().len(), 64);
+        }
+    }
 
     #[test]
     fn a_process_is_known_by_pid_and_start_time() {

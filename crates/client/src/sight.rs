@@ -59,9 +59,9 @@ impl Look {
         }
     }
 
-    /// Whether nobody has led for `limit`, when the last sign of a leader is so old.
-    fn says_nobody(self, age: Duration, limit: Duration) -> bool {
-        age >= if self == Self::Silence { limit.max(SILENCE) } else { limit }
+    /// How old the last sign of a leader must be for it to say that nobody has led for `limit`.
+    fn believed_after(self, limit: Duration) -> Duration {
+        if self == Self::Silence { limit.max(SILENCE) } else { limit }
     }
 }
 
@@ -83,21 +83,26 @@ impl Lookout {
 
     /// Ends when nobody has led for so long, counted from now at the earliest.
     pub async fn nobody_leads_for(&self, limit: Duration) {
-        let mut sign = Instant::now();
+        let (mut sign, mut look) = (Instant::now(), Look::Silence);
         let mut next = sign + LATE.min(limit / 2);
+        // The servers have time for their answers until they would be given up.
+        let mut until = limit;
         loop {
             tokio::time::sleep_until(next).await;
-            next = Instant::now() + AGAIN;
-            let left = limit.saturating_sub(sign.elapsed());
-            let look = self.look(left.clamp(SHARED, ASK)).await;
+            let asked = Instant::now();
+            let left = until.saturating_sub(sign.elapsed()).max(SHARED);
+            // Somebody else's question may be under way: then what was found before counts.
+            if let Ok(found) = tokio::time::timeout(left + SHARED, self.look(left.min(ASK))).await {
+                look = found;
+            }
             if let Some(seen) = look.leader() {
                 sign = sign.max(seen.heard);
             }
-            if look.says_nobody(sign.elapsed(), limit) {
+            until = look.believed_after(limit);
+            if sign.elapsed() >= until {
                 return;
             }
-            // The last one before the limit has the time until then for its answers.
-            next = next.min((sign + limit).max(Instant::now()));
+            next = (asked + AGAIN).min(sign + until);
         }
     }
 
@@ -134,30 +139,46 @@ impl Lookout {
                 http.get_json::<RaftStatus>(Target::new(peer.addr, Role::State), RAFT_STATUS, within).await
             });
         }
-        let mut freshest: Option<Sight> = None;
-        let (mut told, mut late) = (false, false);
+        let mut answers = Answers::default();
         while let Some(answer) = asked.join_next().await {
-            let status = match answer {
-                Ok(Ok(status)) => status,
-                Ok(Err(error)) => {
-                    late |= matches!(error, CallError::Timeout { .. });
-                    told |= matches!(error, CallError::Status { .. });
-                    continue;
-                }
-                Err(_) => continue,
-            };
-            told = true;
-            let Some(sight) = sight(&status) else { continue };
-            if freshest.is_none_or(|other| other.heard < sight.heard) {
-                freshest = Some(sight);
-            }
-            if sight.heard.elapsed() <= FRESH {
+            answers.take(answer.ok());
+            if answers.freshest.is_some_and(|sight| sight.heard.elapsed() <= FRESH) {
                 break;
             }
         }
-        match freshest {
+        answers.look()
+    }
+}
+
+/// What came in of a question to all.
+#[derive(Default)]
+struct Answers {
+    freshest: Option<Sight>,
+    /// One answered, whatever it said.
+    told: bool,
+    late: bool,
+}
+
+impl Answers {
+    fn take(&mut self, answer: Option<Result<RaftStatus, CallError>>) {
+        match answer {
+            Some(Ok(status)) => {
+                self.told = true;
+                let seen = sight(&status);
+                if seen.is_some_and(|seen| self.freshest.is_none_or(|other| other.heard < seen.heard)) {
+                    self.freshest = seen;
+                }
+            }
+            Some(Err(CallError::Status { .. })) => self.told = true,
+            Some(Err(CallError::Timeout { .. })) => self.late = true,
+            Some(Err(_)) | None => {}
+        }
+    }
+
+    fn look(self) -> Look {
+        match self.freshest {
             Some(sight) => Look::Leader(sight),
-            None if told || !late => Look::Nobody,
+            None if self.told || !self.late => Look::Nobody,
             None => Look::Silence,
         }
     }
@@ -174,14 +195,44 @@ fn sight(status: &RaftStatus) -> Option<Sight> {
 mod tests {
     use super::*;
 
+    const ADDR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1);
+
+    fn late() -> Result<RaftStatus, CallError> {
+        Err(CallError::Timeout { addr: ADDR, within: ASK, sent: true })
+    }
+
+    fn gone() -> Result<RaftStatus, CallError> {
+        Err(CallError::Connect { addr: ADDR, source: std::io::ErrorKind::ConnectionRefused.into() })
+    }
+
+    fn follower(last_contact_ms: Option<u64>) -> Result<RaftStatus, CallError> {
+        let leader = last_contact_ms.map(|_| api::state::RaftPeer { addr: ADDR.to_string(), ..Default::default() });
+        Ok(RaftStatus { leader, last_contact_ms: last_contact_ms.unwrap_or(0), ..Default::default() })
+    }
+
+    fn look(given: impl IntoIterator<Item = Result<RaftStatus, CallError>>) -> Look {
+        let mut answers = Answers::default();
+        given.into_iter().for_each(|answer| answers.take(Some(answer)));
+        answers.look()
+    }
+
+    #[test]
+    fn nobody_leads_when_one_says_so_or_none_is_there_and_silence_is_something_else() {
+        assert_eq!(look([gone(), gone(), gone()]), Look::Nobody);
+        assert_eq!(look([]), Look::Nobody);
+        assert_eq!(look([follower(None), late(), late()]), Look::Nobody);
+        assert_eq!(look([late(), late(), late()]), Look::Silence);
+        assert_eq!(look([gone(), late(), gone()]), Look::Silence);
+        let seen = look([follower(Some(5_000)), follower(None), follower(Some(100)), late()]).leader().unwrap();
+        assert!(seen.heard.elapsed() < Duration::from_secs(4), "the freshest counts");
+    }
+
     #[test]
     fn silence_is_believed_later_than_an_answer() {
-        let limit = Duration::from_millis(850);
-        let seen = |ago| Look::Leader(Sight { leader: ([127, 0, 0, 1], 1).into(), heard: Instant::now() - ago });
-        for (look, ages) in [(seen(limit), [849, 850]), (Look::Nobody, [849, 850]), (Look::Silence, [1_999, 2_000])] {
-            let says = ages.map(|age| look.says_nobody(Duration::from_millis(age), limit));
-            assert_eq!(says, [false, true], "{look:?}");
-        }
-        assert!(!Look::Silence.says_nobody(Duration::from_secs(4), Duration::from_secs(5)));
+        let limit = Duration::from_millis(800);
+        assert_eq!(Look::Nobody.believed_after(limit), limit);
+        assert_eq!(look([follower(Some(1))]).believed_after(limit), limit);
+        assert_eq!(Look::Silence.believed_after(limit), SILENCE);
+        assert_eq!(Look::Silence.believed_after(SILENCE * 2), SILENCE * 2);
     }
 }

@@ -54,7 +54,7 @@ pub enum ProposeError {
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     pub within: Duration,
-    /// While nobody leads; up to a look round longer.
+    /// While nobody leads; longer when no server says so, see `sight`.
     pub leaderless: Duration,
 }
 

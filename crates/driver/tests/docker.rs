@@ -517,8 +517,9 @@ fn exec_ends_unwatched() {
     let since = engine_time();
     for pause in [0, 1, 5, 20].map(Duration::from_millis) {
         for number in 0..EACH {
-            // What it began goes with it.
-            let command = ["/bin/sh", "-c", "sleep 4321; exit 1"].map(str::to_owned).to_vec();
+            // What it began goes with it, as well in a process group of its own.
+            let script = "set -m; sleep 4321 & sleep 4321; exit 1";
+            let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
             let request = ExecRequest { command, tty: number % 2 == 0 };
             let session = host.run(host.driver().exec(&handle.task_id, request)).unwrap();
             std::thread::sleep(pause);

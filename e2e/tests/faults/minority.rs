@@ -75,9 +75,10 @@ async fn a_minority_refuses_writes_and_default_reads_within_a_second_and_answers
         }
         // A busy machine only adds to it; what is held for a leader that is merely slow takes five seconds and more.
         println!("{left} alone: {took:?}");
-        for (method, took) in took {
-            assert!(took.iter().min() <= Some(&Duration::from_secs(1)), "{method} with {left} alone: {took:?}");
-            assert!(took.iter().max() <= Some(&Duration::from_secs(4)), "{method} with {left} alone: {took:?}");
+        for (method, mut took) in took {
+            took.sort();
+            assert!(took[1] <= Duration::from_secs(1), "{method} with {left} alone: {took:?}");
+            assert!(took[3] <= Duration::from_secs(2), "{method} with {left} alone: {took:?}");
         }
         cut.iter().for_each(|name| fleet.signal(name, "-CONT"));
         fleet.until("/v1/jobs", "default reads are answered again", Value::is_array).await;

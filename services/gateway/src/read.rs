@@ -25,7 +25,7 @@ use crate::options::Options;
 
 /// How long a default read is held: for a leader that is slow, and while there is none. An election takes less.
 pub const LEADER_HOLD: Patience = Patience { within: Duration::from_secs(5), leaderless: LEADERLESS };
-/// Answers without a leader come within a second.
+/// Answers without a leader come within a second, where a state server says that there is none.
 pub const LEADERLESS: Duration = Duration::from_millis(800);
 /// How long a first copy of the state is waited for.
 const FIRST_COPY: Duration = Duration::from_secs(5);

@@ -2,10 +2,10 @@
 //! directory and limits.
 //!
 //! Invariants
-//! * A command that nobody watches any more ends, and with it what it began, however early its watcher went: the
-//!   daemon answers a start before it begins the command, and knows the command's process a moment later still. It
-//!   has no call that ends a command, so the process is killed here: where the daemon is on another host, the command
-//!   loses its input only.
+//! * A command that nobody watches any more ends, however early its watcher went, and with it what belongs to its
+//!   session: the daemon answers a start before it begins the command, and knows the command's process a moment later
+//!   still. It has no call that ends a command, so processes are killed here. Where they cannot be seen (the daemon is
+//!   on another host, or the agent has a process namespace of its own), the command loses its input only.
 //! * No process outside the container is ever signalled.
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use bollard::container::LogOutput;
 use bollard::exec::{ResizeExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::{ExecConfig, ExecInspectResponse};
 use futures::StreamExt as _;
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
@@ -25,6 +25,7 @@ use super::{Entry, Shared};
 use crate::contract::{
     DriverError, EXEC_PIECE_BYTES, EXEC_QUEUE, ExecInput, ExecOutput, ExecRequest, ExecSession, ExitResult,
 };
+use crate::procfs::{self, Stat};
 
 /// The daemon says that a command has ended a moment after its output has.
 const END_PAUSE: Duration = Duration::from_millis(20);
@@ -32,6 +33,8 @@ const END_TRIES: u32 = 250;
 /// How long the end of a command that nobody watches is worked at.
 const END_MAX: Duration = Duration::from_secs(60);
 const END_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// So many looks in vain for a process that the daemon names; it may just have ended at one of them.
+const UNSEEN_MAX: u32 = 3;
 const SIZE_PAUSE: Duration = Duration::from_millis(5);
 const SIZE_PAUSE_MAX: Duration = Duration::from_millis(100);
 const SIZE_TRIES: u32 = 20;
@@ -62,13 +65,23 @@ async fn begin_whole(shared: Arc<Shared>, container: String, request: ExecReques
     };
     let made = timely(shared.docker.create_exec(&container, config)).await.map_err(failed)?;
     let options = StartExecOptions { detach: false, tty: request.tty, output_capacity: None };
-    let begun = timely(shared.docker.start_exec(&made.id, Some(options))).await.map_err(failed)?;
+    let begun = timely(shared.docker.start_exec(&made.id, Some(options))).await;
+    let command = Command { shared, container, id: made.id };
+    let begun = match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            if meaning(&error) == Meaning::Unreachable {
+                // It may begin all the same.
+                tokio::spawn(async move { command.end().await });
+            }
+            return Err(failed(error));
+        }
+    };
     let StartExecResults::Attached { output, input } = begun else {
         return Err(DriverError::Exec("the daemon attached nothing".to_owned()));
     };
     let (input_tx, input_rx) = mpsc::channel(EXEC_QUEUE);
     let (output_tx, output_rx) = mpsc::channel(EXEC_QUEUE);
-    let command = Command { shared, container, id: made.id };
     let feeding = tokio::spawn(feed(command.clone(), input, input_rx));
     tokio::spawn(drain(command, output, output_tx, feeding.abort_handle()));
     Ok(ExecSession { input: input_tx, output: output_rx })
@@ -144,8 +157,12 @@ async fn drain(command: Command, mut told: Told, output: mpsc::Sender<ExecOutput
             Some(text) => ExecOutput::Failed(text),
             None => command.code().await,
         };
+        let lost = matches!(last, ExecOutput::Failed(_));
         for piece in [ExecOutput::StdoutClosed, ExecOutput::StderrClosed, last] {
             let _ = output.send(piece).await;
+        }
+        if lost {
+            command.end().await;
         }
     }
     feeding.abort();
@@ -171,15 +188,17 @@ impl Command {
 
     /// Kills it, and comes back when the daemon says that it has ended.
     async fn end(&self) {
+        let (mut began, mut unseen) = (false, 0);
         let killing = async {
             let mut pause = END_PAUSE;
-            loop {
+            while unseen < UNSEEN_MAX {
                 match self.inspect().await {
                     // One that has not begun does not run either; it has no exit code.
                     Ok(found) if found.running != Some(true) && found.exit_code.is_some() => return,
                     Ok(found) => {
-                        if let Some(pid) = found.pid.and_then(|pid| i32::try_from(pid).ok()) {
-                            self.kill(pid);
+                        if let Some(pid) = found.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 1) {
+                            began = true;
+                            unseen += u32::from(!self.kill(pid));
                         }
                     }
                     Err(error) if meaning(&error) == Meaning::NotFound => return,
@@ -189,20 +208,27 @@ impl Command {
                 pause = (pause * 2).min(END_PAUSE_MAX);
             }
         };
-        if tokio::time::timeout(END_MAX, killing).await.is_err() {
+        let ended = tokio::time::timeout(END_MAX, killing).await.is_ok();
+        if !ended && began {
             tracing::warn!(container = self.container, "a command that nobody watches could not be ended");
         }
     }
 
-    /// Kills a process of the container, and what it began.
-    fn kill(&self, pid: i32) {
-        let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-        if pid <= 1 || !cgroups.contains(&self.container) {
-            return;
+    /// Kills a process of the container and the others of its session. False when it cannot be seen from here.
+    fn kill(&self, pid: i32) -> bool {
+        if !self.holds(pid) {
+            return false;
         }
-        let leads = crate::procfs::stat(pid).is_some_and(|stat| stat.pgrp == pid);
-        let pid = Pid::from_raw(pid);
-        let _ = if leads { killpg(pid, Signal::SIGKILL) } else { kill(pid, Signal::SIGKILL) };
+        let of_session = |stat: &Stat| stat.session == pid && self.holds(stat.pid);
+        let others = procfs::pids().into_iter().filter_map(procfs::stat).filter(of_session).map(|stat| stat.pid);
+        for one in others.chain([pid]) {
+            let _ = kill(Pid::from_raw(one), Signal::SIGKILL);
+        }
+        true
+    }
+
+    fn holds(&self, pid: i32) -> bool {
+        std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| groups.contains(&self.container))
     }
 
     async fn code(&self) -> ExecOutput {

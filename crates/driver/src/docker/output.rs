@@ -209,9 +209,16 @@ impl Sink {
     }
 }
 
-/// Follows a container's output until it has ended, and then reads once more what was written at its end: an engine of
-/// 20.10 or before stops following when the container ends, whatever it has not passed on yet.
-pub(super) async fn follow(docker: Docker, place: Place, tty: bool) {
+/// Whether an engine of this version stops following as soon as the container ends, whatever it has not passed on yet.
+/// One that is not known may.
+pub(super) fn may_stop_early(version: Option<&str>) -> bool {
+    let major = version.and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+    major.is_none_or(|major| major < 23)
+}
+
+/// Follows a container's output until it has ended; where the engine [may stop early](may_stop_early), what was written
+/// at its end is read once more.
+pub(super) async fn follow(docker: Docker, place: Place, tty: bool, stops_early: bool) {
     let opening = place.clone();
     let mut sink = match tokio::task::spawn_blocking(move || Sink::open(&opening)).await {
         Ok(Ok(sink)) => sink,
@@ -236,6 +243,9 @@ pub(super) async fn follow(docker: Docker, place: Place, tty: bool) {
                     pause = PAUSE_FIRST;
                 }
                 if !runs(&docker, &place.container).await {
+                    if !stops_early {
+                        return;
+                    }
                     follows = false;
                     continue;
                 }
@@ -403,8 +413,15 @@ mod tests {
         });
         let dir = tempfile::tempdir().unwrap();
         let docker = super::super::client(&engine.options()).unwrap();
-        tokio::time::timeout(Duration::from_secs(20), follow(docker, place(dir.path()), false)).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(20), follow(docker, place(dir.path()), false, true)).await.unwrap();
         assert_eq!(output(dir.path()), "a\nb\nc\nd\n");
+    }
+
+    #[test]
+    fn an_engine_may_stop_early_unless_it_is_known_not_to() {
+        let versions = [Some("20.10.24+dfsg1"), Some("22.06.0-beta.0"), Some("soon"), None];
+        assert!(versions.into_iter().all(may_stop_early));
+        assert!(!may_stop_early(Some("23.0.0")) && !may_stop_early(Some("28.3.1")));
     }
 
     #[test]

@@ -37,7 +37,9 @@ pub(super) fn pid_of(found: &ContainerInspectResponse) -> i32 {
 
 pub(super) async fn watch(shared: Arc<Shared>, entry: Arc<Entry>) {
     let (docker, state) = (shared.docker.clone(), entry.state.clone());
-    let following = state.output.map(|place| tokio::spawn(output::follow(docker, place, state.tty)));
+    let engine = shared.health.info().attributes;
+    let stops_early = output::may_stop_early(engine.get("driver.docker.version").map(String::as_str));
+    let following = state.output.map(|place| tokio::spawn(output::follow(docker, place, state.tty, stops_early)));
     let result = end_of(&shared, &entry).await;
     entry.pid.store(0, Ordering::Relaxed);
     if let Some(mut following) = following
@@ -55,8 +57,9 @@ async fn end_of(shared: &Shared, entry: &Entry) -> ExitResult {
     let mut pause = PAUSE_FIRST;
     // One that was taken over unseen is looked at first: its process is not known.
     let mut seen = entry.pid.load(Ordering::Relaxed) != 0;
+    // What the wait was answered with since it was last seen to run.
+    let mut code = None;
     loop {
-        let mut code = None;
         if seen {
             let options = WaitContainerOptions { condition: "not-running".to_owned() };
             let mut waiting = std::pin::pin!(shared.docker.wait_container(container, Some(options)));
@@ -82,7 +85,7 @@ async fn end_of(shared: &Shared, entry: &Entry) -> ExitResult {
                 None => {
                     entry.pid.store(pid_of(&found), Ordering::Relaxed);
                     *locked(&entry.cpuset) = super::cpuset::of(&found);
-                    seen = true;
+                    (seen, code) = (true, None);
                 }
             },
             Err(error) if meaning(&error) == Meaning::NotFound => {

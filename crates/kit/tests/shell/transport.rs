@@ -357,7 +357,7 @@ async fn every_call_ends_at_its_deadline_and_says_what_is_known() {
         let error = if poll { http.poll(&to, call).await } else { http.call(&to, call).await }.unwrap_err();
         assert!(matches!(error, CallError::Timeout { sent: true, .. }), "{error}");
         assert_eq!(error.outcome(), Outcome::Unknown);
-        assert!(start.elapsed() < WITHIN);
+        assert!(start.elapsed() < SECOND * 5);
     }
     // Nobody listens there.
     let dead = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap().local_addr().unwrap();

@@ -205,6 +205,26 @@ async fn filters_and_pages_select_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_filter_finds_out_a_nodes_secret() {
+    let cluster = Cluster::start().await;
+    cluster.add_node();
+    let secret = cluster.truth.state().nodes().next().unwrap().secret_id.clone();
+    assert!(!secret.is_empty());
+    for (filter, found) in [
+        ("Name != \"\"".to_owned(), 1),
+        ("SecretID is empty".to_owned(), 1),
+        ("SecretID is not empty".to_owned(), 0),
+        (format!("SecretID == {secret:?}"), 0),
+        (format!("SecretID matches \"^{}\"", &secret[..1]), 0),
+        (format!("Name != \"\" and SecretID contains {:?}", &secret[..1]), 0),
+    ] {
+        let filter: String = filter.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let nodes = cluster.get(&format!("/v1/nodes?filter={filter}")).await.json();
+        assert_eq!(nodes.as_array().map(Vec::len), Some(found), "{filter}: {nodes}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_blocking_query_returns_when_its_own_thing_changes_and_not_before() {
     let cluster = Cluster::start().await;
     let index = cluster.add_job(job("web", 1)).get();
@@ -301,8 +321,8 @@ async fn without_a_leader_default_reads_fail_after_a_while_and_stale_ones_answer
     assert_eq!(refused.header("retry-after"), "1");
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(700), "an election takes that long: {took:?}");
-    // It says so within a second where there is time for it, and surely before a slow leader would be given up.
-    assert!(took < Duration::from_secs(4), "{took:?}");
+    // It says so within a second where there is time for it, and before it would believe a silence.
+    assert!(took < Duration::from_secs(2), "{took:?}");
     // A leader that comes in time is waited for.
     let (answer, ()) = tokio::join!(cluster.get("/v1/jobs"), async {
         tokio::time::sleep(Duration::from_millis(300)).await;
