@@ -1,7 +1,8 @@
 //! A cluster of separate processes on this machine: what `scripts/up` and `scripts/down` call.
 //!
 //! ```text
-//!   up:   lock ─► identities ─► start what does not run ─► wait until it can work; what ends meanwhile is started once
+//!   up:   lock ─► identities ─► start what does not run ─► wait until it can work; what ends meanwhile is
+//!         started too, but for what this `up` has started before: then it fails, with the end of the log
 //!   down: lock ─► agents (they stop their tasks) ─► the others ─► state servers last
 //! ```
 //!

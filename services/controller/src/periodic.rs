@@ -1,6 +1,7 @@
 //! Launches periodic jobs when their time comes.
 //!
-//! Wakes when a periodic job or the record of its last launch changed, and when the next one falls due.
+//! Wakes when a periodic job or the record of its last launch changed, when the next one falls due, and each half minute;
+//! half a second after a launch that failed.
 //! A launch that is not written is tried again; one that the log refuses was taken by somebody else.
 
 use std::sync::Arc;

@@ -2,8 +2,8 @@
 //!
 //! Rows are ordered by the list's key; a token names the first row of the next page by that key and is
 //! compared, not looked up, so a row that vanished between two pages costs nothing. A filter is asked of
-//! the full row, after the token and before counting. Rows are put in order as they are shown: a page costs a look at
-//! each row's place, and no more of what comes after it.
+//! the full row, after the token and before counting. Rows come from a heap, one after the other: a page costs a
+//! look at each row's place, and nothing else of the rows behind it.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;

@@ -6,8 +6,8 @@
 //!   index=n  ─► then wait until the thing asked for changed after n, or the wait is over
 //! ```
 //!
-//! Fails with the reference's words: while nobody leads it is 500 `No cluster leader`, within a second and
-//! with `Retry-After`; a leader that is there has 5 s. A replica that does not come up to the read index in
+//! Fails with the reference's words: while nobody leads it is 500 `No cluster leader`, with `Retry-After` and within a
+//! second where a state server says that there is no leader (`client::state`); a leader that is there has 5 s. A replica that does not come up to the read index in
 //! time says 503, and another gateway may be asked.
 
 use std::sync::Arc;

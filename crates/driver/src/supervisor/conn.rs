@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::protocol::LINE_BYTES_MAX;
 
-/// A peer that does not read this much is let go; it re-attaches and asks again.
+/// A peer that does not read this much is let go: to an agent that lives the supervisor is gone then, and it ends the tasks.
 const OUT_BYTES_MAX: usize = 1 << 20;
 const READ_BYTES: usize = 8 << 10;
 

@@ -22,8 +22,9 @@
 //!   acknowledged and the last agent hung up. With a live or unacknowledged task it stays.
 //!
 //! How it fails: killed, its tasks lose their reader (SIGPIPE or a full pipe) and their parent; the agent's
-//! connection breaks, the tasks are reported as ended without a result and what is left of them is killed
-//! by cgroup or by the pid and start time in the state file. A full disk costs output, never the task.
+//! connection breaks, the tasks are reported as ended, with the verdict that was written or without a result, and
+//! what is left of them is killed by cgroup or by the pid and start time in the state file. A full disk costs
+//! output, never the task.
 
 pub mod client;
 mod conn;

@@ -24,7 +24,8 @@ use crate::options::Options;
 use crate::read::{fresh, read};
 use crate::write::{Trigger, evaluation, propose};
 
-/// Fields that [`public`] shows otherwise than the row has them.
+/// Fields that [`public`] shows otherwise than the row has them: signed identities are secrets, the job is beside the row,
+/// the older forms of resources are made for the answer. A filter sees them as they are shown, and the others in the row.
 const SHOWN_OTHERWISE: [&str; 6] =
     ["Job", "JobIncarnation", "Resources", "SharedResources", "SignedIdentities", "TaskResources"];
 
