@@ -136,4 +136,6 @@ async fn no_task_of_a_finished_group_is_started_again_before_all_of_it_is_free()
     assert_eq!(order, ["start", "start", "freed", "freed", "start"]);
     host.halt.request();
     running.await.unwrap();
+    // What is mounted there goes with it.
+    AllocDirs::new(&host.alloc_base, "00000001-0000-4000-8000-000000000000").unwrap().destroy().unwrap();
 }
